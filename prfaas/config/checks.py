@@ -1,0 +1,93 @@
+"""Rules over several sections of a fleet file: names that must be unique, references that must resolve."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from prfaas.config.sections import FleetConfig
+
+Path = tuple[str | int, ...]
+
+
+class Fault(NamedTuple):
+    """One thing wrong: where in the file (keys and indices), and what to change."""
+
+    path: Path
+    message: str
+
+
+def check(config: FleetConfig) -> list[Fault]:
+    """Every fault that no single section can see."""
+    return [
+        *_cluster_names(config),
+        *_instance_names(config),
+        *_roles(config),
+        *_links(config),
+        *_ports(config),
+    ]
+
+
+def _cluster_names(config: FleetConfig) -> Iterator[Fault]:
+    seen: set[str] = set()
+    for i, cluster in enumerate(config.clusters):
+        if cluster.name in seen:
+            yield Fault(("clusters", i, "name"), f"two clusters are named {cluster.name!r}; rename one")
+        seen.add(cluster.name)
+    if config.router.cluster is not None and config.router.cluster not in seen:
+        yield Fault(("router", "cluster"), f"no cluster is named {config.router.cluster!r}")
+
+
+def _instance_names(config: FleetConfig) -> Iterator[Fault]:
+    seen: set[str] = set()
+    for i, cluster in enumerate(config.clusters):
+        for j, instance in enumerate(cluster.instances):
+            if instance.name in seen:
+                where: Path = ("clusters", i, "instances", j, "name")
+                yield Fault(where, f"two instances are named {instance.name!r}; names are unique in a fleet")
+            seen.add(instance.name)
+
+
+def _roles(config: FleetConfig) -> Iterator[Fault]:
+    for i, cluster in enumerate(config.clusters):
+        for j, instance in enumerate(cluster.instances):
+            if cluster.kind == "prfaas" and instance.role == "decode":
+                where: Path = ("clusters", i, "instances", j, "role")
+                yield Fault(where, f"a 'prfaas' cluster only prefills; move {instance.name!r} to a 'pd' cluster")
+    if not any(cluster.kind == "pd" for cluster in config.clusters):
+        yield Fault(("clusters",), "no cluster has kind 'pd', so nothing could decode; add one")
+
+
+def _links(config: FleetConfig) -> Iterator[Fault]:
+    names = {cluster.name for cluster in config.clusters}
+    seen: set[frozenset[str]] = set()
+    for i, link in enumerate(config.links):
+        for j, end in enumerate(link.between):
+            if end not in names:
+                yield Fault(("links", i, "between", j), f"no cluster is named {end!r}")
+        if frozenset(link.between) in seen:
+            yield Fault(("links", i, "between"), f"a second link between {' and '.join(link.between)}; keep one")
+        if link.proxy and link.relay:
+            yield Fault(("links", i, "proxy"), "a link has either a proxy or a relay, not both; remove one")
+        seen.add(frozenset(link.between))
+
+
+def _ports(config: FleetConfig) -> Iterator[Fault]:
+    taken: dict[str, Path] = {}
+    for path, address in _listeners(config):
+        if address.endswith(":0"):
+            continue
+        if address in taken:
+            other = ".".join(map(str, taken[address]))
+            yield Fault(path, f"{address} is already taken by {other}; choose another port")
+        taken.setdefault(address, path)
+
+
+def _listeners(config: FleetConfig) -> Iterator[tuple[Path, str]]:
+    yield ("router", "http"), config.router.http
+    yield ("router", "control"), config.router.control
+    for i, cluster in enumerate(config.clusters):
+        for j, instance in enumerate(cluster.instances):
+            for key in ("control", "data", "metrics"):
+                yield ("clusters", i, "instances", j, key), getattr(instance, key)
+    for i, link in enumerate(config.links):
+        if link.relay:
+            yield ("links", i, "relay", "listen"), link.relay.listen

@@ -1,0 +1,185 @@
+"""The sections of a fleet file as frozen pydantic models; what one field cannot judge is judged in `checks`."""
+
+import ipaddress
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
+
+MAX_PORT = 65535
+Name = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$", max_length=63)]
+Role = Literal["prefill", "decode"]
+
+
+def _checked_address(value: str) -> str:
+    host, _, port = value.rpartition(":")
+    if not host or not port.isdigit() or int(port) > MAX_PORT:
+        raise ValueError(f"{value!r} is not HOST:PORT with a port up to {MAX_PORT} (0 lets the system choose)")
+    return value
+
+
+Address = Annotated[str, AfterValidator(_checked_address)]
+
+
+def split_address(address: str) -> tuple[str, int]:
+    """`"127.0.0.1:80"` → `("127.0.0.1", 80)`; brackets around an IPv6 host are removed."""
+    host, _, port = address.rpartition(":")
+    return host.strip("[]"), int(port)
+
+
+def is_wildcard(host: str) -> bool:
+    """True for 0.0.0.0 and ::, which one can listen on but nobody can dial."""
+    try:
+        return ipaddress.ip_address(host).is_unspecified
+    except ValueError:
+        return False
+
+
+class Section(BaseModel):
+    """Frozen, and strict about keys: a misspelt option is an error, not a default."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class ModelSection(Section):
+    """Which checkpoint the whole fleet serves."""
+
+    path: Path
+    """Hugging Face directory; a relative path starts at the file's folder."""
+    name: str = Field(min_length=1)
+    """What clients put into `model`."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Weights, activations and KV; linear states stay float32."""
+    max_context_tokens: int | None = Field(default=None, ge=2)
+    """Shortens the checkpoint's own limit; null keeps it."""
+
+
+class RouterSection(Section):
+    """The process that clients talk to, and that instances register with."""
+
+    http: Address = "127.0.0.1:8000"
+    control: Address = "127.0.0.1:7070"
+    cluster: Name | None = None
+    """The cluster it runs in: links apply when instances of others reach it. Null: the first `pd` cluster."""
+    threshold_tokens: int = Field(default=19_456, ge=0)
+    """`t` of the paper (s3.4): prompts with more uncached tokens go to a `prfaas` cluster."""
+    heartbeat_interval_s: float = Field(default=1.0, gt=0, le=60)
+    missed_heartbeats: int = Field(default=3, ge=1)
+    """After so many silent intervals an instance gets no new requests."""
+    first_token_deadline_s: float = Field(default=300.0, gt=0)
+    drain_s: float = Field(default=30.0, ge=0)
+    """How long running requests may take to end after SIGTERM."""
+
+
+class PolicySection(Section):
+    """How requests are placed."""
+
+    name: Literal["static_threshold"] = "static_threshold"
+
+
+class EngineSection(Section):
+    """One instance's engine."""
+
+    page_tokens: int = Field(default=64, ge=1, le=4096)
+    num_pages: int = Field(default=1024, ge=1)
+    max_running_requests: int = Field(default=64, ge=1)
+    """Requests that hold pages and a state slot at once, waiting transfers included."""
+    step_tokens: int = Field(default=1024, ge=1)
+    """Token budget of one step: one per decoding request, the rest for prefill chunks."""
+    threads: int = Field(default=1, ge=1)
+
+
+class TransportSection(Section):
+    """The KV data plane."""
+
+    frame_bytes: int = Field(default=1 << 20, ge=4096, le=64 << 20)
+    """Largest payload of one frame; also the receiver's staging memory per connection."""
+    max_connections: int = Field(default=64, ge=1)
+    """Senders that a receiver serves at once; it bounds staging memory."""
+    connect_timeout_s: float = Field(default=5.0, gt=0)
+    stall_s: float = Field(default=10.0, gt=0)
+    """A transfer without any progress for so long is given up, and the prompt prefilled on decode."""
+
+
+class InstanceSection(Section):
+    """One process. Ports of 0 are chosen by the system and announced at registration."""
+
+    name: Name
+    role: Role
+    control: Address = "127.0.0.1:0"
+    data: Address = "127.0.0.1:0"
+    metrics: Address = "127.0.0.1:0"
+    advertise_host: str | None = None
+    """What peers dial when the addresses above listen on a wildcard."""
+    engine: EngineSection | None = None
+    """Replaces the fleet's `engine` section for this instance."""
+
+
+class ClusterSection(Section):
+    """Instances on one network. `prfaas` clusters only prefill; `pd` clusters prefill and decode."""
+
+    name: Name
+    kind: Literal["prfaas", "pd"]
+    instances: tuple[InstanceSection, ...] = ()
+
+
+class RelaySection(Section):
+    """A process of ours that shapes a link on one machine; a real link needs none."""
+
+    listen: Address
+    jitter_ms: float = Field(default=0.0, ge=0)
+    reset_every_s: float = Field(default=0.0, ge=0)
+    """Resets every connection of this age; 0 never."""
+
+
+class LinkSection(Section):
+    """The way between two clusters. The numbers describe it; only a relay enforces them."""
+
+    between: tuple[Name, Name]
+    gbit_s: float = Field(gt=0)
+    rtt_ms: float = Field(default=0.0, ge=0)
+    usd_per_gb: float = Field(default=0.0, ge=0)
+    proxy: Address | None = None
+    """HTTP CONNECT proxy on the way, for control and data."""
+    relay: RelaySection | None = None
+
+    @field_validator("between")
+    @classmethod
+    def _two_ends(cls, value: tuple[str, str]) -> tuple[str, str]:
+        if value[0] == value[1]:
+            raise ValueError(f"a link joins two different clusters, not {value[0]!r} with itself")
+        return value
+
+    @property
+    def name(self) -> str:
+        return "--".join(self.between)
+
+    @property
+    def dial_through(self) -> str | None:
+        """host:port of the CONNECT proxy that connections across this link take, if any."""
+        return self.relay.listen if self.relay else self.proxy
+
+
+class FleetConfig(Section):
+    """A whole fleet file."""
+
+    model: ModelSection
+    router: RouterSection = RouterSection()
+    policy: PolicySection = PolicySection()
+    engine: EngineSection = EngineSection()
+    transport: TransportSection = TransportSection()
+    clusters: tuple[ClusterSection, ...] = Field(min_length=1)
+    links: tuple[LinkSection, ...] = ()
+
+    def cluster(self, name: str) -> ClusterSection | None:
+        return next((c for c in self.clusters if c.name == name), None)
+
+    def link(self, a: str, b: str) -> LinkSection | None:
+        """The link between two clusters, in either order."""
+        return next((link for link in self.links if set(link.between) == {a, b}), None)
+
+    @property
+    def router_cluster(self) -> str:
+        if self.router.cluster is not None:
+            return self.router.cluster
+        return next((c.name for c in self.clusters if c.kind == "pd"), self.clusters[0].name)

@@ -1,0 +1,1 @@
+"""Hybrid decoders read from a Hugging Face directory. Knows tensors; knows no sockets and no scheduling."""

@@ -1,0 +1,70 @@
+"""What a policy may look at, and what it answers: frozen values, built by the router, the planner or the simulator."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from prfaas.core.ids import ClusterName, InstanceId
+
+ClusterKind = Literal["prfaas", "pd"]
+Role = Literal["prefill", "decode"]
+Force = Literal["local", "remote"]
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceView:
+    """One live instance as its last heartbeat described it."""
+
+    instance_id: InstanceId
+    cluster: ClusterName
+    kind: ClusterKind
+    role: Role
+    control_address: str
+    waiting_tokens: int = 0
+    """Prompt tokens that it has accepted and not yet prefilled."""
+    waiting_requests: int = 0
+    running_requests: int = 0
+    pages_free: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterView:
+    """The whole fleet at one moment; only instances that may get new requests."""
+
+    instances: tuple[InstanceView, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PlacementRequest:
+    """What of a request matters for its placement."""
+
+    prompt_tokens: int
+    cached_tokens: Mapping[ClusterName, int] = field(default_factory=dict)
+    """Longest usable prefix in each cluster; 0 where absent."""
+    force: Force | None = None
+    """Prefill in the decode instance's cluster ("local") or in a `prfaas` cluster ("remote"), whatever the length."""
+    exclude: frozenset[InstanceId] = frozenset()
+    """Instances that already failed this request."""
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyParams:
+    """The knobs of a policy; `threshold_tokens` is `t` of the PrfaaS paper (s3.4)."""
+
+    threshold_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where a request decodes and where its prompt is prefilled, and why."""
+
+    decode: InstanceView
+    prefill: InstanceView | None
+    """None: on the decode instance itself."""
+    uncached_tokens: int
+    reason: str
+
+    @property
+    def remote(self) -> bool:
+        """The prompt's KV crosses from one cluster to another."""
+        return self.prefill is not None and self.prefill.cluster != self.decode.cluster

@@ -1,0 +1,105 @@
+"""Every metric of prfaas, in one place; docs/metrics.md is this table in words.
+
+Names starting with `vllm:` repeat ours for dashboards and endpoint pickers that already read them.
+"""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100)
+TOKENS = (16, 64, 256, 1024, 2048, 4096, 8192, 16384, 32768, 65536, 131072, 262144, 524288, 1048576)
+
+
+class RouterMetrics:
+    """What a router counts. `decision` is local or remote; `code` is a code of `prfaas.core.errors` or "ok"."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.registry = registry
+        self.requests = Counter(
+            "prfaas_router_requests_total", "HTTP requests answered", ["endpoint", "status"], registry=registry
+        )
+        self.placements = Counter(
+            "prfaas_router_placements_total",
+            "Placements, by where the prompt was sent",
+            ["decision", "prefill_cluster"],
+            registry=registry,
+        )
+        self.retries = Counter(
+            "prfaas_router_retries_total", "Requests placed again after a failure", ["code"], registry=registry
+        )
+        self.failures = Counter(
+            "prfaas_router_failures_total", "Requests that ended in an error", ["code"], registry=registry
+        )
+        self.disconnects = Counter(
+            "prfaas_router_client_disconnects_total", "Clients that left before their answer ended", registry=registry
+        )
+        self.fallbacks = Counter(
+            "prfaas_router_fallbacks_total",
+            "Requests placed on another prefill instance and yet prefilled by decode",
+            ["code"],
+            registry=registry,
+        )
+        self.in_flight = Gauge("prfaas_router_requests_in_flight", "Requests being served", registry=registry)
+        self.ttft = Histogram(
+            "prfaas_router_time_to_first_token_seconds",
+            "Arrival to first token, by where the prompt was prefilled",
+            ["decision"],
+            buckets=SECONDS,
+            registry=registry,
+        )
+        self.vllm_ttft = Histogram(
+            "vllm:time_to_first_token_seconds", "Arrival to first token", buckets=SECONDS, registry=registry
+        )
+        self.prompt_tokens = Histogram(
+            "prfaas_router_prompt_tokens", "Prompt lengths", buckets=TOKENS, registry=registry
+        )
+        self.instances = Gauge(
+            "prfaas_router_instances", "Registered instances", ["cluster", "role", "state"], registry=registry
+        )
+
+
+class InstanceMetrics:
+    """What a prefill or decode instance counts."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.registry = registry
+        self.requests = Counter(
+            "prfaas_requests_total", "Requests ended here, by kind and outcome", ["kind", "code"], registry=registry
+        )
+        self.fallbacks = Counter(
+            "prfaas_prefill_fallbacks_total",
+            "Prompts prefilled here because a transfer did not commit",
+            ["code"],
+            registry=registry,
+        )
+        self.transfers = Counter(
+            "prfaas_kv_transfers_total", "KV transfers ended", ["direction", "code"], registry=registry
+        )
+        self.kv_bytes = Counter(
+            "prfaas_kv_bytes_total", "KV payload bytes", ["direction", "stage"], registry=registry
+        )
+        self.transfer_seconds = Histogram(
+            "prfaas_kv_transfer_seconds",
+            "First object to commit, as the receiver sees it",
+            buckets=SECONDS,
+            registry=registry,
+        )
+        self.connections = Gauge(
+            "prfaas_kv_connections", "Open data connections", ["direction"], registry=registry
+        )
+        self.steps = Counter("prfaas_engine_steps_total", "Engine steps run", registry=registry)
+        self.step_seconds = Histogram(
+            "prfaas_engine_step_seconds", "Time of one engine step", buckets=SECONDS, registry=registry
+        )
+        self.tokens = Counter(
+            "prfaas_engine_tokens_total", "Tokens computed, by phase", ["phase"], registry=registry
+        )
+        self.pages_used = Gauge("prfaas_pages_used", "Pages that requests hold", registry=registry)
+        self.pages_total = Gauge("prfaas_pages_total", "Pages of the pool", registry=registry)
+        self.slots_used = Gauge("prfaas_state_slots_used", "State slots that requests hold", registry=registry)
+        self.waiting = Gauge("prfaas_requests_waiting", "Requests waiting for pages", registry=registry)
+        self.running = Gauge("prfaas_requests_running", "Requests that hold pages", registry=registry)
+        self.vllm_waiting = Gauge("vllm:num_requests_waiting", "Requests waiting for pages", registry=registry)
+        self.vllm_running = Gauge("vllm:num_requests_running", "Requests that hold pages", registry=registry)
+        self.vllm_cache_usage = Gauge(
+            "vllm:kv_cache_usage_perc", "Share of pages in use, 0 to 1", registry=registry
+        )
