@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from prfaas.config.sections import FleetConfig
+from prfaas.config.sections import EngineSection, FleetConfig
 
 Path = tuple[str | int, ...]
 
@@ -23,6 +23,7 @@ def check(config: FleetConfig) -> list[Fault]:
         *_roles(config),
         *_links(config),
         *_ports(config),
+        *_engines(config),
     ]
 
 
@@ -91,3 +92,21 @@ def _listeners(config: FleetConfig) -> Iterator[tuple[Path, str]]:
     for i, link in enumerate(config.links):
         if link.relay:
             yield ("links", i, "relay", "listen"), link.relay.listen
+
+
+def _engines(config: FleetConfig) -> Iterator[Fault]:
+    for path, engine in _engine_sections(config):
+        if engine.step_tokens <= engine.max_running_requests:
+            yield Fault(
+                (*path, "step_tokens"),
+                f"{engine.step_tokens} leaves no room for prefill beside {engine.max_running_requests} decoding "
+                "requests; raise step_tokens above max_running_requests",
+            )
+
+
+def _engine_sections(config: FleetConfig) -> Iterator[tuple[Path, EngineSection]]:
+    yield ("engine",), config.engine
+    for i, cluster in enumerate(config.clusters):
+        for j, instance in enumerate(cluster.instances):
+            if instance.engine:
+                yield ("clusters", i, "instances", j, "engine"), instance.engine

@@ -108,7 +108,7 @@ def _hidden_faults(raw: dict[str, Any], faults: Iterable[Fault]) -> list[Fault]:
     for fault in faults:
         target: Any = rest
         for part in fault.path[:-1]:
-            target = target[part] if isinstance(target, dict | list) and _has(target, part) else None
+            target = _child(target, part)
         if isinstance(target, dict):
             target.pop(fault.path[-1], None)
     try:
@@ -117,8 +117,10 @@ def _hidden_faults(raw: dict[str, Any], faults: Iterable[Fault]) -> list[Fault]:
         return []
 
 
-def _has(target: dict[Any, Any] | list[Any], part: str | int) -> bool:
-    return part in target if isinstance(target, dict) else isinstance(part, int) and part < len(target)
+def _child(target: Any, part: str | int) -> Any:
+    if isinstance(target, dict):
+        return target.get(part)
+    return target[part] if isinstance(target, list) and isinstance(part, int) and part < len(target) else None
 
 
 def _readable(kind: str, message: str) -> str:

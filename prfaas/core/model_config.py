@@ -69,7 +69,9 @@ def _layer_kinds(raw: Raw, num_layers: int) -> tuple[bool, ...]:
     kinds = _first(raw, "layer_types")
     unknown = set(kinds) - {"full_attention", "linear_attention"}
     if unknown or len(kinds) != num_layers:
-        raise ModelError(f"config.json: layer_types has {len(kinds)} entries for {num_layers} layers, unknown: {unknown}")
+        raise ModelError(
+            f"config.json: layer_types has {len(kinds)} entries for {num_layers} layers, unknown: {unknown}"
+        )
     return tuple(kind == "full_attention" for kind in kinds)
 
 
@@ -107,7 +109,9 @@ def kimi_linear(raw: Raw) -> KimiLinearConfig:
     if raw.get("q_lora_rank") is not None:
         raise UnsupportedModelError("kimi_linear with q_lora_rank is not implemented; use a checkpoint without it")
     if raw.get("hidden_act", "silu") != "silu":
-        raise UnsupportedModelError(f"kimi_linear with hidden_act {raw['hidden_act']!r} is not implemented, only 'silu'")
+        raise UnsupportedModelError(
+            f"kimi_linear with hidden_act {raw['hidden_act']!r} is not implemented, only 'silu'"
+        )
     num_layers = int(_first(raw, "num_hidden_layers"))
     linear = raw.get("linear_attn_config") or {}
     moe_layers = _moe_layers(raw, num_layers)

@@ -17,7 +17,7 @@ DTYPE_BYTES: dict[DType, int] = {"float32": 4, "bfloat16": 2}
 
 @dataclass(frozen=True, slots=True)
 class CacheTensor:
-    """One cached tensor of one layer; `dims` are per token where the layer is paged, per request where it is a state."""
+    """One cached tensor of one layer; `dims` are per token where the layer is paged, else per request."""
 
     name: str
     dims: tuple[int, ...]
@@ -40,6 +40,15 @@ class LayerCache:
     def num_bytes(self) -> int:
         """Per token if paged, per request otherwise."""
         return sum(t.num_bytes for t in self.tensors)
+
+    def num_rows(self, tensor: int, tokens: int) -> int:
+        """Rows that a request of `tokens` tokens has of a tensor: tokens if paged, else the first dimension."""
+        return tokens if self.paged else self.tensors[tensor].dims[0]
+
+    def row_bytes(self, tensor: int) -> int:
+        """A row is the smallest part of a tensor that travels alone."""
+        whole = self.tensors[tensor].num_bytes
+        return whole if self.paged else whole // self.tensors[tensor].dims[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +75,11 @@ class ModelShape:
     def state_bytes(self) -> int:
         """Fixed bytes per request, whatever its length."""
         return sum(layer.num_bytes for layer in self.layers if not layer.paged)
+
+    @property
+    def largest_row_bytes(self) -> int:
+        """A frame on the wire must hold at least this."""
+        return max(layer.row_bytes(i) for layer in self.layers for i in range(len(layer.tensors)))
 
     def cache_bytes(self, tokens: int) -> int:
         """`S_kv(l)`: the bytes that a prefill of `tokens` leaves and that a transfer of it must move."""
@@ -94,5 +108,7 @@ def model_shape(raw: Mapping[str, Any], dtype: DType) -> ModelShape:
     """The shape of the model that `config.json` (`raw`) describes, cached in `dtype`. Raises UnsupportedModelError."""
     model_type = str(raw.get("model_type"))
     if model_type not in FAMILIES:
-        raise UnsupportedModelError(f"model_type {model_type!r} is not implemented; known: {', '.join(sorted(FAMILIES))}")
+        raise UnsupportedModelError(
+            f"model_type {model_type!r} is not implemented; known: {', '.join(sorted(FAMILIES))}"
+        )
     return FAMILIES[model_type](raw, dtype)

@@ -74,25 +74,19 @@ class InstanceMetrics:
         self.transfers = Counter(
             "prfaas_kv_transfers_total", "KV transfers ended", ["direction", "code"], registry=registry
         )
-        self.kv_bytes = Counter(
-            "prfaas_kv_bytes_total", "KV payload bytes", ["direction", "stage"], registry=registry
-        )
+        self.kv_bytes = Counter("prfaas_kv_bytes_total", "KV payload bytes", ["direction", "stage"], registry=registry)
         self.transfer_seconds = Histogram(
             "prfaas_kv_transfer_seconds",
             "First object to commit, as the receiver sees it",
             buckets=SECONDS,
             registry=registry,
         )
-        self.connections = Gauge(
-            "prfaas_kv_connections", "Open data connections", ["direction"], registry=registry
-        )
+        self.connections = Gauge("prfaas_kv_connections", "Open data connections", ["direction"], registry=registry)
         self.steps = Counter("prfaas_engine_steps_total", "Engine steps run", registry=registry)
         self.step_seconds = Histogram(
             "prfaas_engine_step_seconds", "Time of one engine step", buckets=SECONDS, registry=registry
         )
-        self.tokens = Counter(
-            "prfaas_engine_tokens_total", "Tokens computed, by phase", ["phase"], registry=registry
-        )
+        self.tokens = Counter("prfaas_engine_tokens_total", "Tokens computed, by phase", ["phase"], registry=registry)
         self.pages_used = Gauge("prfaas_pages_used", "Pages that requests hold", registry=registry)
         self.pages_total = Gauge("prfaas_pages_total", "Pages of the pool", registry=registry)
         self.slots_used = Gauge("prfaas_state_slots_used", "State slots that requests hold", registry=registry)
@@ -100,6 +94,18 @@ class InstanceMetrics:
         self.running = Gauge("prfaas_requests_running", "Requests that hold pages", registry=registry)
         self.vllm_waiting = Gauge("vllm:num_requests_waiting", "Requests waiting for pages", registry=registry)
         self.vllm_running = Gauge("vllm:num_requests_running", "Requests that hold pages", registry=registry)
-        self.vllm_cache_usage = Gauge(
-            "vllm:kv_cache_usage_perc", "Share of pages in use, 0 to 1", registry=registry
-        )
+        self.vllm_cache_usage = Gauge("vllm:kv_cache_usage_perc", "Share of pages in use, 0 to 1", registry=registry)
+
+    def read(self, pages_used: int, pages_total: int, slots_used: int) -> None:
+        """Sets the gauges of the pools."""
+        self.pages_used.set(pages_used)
+        self.pages_total.set(pages_total)
+        self.slots_used.set(slots_used)
+        self.vllm_cache_usage.set(pages_used / pages_total if pages_total else 0.0)
+
+    def queues(self, waiting: int, running: int) -> None:
+        """Sets the gauges of the queues."""
+        for gauge in (self.waiting, self.vllm_waiting):
+            gauge.set(waiting)
+        for gauge in (self.running, self.vllm_running):
+            gauge.set(running)

@@ -1,0 +1,1 @@
+"""Which cache memory belongs to whom. Counts pages; never touches a tensor."""

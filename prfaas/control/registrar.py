@@ -1,0 +1,80 @@
+"""Keeps one instance known to a router: registers, heartbeats, registers again when the router forgot."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable
+
+import grpc
+
+from prfaas.control.v1 import fleet_pb2 as pb
+from prfaas.control.v1.fleet_pb2_grpc import FleetStub
+
+log = logging.getLogger(__name__)
+
+CALL_TIMEOUT_S = 5.0
+RETRY_S = 0.5
+DEFAULT_INTERVAL_S = 1.0
+
+
+class Registrar:
+    """One router's view of us. `load` is read at every heartbeat."""
+
+    def __init__(self, channel: grpc.aio.Channel, instance: pb.InstanceInfo, load: Callable[[], pb.Load]) -> None:
+        self._stub = FleetStub(channel)
+        self._instance = instance
+        self._load = load
+        self._interval_s = DEFAULT_INTERVAL_S
+        self._task: asyncio.Task[None] | None = None
+        self._trouble: str | None = None
+        self.registered = asyncio.Event()
+
+    def start(self) -> None:
+        self._task = asyncio.create_task(self._run())
+
+    async def beat(self) -> None:
+        """One heartbeat now, e.g. because the instance begins to drain."""
+        heartbeat = pb.HeartbeatRequest(
+            instance_id=self._instance.instance_id, epoch=self._instance.epoch, load=self._load()
+        )
+        reply = await self._stub.Heartbeat(heartbeat, timeout=CALL_TIMEOUT_S)
+        if not reply.known:
+            self.registered.clear()
+
+    async def stop(self) -> None:
+        """Says goodbye, if the router can hear it."""
+        if self._task:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+        goodbye = pb.DeregisterRequest(instance_id=self._instance.instance_id, epoch=self._instance.epoch)
+        with contextlib.suppress(grpc.aio.AioRpcError):
+            await self._stub.Deregister(goodbye, timeout=1.0)
+
+    async def _run(self) -> None:
+        while True:
+            try:
+                if self.registered.is_set():
+                    await self.beat()
+                else:
+                    await self._register()
+                self._trouble = None
+                pause = self._interval_s if self.registered.is_set() else RETRY_S
+            except grpc.aio.AioRpcError as error:
+                self._complain(error)
+                pause = RETRY_S
+            await asyncio.sleep(pause)
+
+    async def _register(self) -> None:
+        request = pb.RegisterRequest(instance=self._instance, load=self._load())
+        reply = await self._stub.Register(request, timeout=CALL_TIMEOUT_S)
+        self._interval_s = reply.heartbeat_interval_s or DEFAULT_INTERVAL_S
+        self.registered.set()
+        log.info("registered with the router as %s", self._instance.instance_id)
+
+    def _complain(self, error: grpc.aio.AioRpcError) -> None:
+        """Says each trouble once, not at every attempt."""
+        trouble = f"{error.code().name}: {error.details()}"
+        if trouble != self._trouble:
+            log.warning("the router cannot be reached or refuses us: %s", trouble)
+        self._trouble = trouble

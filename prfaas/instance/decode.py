@@ -1,0 +1,175 @@
+"""A request from end to end: reserve memory, get the prompt's KV from elsewhere or compute it, stream tokens.
+
+The decode instance owns the request, so every failure before the first token ends here: in a prefill on this instance.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncGenerator, AsyncIterator
+from dataclasses import dataclass
+
+from prfaas.control.convert import failure_to_pb, request_from_pb
+from prfaas.control.v1 import fleet_pb2 as pb
+from prfaas.core.errors import ContextLengthError, DeadlineError, PrfaasError
+from prfaas.core.request import Request
+from prfaas.engine.messages import Admitted, BeginDecode, Generated, Prefilled, PrefillHere
+from prfaas.instance.fetch import Fetcher
+from prfaas.instance.front import Front, RequestStream
+from prfaas.instance.identity import Identity
+from prfaas.scheduler.sequence import Mode
+from prfaas.telemetry.metrics import InstanceMetrics
+from prfaas.transport.inbox import Received
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class _Journal:
+    """What happened to a request so far, for its account."""
+
+    identity: Identity
+    prefill_cluster: str = ""
+    prefill_instance: str = ""
+    received: Received | None = None
+    queue_ms: float = 0.0
+    prefill_ms: float = 0.0
+    tokens_computed: int = 0
+    fallback: str = ""
+
+    def local(self, request: Request, event: Prefilled) -> None:
+        self.prefill_cluster, self.prefill_instance = self.identity.cluster, self.identity.instance_id
+        self.tokens_computed = request.prompt_tokens
+        self.queue_ms += event.queue_s * 1e3
+        self.prefill_ms = event.prefill_s * 1e3
+
+    def imported(self, target: pb.PrefillTarget, received: Received) -> None:
+        self.prefill_cluster, self.prefill_instance = target.cluster, target.instance_id
+        self.received = received
+        self.tokens_computed = received.manifest.tokens_computed
+        self.queue_ms += received.manifest.queue_ms
+        self.prefill_ms = received.manifest.prefill_ms
+
+    def account(self) -> pb.Account:
+        received = self.received
+        return pb.Account(
+            prefill_cluster=self.prefill_cluster,
+            prefill_instance=self.prefill_instance,
+            tokens_computed=self.tokens_computed,
+            tokens_reused=received.manifest.tokens_reused if received else 0,
+            kv_bytes_raw=received.bytes_raw if received else 0,
+            kv_bytes_wire=received.bytes_wire if received else 0,
+            kv_codec="raw" if received else "none",
+            transfer_ms=received.transfer_s * 1e3 if received else 0.0,
+            decode_cluster=self.identity.cluster,
+            decode_instance=self.identity.instance_id,
+            queue_ms=self.queue_ms,
+            prefill_ms=self.prefill_ms,
+            fallback=self.fallback,
+        )
+
+
+class DecodeService:
+    """Serves `Instance.Generate`."""
+
+    def __init__(self, identity: Identity, front: Front, fetcher: Fetcher, metrics: InstanceMetrics) -> None:
+        self._identity = identity
+        self._front = front
+        self._fetcher = fetcher
+        self._metrics = metrics
+
+    async def generate(self, message: pb.GenerateRequest) -> AsyncGenerator[pb.GenerateEvent, None]:
+        """Tokens, and at the end either `finished` with the account or `failure`."""
+        code = "cancelled"
+        try:
+            request = self._checked(message)
+            async with contextlib.aclosing(self._run(request, message)) as events:
+                async for event in events:
+                    yield event
+            code = "ok"
+        except PrfaasError as error:
+            code = error.code
+            yield pb.GenerateEvent(failure=failure_to_pb(error))
+        finally:
+            self._metrics.requests.labels("decode", code).inc()
+
+    def _checked(self, message: pb.GenerateRequest) -> Request:
+        request = request_from_pb(message)
+        limit = self._identity.max_context_tokens
+        if request.prompt_tokens + request.sampling.max_tokens > limit:
+            raise ContextLengthError(
+                f"{request.prompt_tokens} prompt tokens and {request.sampling.max_tokens} to generate exceed "
+                f"the context of {limit} tokens"
+            )
+        return request
+
+    async def _run(self, request: Request, message: pb.GenerateRequest) -> AsyncGenerator[pb.GenerateEvent, None]:
+        target = message.prefill if message.HasField("prefill") else None
+        if target and target.instance_id == self._identity.instance_id:
+            target = None
+        journal = _Journal(self._identity)
+        stream = self._front.open(request, Mode.IMPORT if target else Mode.SERVE)
+        try:
+            async with _deadline(message.deadline_s):
+                admitted = await _expect_admitted(stream)
+                journal.queue_ms = admitted.queue_s * 1e3
+                if target:
+                    await self._import(request, admitted, target, journal)
+                event = await self._first_token(request, stream, journal)
+            while True:
+                yield pb.GenerateEvent(tokens=pb.Tokens(token_ids=[event.token_id]))
+                if event.finish is not None:
+                    break
+                event = await self._next_token(stream)
+            finished = pb.Finished(reason=event.finish.value, account=journal.account())
+            yield pb.GenerateEvent(finished=finished)
+        finally:
+            stream.close()
+
+    async def _import(self, request: Request, admitted: Admitted, target: pb.PrefillTarget, journal: _Journal) -> None:
+        """Begins to decode on the transferred KV, or computes the prompt here if it did not come."""
+        try:
+            received = await self._fetcher.fetch(request, admitted, target)
+        except PrfaasError as error:
+            log.warning(
+                "request %s: prefill on %s failed (%s: %s); prefilling here",
+                request.request_id,
+                target.instance_id,
+                error.code,
+                error,
+            )
+            self._metrics.fallbacks.labels(error.code).inc()
+            journal.fallback = error.code
+            self._front.send(PrefillHere(request.request_id))
+            return
+        journal.imported(target, received)
+        self._front.send(BeginDecode(request.request_id, received.manifest.first_token_id))
+
+    async def _first_token(self, request: Request, stream: RequestStream, journal: _Journal) -> Generated:
+        while True:
+            event = await stream.next()
+            if isinstance(event, Prefilled):
+                journal.local(request, event)
+            if isinstance(event, Generated):
+                return event
+
+    async def _next_token(self, stream: RequestStream) -> Generated:
+        while not isinstance(event := await stream.next(), Generated):
+            pass
+        return event
+
+
+async def _expect_admitted(stream: RequestStream) -> Admitted:
+    event = await stream.next()
+    assert isinstance(event, Admitted)
+    return event
+
+
+@contextlib.asynccontextmanager
+async def _deadline(seconds: float) -> AsyncIterator[None]:
+    """Raises DeadlineError if the body takes longer; 0 means no limit."""
+    try:
+        async with asyncio.timeout(seconds or None):
+            yield
+    except TimeoutError:
+        raise DeadlineError(f"no first token within {seconds:g} s") from None

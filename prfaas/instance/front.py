@@ -1,0 +1,79 @@
+"""The engine's asyncio side: commands in, and each request's events out on a queue of its own."""
+
+import asyncio
+
+from prfaas.core.errors import from_code
+from prfaas.core.ids import RequestId
+from prfaas.core.request import Request
+from prfaas.engine.engine import Engine
+from prfaas.engine.messages import Command, Event, Failed, KvSink, Release, Stats, Submit
+from prfaas.scheduler.sequence import Mode
+
+
+class RequestStream:
+    """Events of one request, until `close`."""
+
+    def __init__(self, front: "Front", request_id: RequestId) -> None:
+        self._front = front
+        self._request_id = request_id
+        self._events: asyncio.Queue[Event] = asyncio.Queue()
+
+    def put(self, event: Event) -> None:
+        self._events.put_nowait(event)
+
+    async def next(self) -> Event:
+        """Raises the typed error when the engine failed the request."""
+        event = await self._events.get()
+        if isinstance(event, Failed):
+            raise from_code(event.code, event.message)
+        return event
+
+    def detach(self) -> None:
+        """Stops listening and leaves the request running: someone else will release it."""
+        self._front.detach(self._request_id)
+
+    def close(self) -> None:
+        """Stops listening and frees all that the request holds; once is enough, more does no harm."""
+        self.detach()
+        self._front.send(Release(self._request_id))
+
+
+class Front:
+    """Submits to the engine and routes its events, all on one event loop."""
+
+    def __init__(self, engine: Engine, loop: asyncio.AbstractEventLoop) -> None:
+        self._engine = engine
+        self._loop = loop
+        self._streams: dict[RequestId, RequestStream] = {}
+
+    @property
+    def stats(self) -> Stats:
+        return self._engine.stats
+
+    @property
+    def num_open(self) -> int:
+        return len(self._streams)
+
+    def start(self) -> None:
+        self._engine.start(self._emit)
+
+    def send(self, command: Command) -> None:
+        self._engine.send(command)
+
+    def open(self, request: Request, mode: Mode, sink: KvSink | None = None) -> RequestStream:
+        stream = RequestStream(self, request.request_id)
+        self._streams[request.request_id] = stream
+        self._engine.send(Submit(request, mode, sink))
+        return stream
+
+    def detach(self, request_id: RequestId) -> None:
+        self._streams.pop(request_id, None)
+
+    def _emit(self, events: list[Event]) -> None:
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._route, events)
+
+    def _route(self, events: list[Event]) -> None:
+        for event in events:
+            if stream := self._streams.get(event.request_id):
+                stream.put(event)

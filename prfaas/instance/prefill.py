@@ -1,0 +1,146 @@
+"""Prefill for another instance: compute the prompt, stream its KV to the ticket's address, free it when it arrived."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncGenerator
+from typing import Any
+
+from prfaas.control.convert import failure_to_pb, request_from_pb
+from prfaas.control.dial import Dialer
+from prfaas.control.v1 import fleet_pb2 as pb
+from prfaas.core.errors import CancelledError, ManifestError, PrfaasError, TicketError
+from prfaas.core.ids import SECRET_BYTES, TRANSFER_ID_BYTES, TransferId
+from prfaas.core.request import Request
+from prfaas.engine.memory import CacheMemory
+from prfaas.engine.messages import Progressed, Release
+from prfaas.instance.front import Front, RequestStream
+from prfaas.instance.identity import Identity
+from prfaas.instance.kv import KvExport
+from prfaas.scheduler.sequence import Mode
+from prfaas.telemetry.metrics import InstanceMetrics
+from prfaas.transport.outbox import Outbox, OutgoingTransfer
+from prfaas.wire.messages import Open
+
+log = logging.getLogger(__name__)
+
+KEEPALIVE_S = 1.0
+"""At least so often the caller hears that we live."""
+
+
+class PrefillService:
+    """Serves `Instance.Prefill`."""
+
+    def __init__(
+        self,
+        identity: Identity,
+        front: Front,
+        memory: CacheMemory,
+        outbox: Outbox,
+        dialer: Dialer,
+        metrics: InstanceMetrics,
+    ) -> None:
+        self._identity = identity
+        self._front = front
+        self._memory = memory
+        self._outbox = outbox
+        self._dialer = dialer
+        self._metrics = metrics
+
+    async def prefill(self, message: pb.PrefillRequest) -> AsyncGenerator[pb.PrefillEvent, None]:
+        """Progress, and at the end either `done` (the receiver has committed) or `failure`."""
+        try:
+            request = self._checked(message)
+        except PrfaasError as error:
+            yield pb.PrefillEvent(failure=failure_to_pb(error))
+            return
+        ended: asyncio.Future[PrfaasError | None] = asyncio.get_running_loop().create_future()
+        export = self._export(message, request, ended)
+        stream = self._front.open(request, Mode.EXPORT, export)
+        try:
+            async with contextlib.aclosing(self._progress(stream, export, ended)) as events:
+                async for event in events:
+                    yield event
+            refusal = ended.result()
+            yield pb.PrefillEvent(failure=failure_to_pb(refusal)) if refusal else self._done(request, export)
+        finally:
+            # From here on the end of the transfer, and nothing else, frees the request's memory.
+            stream.detach()
+            export.abandon(CancelledError("the prefill call ended before its transfer did"))
+
+    def _checked(self, message: pb.PrefillRequest) -> Request:
+        ticket = message.ticket
+        if message.model_fingerprint != self._identity.model_fingerprint:
+            raise ManifestError(
+                f"{self._identity.instance_id} serves model {self._identity.model_fingerprint}, the caller "
+                f"{message.model_fingerprint}; their KV is not interchangeable"
+            )
+        if len(ticket.transfer_id) != TRANSFER_ID_BYTES or len(ticket.secret) != SECRET_BYTES:
+            raise TicketError("a ticket needs a transfer id and a secret of 16 bytes each")
+        return request_from_pb(message)
+
+    def _export(
+        self, message: pb.PrefillRequest, request: Request, ended: asyncio.Future[PrfaasError | None]
+    ) -> KvExport:
+        ticket = message.ticket
+        loop = asyncio.get_running_loop()
+
+        def settle(error: PrfaasError | None) -> None:
+            if not ended.done():
+                ended.set_result(error)
+
+        def on_done(error: PrfaasError | None) -> None:
+            self._front.send(Release(request.request_id))
+            self._metrics.transfers.labels("out", error.code if error else "ok").inc()
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(settle, error)
+
+        opening = Open(bytes(ticket.secret), self._identity.model_fingerprint, request.prompt_tokens)
+        transfer = OutgoingTransfer(TransferId(bytes(ticket.transfer_id)), ticket.epoch, opening, on_done)
+        peer = self._outbox.peer(ticket.data_address, self._dialer.proxy_to(ticket.receiver_cluster))
+        # The connection comes up while the prompt waits its turn.
+        peer.start(transfer)
+        return KvExport(
+            self._identity.shape,
+            self._memory,
+            peer,
+            transfer,
+            prompt_tokens=request.prompt_tokens,
+            frame_bytes=self._identity.transport.frame_bytes,
+        )
+
+    async def _progress(
+        self, stream: RequestStream, export: KvExport, ended: asyncio.Future[PrfaasError | None]
+    ) -> AsyncGenerator[pb.PrefillEvent, None]:
+        """Until the transfer has ended; an engine failure ends it."""
+        tokens_done = 0
+        reading = asyncio.ensure_future(stream.next())
+        try:
+            while not ended.done():
+                waited: set[asyncio.Future[Any]] = {reading, ended}
+                await asyncio.wait(waited, timeout=KEEPALIVE_S, return_when=asyncio.FIRST_COMPLETED)
+                if reading.done() and not ended.done():
+                    try:
+                        event = reading.result()
+                    except PrfaasError as error:
+                        export.abandon(error)
+                        await ended
+                        return
+                    tokens_done = event.tokens_done if isinstance(event, Progressed) else tokens_done
+                    reading = asyncio.ensure_future(stream.next())
+                yield pb.PrefillEvent(progress=pb.PrefillProgress(tokens_done=tokens_done, queued=tokens_done == 0))
+        finally:
+            reading.cancel()
+
+    def _done(self, request: Request, export: KvExport) -> pb.PrefillEvent:
+        assert export.summary is not None
+        self._metrics.requests.labels("prefill", "ok").inc()
+        return pb.PrefillEvent(
+            done=pb.PrefillDone(
+                tokens_computed=request.prompt_tokens,
+                queue_ms=export.summary.queue_ms,
+                prefill_ms=export.summary.prefill_ms,
+                kv_bytes_raw=export.bytes_raw,
+                kv_bytes_wire=export.bytes_raw,
+            )
+        )

@@ -1,0 +1,89 @@
+"""One instance process: starts the parts in order, is ready once a router knows it, drains and stops in reverse."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+import grpc
+
+from prfaas.control.dial import Dialer
+from prfaas.control.registrar import Registrar
+from prfaas.control.v1 import fleet_pb2 as pb
+from prfaas.control.v1.fleet_pb2_grpc import add_InstanceServicer_to_server
+from prfaas.instance.front import Front
+from prfaas.instance.servicer import Servicer
+from prfaas.telemetry.metrics import InstanceMetrics
+from prfaas.transport.outbox import Outbox
+from prfaas.transport.server import DataServer
+
+log = logging.getLogger(__name__)
+
+
+class InstanceServer:
+    """Owns the running parts; everything is injected."""
+
+    def __init__(
+        self,
+        servicer: Servicer,
+        grpc_server: grpc.aio.Server,
+        data_server: DataServer,
+        outbox: Outbox,
+        front: Front,
+        dialer: Dialer,
+        registrar: Callable[[Callable[[], pb.Load]], Registrar],
+        metrics: InstanceMetrics,
+        stop_engine: Callable[[], None],
+    ) -> None:
+        self._servicer = servicer
+        self._grpc_server = grpc_server
+        self._data_server = data_server
+        self._outbox = outbox
+        self._front = front
+        self._dialer = dialer
+        self._metrics = metrics
+        self._stop_engine = stop_engine
+        self._registrar = registrar(self.load)
+        add_InstanceServicer_to_server(servicer, grpc_server)
+
+    def load(self) -> pb.Load:
+        """The present load, also put into the gauges."""
+        stats = self._front.stats
+        self._metrics.read(stats.pages_used, stats.pages_total, stats.slots_used)
+        self._metrics.queues(stats.waiting_requests, stats.running_requests)
+        return pb.Load(
+            waiting_requests=stats.waiting_requests,
+            running_requests=stats.running_requests,
+            waiting_tokens=stats.waiting_tokens,
+            pages_used=stats.pages_used,
+            pages_total=stats.pages_total,
+            state_slots_used=stats.slots_used,
+            state_slots_total=stats.slots_total,
+            draining=self._servicer.draining,
+        )
+
+    async def start(self) -> None:
+        """Returns once the instance serves and a router knows it."""
+        self._front.start()
+        self._data_server.start()
+        await self._grpc_server.start()
+        self._registrar.start()
+        await self._registrar.registered.wait()
+
+    async def drain_and_stop(self, timeout_s: float) -> None:
+        """Takes nothing new, lets running requests end for `timeout_s`, then cancels the rest and frees everything."""
+        self._servicer.draining = True
+        try:
+            await self._registrar.beat()
+        except grpc.aio.AioRpcError as error:
+            log.info("the router did not hear that we drain: %s", error.details())
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._servicer.finished()
+        except TimeoutError:
+            log.warning("%d requests did not end within %g s and are cancelled", self._servicer.num_running, timeout_s)
+        await self._registrar.stop()
+        await self._grpc_server.stop(grace=0)
+        await self._dialer.close()
+        self._outbox.close()
+        self._data_server.close()
+        self._stop_engine()

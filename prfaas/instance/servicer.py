@@ -1,0 +1,95 @@
+"""The gRPC face of an instance: streams what the services yield, tracks what runs, refuses when draining."""
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import TypeVar
+
+import grpc
+
+from prfaas.control.convert import failure_to_pb
+from prfaas.control.v1 import fleet_pb2 as pb
+from prfaas.control.v1.fleet_pb2_grpc import InstanceServicer
+from prfaas.core.errors import DrainingError, EngineError, PrfaasError
+from prfaas.instance.decode import DecodeService
+from prfaas.instance.prefill import PrefillService
+
+log = logging.getLogger(__name__)
+
+E = TypeVar("E", pb.GenerateEvent, pb.PrefillEvent)
+GenerateContext = grpc.aio.ServicerContext[pb.GenerateRequest, pb.GenerateEvent]
+PrefillContext = grpc.aio.ServicerContext[pb.PrefillRequest, pb.PrefillEvent]
+
+
+class Servicer(InstanceServicer):
+    """Every instance serves every call: a role says what the router sends, not what the process can do."""
+
+    def __init__(self, instance_id: str, decode: DecodeService, prefill: PrefillService) -> None:
+        self._instance_id = instance_id
+        self._decode = decode
+        self._prefill = prefill
+        self._running: dict[str, asyncio.Task[None]] = {}
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self.draining = False
+
+    @property
+    def num_running(self) -> int:
+        return len(self._running)
+
+    # The stubs know handlers that return iterators; writing to the context instead closes our generators at once when
+    # the caller goes away, rather than when the garbage collector finds them.
+    async def Generate(self, request: pb.GenerateRequest, context: GenerateContext) -> None:  # type: ignore[override]
+        await self._stream(f"generate {request.request_id}", self._decode.generate(request), context, pb.GenerateEvent)
+
+    async def Prefill(self, request: pb.PrefillRequest, context: PrefillContext) -> None:  # type: ignore[override]
+        await self._stream(f"prefill {request.request_id}", self._prefill.prefill(request), context, pb.PrefillEvent)
+
+    async def Cancel(self, request: pb.CancelRequest, context: object) -> pb.CancelReply:  # noqa: ARG002
+        tasks = [self._running.get(f"{kind} {request.request_id}") for kind in ("generate", "prefill")]
+        found = [task for task in tasks if task is not None]
+        for task in found:
+            task.cancel()
+        return pb.CancelReply(found=bool(found))
+
+    async def Drain(self, request: pb.DrainRequest, context: object) -> pb.DrainReply:  # noqa: ARG002
+        self.draining = True
+        log.info("draining: %d requests are running", self.num_running)
+        return pb.DrainReply(running_requests=self.num_running)
+
+    async def finished(self) -> None:
+        """Returns once nothing runs."""
+        await self._idle.wait()
+
+    async def _stream(
+        self,
+        name: str,
+        events: AsyncGenerator[E, None],
+        context: "grpc.aio.ServicerContext[pb.GenerateRequest, E] | grpc.aio.ServicerContext[pb.PrefillRequest, E]",
+        kind: type[E],
+    ) -> None:
+        if self.draining or name in self._running:
+            refusal = self._refusal(name)
+            await context.write(kind(failure=failure_to_pb(refusal)))
+            return
+        task = asyncio.current_task()
+        assert task is not None
+        self._running[name] = task
+        self._idle.clear()
+        try:
+            async with aclosing(events):
+                async for event in events:
+                    await context.write(event)
+        except Exception as error:  # a request's edge: whatever it was, others go on
+            log.exception("%s failed", name)
+            await context.write(kind(failure=failure_to_pb(EngineError(f"{type(error).__name__}: {error}"))))
+        finally:
+            del self._running[name]
+            if not self._running:
+                self._idle.set()
+
+    def _refusal(self, name: str) -> PrfaasError:
+        if self.draining:
+            return DrainingError(f"{self._instance_id} is draining; send the request elsewhere")
+        return EngineError(f"{name} is already running on {self._instance_id}")

@@ -1,0 +1,1 @@
+"""What one instance computes in its next step. Decides; neither computes nor sends."""

@@ -1,0 +1,62 @@
+"""Opens data connections, directly or through an HTTP CONNECT proxy."""
+
+import contextlib
+import socket
+
+import h11
+
+from prfaas.config.sections import split_address
+from prfaas.core.errors import PeerLostError
+
+READ_BYTES = 16 << 10
+
+
+def connect(address: str, proxy: str | None, timeout_s: float) -> socket.socket:
+    """A connected socket without timeout. Raises PeerLostError naming the peer, and the proxy if there is one."""
+    way = f"{address} through {proxy}" if proxy else address
+    try:
+        sock = socket.create_connection(split_address(proxy or address), timeout=timeout_s)
+    except OSError as error:
+        raise PeerLostError(f"cannot connect to {way}: {error}") from error
+    try:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if proxy:
+            _ask_proxy(sock, address)
+        sock.settimeout(None)
+    except (OSError, h11.ProtocolError, PeerLostError) as error:
+        sock.close()
+        raise PeerLostError(f"cannot connect to {way}: {error}") from error
+    return sock
+
+
+def fail_when_stalled(sock: socket.socket, stall_s: float) -> None:
+    """Makes the kernel end a connection whose peer acknowledges nothing for `stall_s`, idle or not."""
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(stall_s * 1000))
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, max(1, int(stall_s / 2)))
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, max(1, int(stall_s / 4)))
+
+
+def hang_up(sock: socket.socket) -> None:
+    """Wakes every thread that waits on the socket, then closes it; repeating it does no harm."""
+    with contextlib.suppress(OSError):
+        sock.shutdown(socket.SHUT_RDWR)
+    sock.close()
+
+
+def _ask_proxy(sock: socket.socket, address: str) -> None:
+    client = h11.Connection(h11.CLIENT)
+    request = client.send(h11.Request(method="CONNECT", target=address, headers=[("Host", address)]))
+    assert request is not None
+    sock.sendall(request)
+    while True:
+        event = client.next_event()
+        if isinstance(event, h11.Response):
+            if event.status_code // 100 != 2:
+                raise PeerLostError(f"the proxy answered {event.status_code} {event.reason.decode('latin-1')}")
+            # The receiver never speaks first, so nothing can have arrived behind the answer.
+            return
+        data = sock.recv(READ_BYTES)
+        if not data:
+            raise PeerLostError("the proxy closed the connection")
+        client.receive_data(data)

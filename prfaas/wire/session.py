@@ -1,0 +1,147 @@
+"""One incoming transfer as a state machine: what may be placed, and when all of it is there.
+
+The caller brings headers and messages and does the placing; the session says yes or raises. It commits only when a
+manifest covers every tensor of every layer for every token, and every object in it arrived with the manifest's digest.
+"""
+
+import hmac
+from bisect import bisect_left
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import NamedTuple
+
+from prfaas.core.errors import ManifestError, TicketError
+from prfaas.core.shape import ModelShape
+from prfaas.wire.header import Codec, FrameHeader, ObjectKey
+from prfaas.wire.messages import Manifest, Open
+
+
+@dataclass(frozen=True, slots=True)
+class Expectation:
+    """What the receiver's ticket allows, and what it needs."""
+
+    shape: ModelShape
+    model_fingerprint: str
+    prompt_tokens: int
+    secret: bytes
+    codec: Codec = Codec.RAW
+
+
+class Phase(Enum):
+    """OFFERED until the sender shows the secret; COMMITTED and FAILED are final."""
+
+    OFFERED = auto()
+    OPEN = auto()
+    COMMITTED = auto()
+    FAILED = auto()
+
+
+class _Arrival(NamedTuple):
+    start: int
+    end: int
+    digest: int
+
+
+class ReceiveSession:
+    """Bookkeeping of one transfer; not thread-safe, holds no bytes."""
+
+    def __init__(self, expectation: Expectation) -> None:
+        self._expect = expectation
+        self._arrived: dict[tuple[int, int], list[_Arrival]] = {}
+        self._manifest: Manifest | None = None
+        self.phase = Phase.OFFERED
+        self.bytes_raw = 0
+        self.bytes_wire = 0
+
+    def open(self, message: Open) -> None:
+        """Raises TicketError on a wrong secret or phase, ManifestError when the sender's model or prompt differs."""
+        if self.phase is not Phase.OFFERED:
+            raise TicketError(f"this transfer is {self.phase.name.lower()} and cannot be opened again")
+        if not hmac.compare_digest(message.secret, self._expect.secret):
+            raise TicketError("the secret is not the ticket's")
+        if message.model_fingerprint != self._expect.model_fingerprint:
+            raise ManifestError(
+                f"the sender's model {message.model_fingerprint} is not ours, {self._expect.model_fingerprint}"
+            )
+        if message.prompt_tokens != self._expect.prompt_tokens:
+            raise ManifestError(f"the sender has {message.prompt_tokens} tokens, we {self._expect.prompt_tokens}")
+        self.phase = Phase.OPEN
+
+    def admit(self, header: FrameHeader) -> None:
+        """May the payload of this OBJECT be placed? Raises TicketError or ManifestError if not."""
+        if self.phase is not Phase.OPEN:
+            raise TicketError(f"an object came while the transfer was {self.phase.name.lower()}")
+        key = header.key
+        expected_bytes = self._raw_bytes(key)
+        if header.codec is not self._expect.codec:
+            raise ManifestError(f"{key} is encoded as {header.codec.name}, not {self._expect.codec.name}")
+        if header.raw_bytes != expected_bytes or header.wire_bytes != expected_bytes:
+            raise ManifestError(f"{key} has {header.raw_bytes} bytes ({header.wire_bytes} sent), not {expected_bytes}")
+        arrivals = self._arrived.get((key.layer, key.tensor), [])
+        at = bisect_left(arrivals, key.start, key=lambda a: a.start)
+        if (at > 0 and arrivals[at - 1].end > key.start) or (at < len(arrivals) and arrivals[at].start < key.end):
+            raise ManifestError(f"{key} overlaps what has arrived already")
+
+    def placed(self, header: FrameHeader) -> None:
+        """The payload has been verified against its digest and lies in its place."""
+        key = header.key
+        arrivals = self._arrived.setdefault((key.layer, key.tensor), [])
+        at = bisect_left(arrivals, key.start, key=lambda a: a.start)
+        arrivals.insert(at, _Arrival(key.start, key.end, header.digest))
+        self.bytes_raw += header.raw_bytes
+        self.bytes_wire += header.wire_bytes
+
+    def manifest(self, manifest: Manifest) -> None:
+        """Raises ManifestError unless the manifest is a complete description of what we need."""
+        if self.phase is not Phase.OPEN or self._manifest is not None:
+            raise TicketError("a manifest came out of turn")
+        if manifest.prompt_tokens != self._expect.prompt_tokens:
+            raise ManifestError(f"manifest for {manifest.prompt_tokens} tokens, expected {self._expect.prompt_tokens}")
+        self._check_coverage(manifest)
+        self._manifest = manifest
+
+    def commit(self) -> Manifest | None:
+        """The manifest, once everything in it has arrived intact (the transfer is then committed); None before.
+
+        Raises ManifestError when an object that arrived is not the one that the sender computed.
+        """
+        if self._manifest is None or self.phase is not Phase.OPEN:
+            return None
+        for o in self._manifest.objects:
+            arrivals = self._arrived.get((o.layer, o.tensor), [])
+            at = bisect_left(arrivals, o.start, key=lambda a: a.start)
+            if at == len(arrivals) or arrivals[at].start != o.start:
+                return None
+            if arrivals[at] != (o.start, o.end, o.digest):
+                raise ManifestError(f"{o} does not match what arrived, {arrivals[at]}")
+        self.phase = Phase.COMMITTED
+        return self._manifest
+
+    def fail(self) -> None:
+        """Nothing more is accepted, unless the transfer has been committed already."""
+        if self.phase is not Phase.COMMITTED:
+            self.phase = Phase.FAILED
+
+    def _raw_bytes(self, key: ObjectKey) -> int:
+        """Size of an object. Raises ManifestError when the model has no such object."""
+        layers = self._expect.shape.layers
+        if key.layer >= len(layers) or key.tensor >= len(layers[key.layer].tensors):
+            raise ManifestError(f"{key} names a tensor that the model does not have")
+        layer = layers[key.layer]
+        rows = layer.num_rows(key.tensor, self._expect.prompt_tokens)
+        if not key.start < key.end <= rows:
+            raise ManifestError(f"{key} lies outside the tensor's {rows} rows")
+        return (key.end - key.start) * layer.row_bytes(key.tensor)
+
+    def _check_coverage(self, manifest: Manifest) -> None:
+        reached: dict[tuple[int, int], int] = {}
+        for o in sorted(manifest.objects, key=lambda o: (o.layer, o.tensor, o.start)):
+            if o.raw_bytes != self._raw_bytes(ObjectKey(o.layer, o.tensor, o.start, o.end)):
+                raise ManifestError(f"{o} has the wrong size")
+            if o.start != reached.get((o.layer, o.tensor), 0):
+                raise ManifestError(f"{o} leaves a gap or an overlap behind {reached.get((o.layer, o.tensor), 0)}")
+            reached[o.layer, o.tensor] = o.end
+        for i, layer in enumerate(self._expect.shape.layers):
+            for j, tensor in enumerate(layer.tensors):
+                if reached.get((i, j)) != layer.num_rows(j, self._expect.prompt_tokens):
+                    raise ManifestError(f"the manifest lacks part of layer {i} ({layer.kind}) tensor {tensor.name!r}")
