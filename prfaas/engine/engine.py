@@ -91,25 +91,27 @@ class Engine:
         self._thread.join()
 
     def _loop(self) -> None:
-        while self._take_commands():
+        while True:
             self._admit()
             plan = self._scheduler.plan()
             if plan is not None:
                 self._step(plan)
             self._report()
+            # After a step more may fit; with nothing to compute and all admitted that fits, only a command changes it.
+            if not self._take_commands(wait=plan is None):
+                return
 
-    def _take_commands(self) -> bool:
-        """Waits for a command when there is nothing to compute. False: stop."""
-        idle = self._scheduler.plan() is None
+    def _take_commands(self, *, wait: bool) -> bool:
+        """Applies what has been sent, at least one command if `wait`. False: stop."""
         while True:
             try:
-                command = self._commands.get(block=idle)
+                command = self._commands.get(block=wait)
             except queue.Empty:
                 return True
             if command is None:
                 return False
             self._apply(command)
-            idle = False
+            wait = False
 
     def _apply(self, command: Command) -> None:
         match command:

@@ -134,7 +134,7 @@ class Peer:
             except (PrfaasError, OSError) as error:
                 lost = error if isinstance(error, PrfaasError) else PeerLostError(f"{self._address}: {error}")
                 self._disconnect(lost)
-        self._disconnect(CancelledError("this instance is shutting down"))
+        self._disconnect(PeerLostError("closed"))
 
     def _do(self, item: _Start | _SendObject | _SendManifest | _Abandon) -> None:
         match item:
@@ -215,6 +215,8 @@ class Peer:
 
     def _disconnect(self, error: PrfaasError, only: socket.socket | None = None) -> None:
         """Drops the connection and fails what it carried; `only`: unless it has been replaced already."""
+        if self._closing:
+            error = CancelledError("this instance is shutting down")
         with self._lock:
             sock = self._sock
             if only is not None and sock is not only:

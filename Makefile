@@ -1,0 +1,55 @@
+# Each target makes the environment it needs. PYTHON chooses the interpreter; PIP_ARGS is passed to pip, e.g. to take
+# torch from an index of CPU builds.
+PYTHON ?= python3
+PIP_ARGS ?=
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALL = $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt $(PIP_ARGS)
+PROTO := prfaas/control/v1/fleet.proto
+PROTOC = $(BIN)/python -m grpc_tools.protoc -I. --plugin=protoc-gen-mypy_grpc=$(BIN)/protoc-gen-mypy_grpc
+
+.PHONY: demo test check bench proto format clean
+
+demo: $(VENV)/.demo  ## a two-datacenter fleet on this machine answers a few prompts
+	@$(BIN)/prfaas demo $(ARGS)
+
+test: $(VENV)/.dev  ## all tests, those that start real fleets included
+	$(BIN)/python -m pytest $(ARGS)
+
+check: $(VENV)/.dev  ## lint, format, types, layers, generated code, test rules
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m tests.check_rules
+	@rm -rf $(VENV)/proto && mkdir -p $(VENV)/proto
+	$(PROTOC) --python_out=$(VENV)/proto --pyi_out=$(VENV)/proto --grpc_python_out=$(VENV)/proto --mypy_grpc_out=$(VENV)/proto $(PROTO)
+	@diff -r --exclude=__pycache__ --exclude=__init__.py --exclude=*.proto prfaas/control/v1 $(VENV)/proto/prfaas/control/v1 \
+		|| { echo "generated code is not current: run 'make proto' and commit"; exit 1; }
+
+bench: $(VENV)/.dev  ## the benchmarks, one table each
+	$(BIN)/python -m benchmarks.demo $(ARGS)
+
+proto: $(VENV)/.dev  ## regenerate the gRPC code
+	$(PROTOC) --python_out=. --pyi_out=. --grpc_python_out=. --mypy_grpc_out=. $(PROTO)
+
+format: $(VENV)/.dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV) .prfaas *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "prfaas needs Python 3.11 or newer; set PYTHON=…")'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.demo: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "installing prfaas and what it needs into $(VENV) (about a minute)"
+	$(INSTALL) --editable '.[demo]'
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "installing prfaas and its development tools into $(VENV)"
+	$(INSTALL) --editable '.[dev]'
+	@touch $@ $(VENV)/.demo

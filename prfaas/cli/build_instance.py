@@ -1,0 +1,188 @@
+"""Puts one prefill or decode instance together."""
+
+import asyncio
+import socket
+import time
+from dataclasses import dataclass
+
+import grpc
+import torch
+from prometheus_client import CollectorRegistry, start_http_server
+
+from prfaas.cache.pool import PagePool
+from prfaas.cli.listen import advertised, listener, taken
+from prfaas.config.sections import EngineSection, FleetConfig, InstanceSection, split_address
+from prfaas.control.dial import SERVER_OPTIONS, Dialer
+from prfaas.control.registrar import Registrar
+from prfaas.control.v1 import fleet_pb2 as pb
+from prfaas.core.errors import ConfigError
+from prfaas.core.ids import new_epoch
+from prfaas.engine.engine import Engine
+from prfaas.engine.memory import CacheMemory
+from prfaas.engine.runner import Runner
+from prfaas.instance.decode import DecodeService
+from prfaas.instance.fetch import Fetcher
+from prfaas.instance.front import Front
+from prfaas.instance.identity import Identity
+from prfaas.instance.prefill import PrefillService
+from prfaas.instance.server import InstanceServer
+from prfaas.instance.servicer import Servicer
+from prfaas.models.cache_tensors import allocate_cache
+from prfaas.models.loader import LoadedModel, load_model
+from prfaas.scheduler.scheduler import Scheduler
+from prfaas.telemetry.metrics import InstanceMetrics
+from prfaas.transport.inbox import Inbox
+from prfaas.transport.outbox import Outbox
+from prfaas.transport.server import DataServer
+from prfaas.wire.messages import Hello
+
+ROLES = {"prefill": pb.ROLE_PREFILL, "decode": pb.ROLE_DECODE}
+
+
+@dataclass(frozen=True, slots=True)
+class BuiltInstance:
+    """A server ready to start, and the addresses that it will have."""
+
+    server: InstanceServer
+    addresses: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class _EngineParts:
+    engine: Engine
+    memory: CacheMemory
+
+
+async def build_instance(config: FleetConfig, cluster: str, section: InstanceSection) -> BuiltInstance:
+    """Loads the model, binds the ports, wires the parts. Raises ConfigError or ModelError."""
+    settings = section.engine or config.engine
+    torch.set_num_threads(settings.threads)
+    key = _key(config, section)
+    data_socket = listener(section.data, f"{key}.data")
+    model = load_model(config.model.path, config.model.dtype)
+    _check_frames(config, model)
+    metrics = InstanceMetrics(CollectorRegistry())
+    grpc_server = grpc.aio.server(options=SERVER_OPTIONS)
+    ports = {
+        "control": _bind_grpc(grpc_server, section.control, f"{key}.control"),
+        "data": int(data_socket.getsockname()[1]),
+        "metrics": _serve_metrics(section.metrics, metrics, f"{key}.metrics"),
+    }
+    addresses = {
+        name: advertised(port, getattr(section, name), section.advertise_host, f"{key}.{name}")
+        for name, port in ports.items()
+    }
+    identity = Identity(
+        instance_id=section.name,
+        cluster=cluster,
+        epoch=new_epoch(),
+        data_address=addresses["data"],
+        model_fingerprint=model.fingerprint,
+        shape=model.shape,
+        max_context_tokens=min(model.shape.max_context_tokens, config.model.max_context_tokens or 2**31),
+        transport=config.transport,
+    )
+    parts = _engine(model, settings, metrics)
+    server = await _wire(config, section, identity, parts, data_socket, grpc_server, addresses, metrics)
+    return BuiltInstance(server, addresses)
+
+
+def _engine(model: LoadedModel, settings: EngineSection, metrics: InstanceMetrics) -> _EngineParts:
+    cache = allocate_cache(model.shape, settings.num_pages, settings.max_running_requests, settings.page_tokens)
+    pools = PagePool(settings.num_pages), PagePool(settings.max_running_requests, "state slot")
+    scheduler = Scheduler(
+        *pools,
+        page_tokens=settings.page_tokens,
+        step_tokens=settings.step_tokens,
+        eos_token_ids=frozenset(model.eos_token_ids),
+    )
+    runner = Runner(model.decoder.forward, cache)
+    engine = Engine(scheduler, runner, model.shape, pools, metrics, time.monotonic)
+    return _EngineParts(engine, CacheMemory(model.shape, cache))
+
+
+async def _wire(
+    config: FleetConfig,
+    section: InstanceSection,
+    identity: Identity,
+    parts: _EngineParts,
+    data_socket: socket.socket,
+    grpc_server: grpc.aio.Server,
+    addresses: dict[str, str],
+    metrics: InstanceMetrics,
+) -> InstanceServer:
+    front = Front(parts.engine, asyncio.get_running_loop())
+    dialer = Dialer(config, identity.cluster)
+    outbox = Outbox(Hello(identity.instance_id, identity.cluster), config.transport, metrics)
+    inbox = Inbox(time.monotonic)
+    fetcher = Fetcher(identity, inbox, parts.memory, dialer, metrics, time.monotonic)
+    servicer = Servicer(
+        identity.instance_id,
+        DecodeService(identity, front, fetcher, metrics),
+        PrefillService(identity, front, parts.memory, outbox, dialer, metrics),
+    )
+    router = dialer.channel(config.router.control, config.router_cluster)
+    info = _info(config, section, identity, addresses)
+    return InstanceServer(
+        servicer=servicer,
+        grpc_server=grpc_server,
+        data_server=DataServer(data_socket, inbox, config.transport, metrics),
+        outbox=outbox,
+        front=front,
+        dialer=dialer,
+        registrar=lambda load: Registrar(router, info, load),
+        metrics=metrics,
+        stop_engine=parts.engine.stop,
+    )
+
+
+def _info(
+    config: FleetConfig, section: InstanceSection, identity: Identity, addresses: dict[str, str]
+) -> pb.InstanceInfo:
+    return pb.InstanceInfo(
+        instance_id=identity.instance_id,
+        cluster=identity.cluster,
+        role=ROLES[section.role],
+        epoch=identity.epoch,
+        control_address=addresses["control"],
+        data_address=addresses["data"],
+        metrics_address=addresses["metrics"],
+        model_name=config.model.name,
+        model_fingerprint=identity.model_fingerprint,
+        max_context_tokens=identity.max_context_tokens,
+    )
+
+
+def _key(config: FleetConfig, section: InstanceSection) -> str:
+    """The dotted key of an instance, as `--set` takes it."""
+    for i, cluster in enumerate(config.clusters):
+        for j, instance in enumerate(cluster.instances):
+            if instance.name == section.name:
+                return f"clusters.{i}.instances.{j}"
+    return section.name
+
+
+def _check_frames(config: FleetConfig, model: LoadedModel) -> None:
+    if config.transport.frame_bytes < model.shape.largest_row_bytes:
+        raise ConfigError(
+            f"transport.frame_bytes is {config.transport.frame_bytes}, but this model's largest indivisible piece has "
+            f"{model.shape.largest_row_bytes} bytes; raise it to at least that"
+        )
+
+
+def _bind_grpc(server: grpc.aio.Server, address: str, what: str) -> int:
+    try:
+        return int(server.add_insecure_port(address))
+    except RuntimeError:
+        # gRPC does not say why; asking the system for the same port does.
+        listener(address, what).close()
+        raise
+
+
+def _serve_metrics(address: str, metrics: InstanceMetrics, what: str) -> int:
+    host, port = split_address(address)
+    try:
+        server, _ = start_http_server(port, addr=host, registry=metrics.registry)
+    except OSError as error:
+        raise ConfigError(taken(address, what, error)) from error
+    return int(server.server_port)

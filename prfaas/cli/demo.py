@@ -1,0 +1,134 @@
+"""`prfaas demo`: a two-datacenter fleet on this machine, real requests through its OpenAI endpoint, and what they did."""
+
+import dataclasses
+import json
+import sys
+import sysconfig
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+import prfaas
+from prfaas.cli.demo_client import Ask, DemoClient, Result
+from prfaas.cli.demo_prompts import demo_asks
+from prfaas.cli.demo_report import Pair, requests_table, verification_table
+from prfaas.cli.fleet import Fleet, process_specs
+from prfaas.config.load import load
+from prfaas.config.sections import FleetConfig
+from prfaas.core.errors import ConfigError
+
+CONCURRENCY = 4
+
+
+@dataclass(slots=True)
+class _Report:
+    results: list[Result] = field(default_factory=list)
+    pairs: list[Pair] = field(default_factory=list)
+
+    @property
+    def mismatched(self) -> int:
+        return sum(not pair.equal for pair in self.pairs)
+
+    def as_json(self, wall_s: float) -> str:
+        everything = [*self.results, *(r for p in self.pairs for r in (p.local, p.remote))]
+        return json.dumps(
+            {
+                "requests": [r.account for r in everything],
+                "verified": len(self.pairs) - self.mismatched,
+                "mismatched": self.mismatched,
+                "wall_s": round(wall_s, 3),
+            }
+        )
+
+
+async def run_demo(config_path: Path | None, overrides: tuple[str, ...], *, verify: bool, json_output: bool) -> int:
+    """Returns the exit code: 0, or 1 when a prompt's two answers differed."""
+    # In JSON mode stdout is for the object alone; what people look at goes to stderr.
+    console = Console(stderr=json_output)
+    started = time.monotonic()
+    path, defaults = _fleet_file(config_path)
+    overrides = (*defaults, *overrides)
+    config = load(path, overrides)
+    _write_model(config, console)
+    log_dir = config.model.path.parent / "logs"
+    specs = process_specs(config, path, overrides, "info")
+    with _progress(console) as progress:
+        waiting = {spec.name: progress.add_task(f"starting {spec.kind} [bold]{spec.name}[/bold]") for spec in specs}
+        fleet = Fleet(specs, config.router.drain_s, log_dir, lambda c: progress.remove_task(waiting[c.spec.name]))
+        await fleet.__aenter__()
+    try:
+        console.print(f"{len(specs)} processes are up in {time.monotonic() - started:.1f} s; logs: {log_dir}")
+        http = fleet.child("router").addresses["http"]
+        async with DemoClient(http, config.model.name) as client:
+            report = await _talk(client, config, console, verify=verify)
+    finally:
+        await fleet.__aexit__()
+    wall_s = time.monotonic() - started
+    console.print(f"stopped cleanly after {wall_s:.1f} s", highlight=False)
+    if json_output:
+        sys.stdout.write(report.as_json(wall_s) + "\n")
+    return 1 if report.mismatched else 0
+
+
+async def _talk(client: DemoClient, config: FleetConfig, console: Console, *, verify: bool) -> _Report:
+    asks = demo_asks()
+    report = _Report()
+    console.print(
+        f"\n[bold]Asking {len(asks)} questions[/bold]; prompts above {config.router.threshold_tokens:,} tokens go to "
+        "the other datacenter. The weights are random, so the answers mean nothing:\n",
+        highlight=False,
+    )
+    report.results.append(await client.stream(asks[0], lambda piece: _write(console, piece)))
+    console.print("\n")
+    with _progress(console) as progress:
+        task = progress.add_task("waiting for answers")
+        report.results += await client.ask_all(asks[1:], CONCURRENCY, lambda _: progress.advance(task))
+    console.print(requests_table(report.results))
+    if verify:
+        report.pairs = await _verify(client, asks, console)
+        console.print(verification_table(report.pairs))
+    return report
+
+
+async def _verify(client: DemoClient, asks: list[Ask], console: Console) -> list[Pair]:
+    both = [dataclasses.replace(ask, prefill=where) for ask in asks for where in ("local", "remote")]
+    with _progress(console) as progress:
+        task = progress.add_task(f"asking {len(asks)} prompts twice, prefilled here and there")
+        results = await client.ask_all(both, CONCURRENCY, lambda _: progress.advance(task))
+    return [Pair(local, remote) for local, remote in zip(results[::2], results[1::2], strict=True)]
+
+
+def _write(console: Console, piece: str) -> None:
+    console.print(piece, end="", markup=False, highlight=False, style="dim")
+
+
+def _progress(console: Console) -> Progress:
+    columns = SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn()
+    return Progress(*columns, console=console, transient=True)
+
+
+def _fleet_file(given: Path | None) -> tuple[Path, tuple[str, ...]]:
+    """The demo's fleet file: the checkout's, or the installed one with its model in the user's cache."""
+    if given is not None:
+        return given, ()
+    checkout = Path(prfaas.__file__).parent.parent / "configs" / "demo.yaml"
+    if checkout.exists():
+        return checkout, ()
+    installed = Path(sysconfig.get_path("data")) / "share" / "prfaas" / "configs" / "demo.yaml"
+    if not installed.exists():
+        raise ConfigError(f"the demo's fleet file is neither at {checkout} nor at {installed}; name one with --config")
+    return installed, (f"model.path={Path.home() / '.cache' / 'prfaas' / 'demo-model'}",)
+
+
+def _write_model(config: FleetConfig, console: Console) -> None:
+    if config.model.path.exists():
+        return
+    from prfaas.models.demo_model import write_demo_model
+
+    with _progress(console) as progress:
+        progress.add_task("writing a small model with random weights (once)")
+        write_demo_model(config.model.path)
+    console.print(f"wrote a small Kimi Linear model with random weights to {config.model.path}")

@@ -1,0 +1,182 @@
+"""A whole fleet as child processes on this machine: started in order, watched, stopped in order."""
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+from prfaas.config.sections import FleetConfig
+from prfaas.core.errors import ConfigError, EngineError
+
+KILL_AFTER_S = 10.0
+"""What a process may take beyond its own drain time before it is killed."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessSpec:
+    """One process of the fleet: what it is called, and what to run after `prfaas`."""
+
+    name: str
+    kind: str
+    arguments: tuple[str, ...]
+
+
+def process_specs(config: FleetConfig, config_path: Path, overrides: tuple[str, ...], log_level: str) -> list[ProcessSpec]:
+    """Relays and the router first, instances after them, as they must be started."""
+    common = ("--config", str(config_path), "--log-level", log_level, *(x for o in overrides for x in ("--set", o)))
+    relays = [
+        ProcessSpec(f"link {link.name}", "relay", ("relay", "--link", link.name, *common))
+        for link in config.links
+        if link.relay
+    ]
+    router = ProcessSpec("router", "router", ("serve", "--role", "router", *common))
+    instances = [
+        ProcessSpec(
+            instance.name,
+            instance.role,
+            ("serve", "--role", instance.role, "--cluster", cluster.name, "--name", instance.name, *common),
+        )
+        for cluster in config.clusters
+        for instance in cluster.instances
+    ]
+    return [*relays, router, *instances]
+
+
+class Child:
+    """One running process and our end of its supervision socket."""
+
+    def __init__(self, spec: ProcessSpec, process: asyncio.subprocess.Process, line: socket.socket) -> None:
+        self.spec = spec
+        self.process = process
+        self.addresses: dict[str, str] = {}
+        self._line = line
+
+    @classmethod
+    async def start(cls, spec: ProcessSpec, log_dir: Path | None) -> "Child":
+        """Its log goes to `log_dir`/NAME.log, or to our stderr."""
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)  # noqa: FBT003 - the socket module's own signature
+        command = [sys.executable, "-m", "prfaas", *spec.arguments, "--supervisor-fd", str(theirs.fileno())]
+        log = (log_dir / f"{spec.name.replace(' ', '-')}.log").open("wb") if log_dir else None
+        try:
+            # A session of its own: Ctrl-C reaches us alone, and we decide the order of stopping.
+            process = await asyncio.create_subprocess_exec(
+                *command, pass_fds=(theirs.fileno(),), stdout=log, stderr=log, start_new_session=True
+            )
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+            if log:
+                log.close()
+        return cls(spec, process, ours)
+
+    async def ready(self) -> None:
+        """Raises ConfigError with the process's own words if it ends before it is ready."""
+        loop = asyncio.get_running_loop()
+        data = b""
+        while not data.endswith(b"\n"):
+            more = await loop.sock_recv(self._line, 65536)
+            if not more:
+                code = await self.process.wait()
+                raise EngineError(f"{self.spec.name} ended with code {code} before it was ready; see its log")
+            data += more
+        message = json.loads(data)
+        if "error" in message:
+            await self.process.wait()
+            raise ConfigError(f"{self.spec.name}: {message['error']}")
+        self.addresses = message["ready"]
+
+    async def stop(self, timeout_s: float) -> None:
+        """SIGTERM, and SIGKILL after `timeout_s`."""
+        if self.process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                self.process.send_signal(signal.SIGTERM)
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self.process.wait()
+        except TimeoutError:
+            self.process.kill()
+            await self.process.wait()
+        self._line.close()
+
+
+class Fleet:
+    """All processes of a fleet file; `async with` starts and stops them."""
+
+    def __init__(
+        self,
+        specs: list[ProcessSpec],
+        drain_s: float,
+        log_dir: Path | None = None,
+        on_ready: Callable[[Child], None] | None = None,
+    ) -> None:
+        self._specs = specs
+        self._drain_s = drain_s
+        self._log_dir = log_dir
+        self._on_ready = on_ready
+        self.children: list[Child] = []
+
+    def child(self, name: str) -> Child:
+        return next(c for c in self.children if c.spec.name == name)
+
+    async def __aenter__(self) -> "Fleet":
+        if self._log_dir:
+            self._log_dir.mkdir(parents=True, exist_ok=True)
+        try:
+            # All at once: an instance loads its model while the router comes up, and registers when it can.
+            for spec in self._specs:
+                self.children.append(await Child.start(spec, self._log_dir))  # noqa: PERF401 - all of them must be stopped
+            async with asyncio.TaskGroup() as group:
+                for child in self.children:
+                    group.create_task(self._await_ready(child))
+        except BaseException as error:
+            await self.stop()
+            if isinstance(error, BaseExceptionGroup):
+                raise error.exceptions[0] from None
+            raise
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.stop()
+
+    async def next_exit(self, known: Collection[str]) -> Child:
+        """Waits until a process ends by itself that is not in `known`; never returns if there is none left."""
+        waits = {asyncio.create_task(c.process.wait()): c for c in self.children if c.spec.name not in known}
+        if not waits:
+            await asyncio.Event().wait()
+        try:
+            done, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            return waits[done.pop()]
+        finally:
+            for wait in waits:
+                wait.cancel()
+
+    async def stop(self) -> None:
+        """The router first, so that nothing new arrives; then instances; relays last, so that goodbyes get through."""
+        order = {"router": 0, "relay": 2}
+        for rank in range(3):
+            stopping = [c for c in self.children if order.get(c.spec.kind, 1) == rank]
+            await asyncio.gather(*(c.stop(self._drain_s + KILL_AFTER_S) for c in stopping))
+        self.children = []
+
+    async def _await_ready(self, child: Child) -> None:
+        await child.ready()
+        if self._on_ready:
+            self._on_ready(child)
+
+
+def log_tail(path: Path, lines: int = 5) -> str:
+    """The last lines of a log file, for an error message."""
+    if not path.exists():
+        return ""
+    with path.open("rb") as file:
+        file.seek(max(0, os.fstat(file.fileno()).st_size - 8192))
+        return "\n".join(file.read().decode(errors="replace").splitlines()[-lines:])

@@ -1,0 +1,191 @@
+"""The `prfaas` command: parses, composes, and turns every expected failure into one line and exit code 2."""
+
+import asyncio
+import platform
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from importlib.metadata import PackageNotFoundError
+from importlib.metadata import version as package_version
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from prfaas import __version__
+from prfaas.cli import serve as roles
+from prfaas.cli.supervised import Supervisor
+from prfaas.config.load import load
+from prfaas.core.errors import ConfigError, PrfaasError
+from prfaas.telemetry import logs
+
+EXIT_USER_ERROR = 2
+
+app = typer.Typer(
+    name="prfaas",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    help=(
+        "LLM serving whose long prefills run in another datacenter and stream their KV cache back over TCP.\n\n"
+        "Try [bold]prfaas demo[/bold] first: it runs a two-datacenter fleet on this machine and asks it a few questions."
+    ),
+)
+errors = Console(stderr=True)
+
+
+class Role(StrEnum):
+    """What a process is in the fleet."""
+
+    ROUTER = "router"
+    PREFILL = "prefill"
+    DECODE = "decode"
+
+
+ConfigOption = Annotated[Path, typer.Option("--config", "-c", help="Fleet file, e.g. configs/demo.yaml.")]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Overrides one key, e.g. router.threshold_tokens=2048. Repeatable."),
+]
+LogOption = Annotated[str, typer.Option("--log-level", help="debug, info, warning or error.")]
+SupervisorOption = Annotated[int | None, typer.Option("--supervisor-fd", hidden=True)]
+
+
+@app.command()
+def serve(
+    role: Annotated[Role, typer.Option(help="What this process is in the fleet.")],
+    config: ConfigOption,
+    cluster: Annotated[str | None, typer.Option(help="The cluster that this instance joins.")] = None,
+    name: Annotated[
+        str | None, typer.Option(help="Instance name; one that the file does not list joins with default settings.")
+    ] = None,
+    overrides: SetOption = None,
+    log_level: LogOption = "info",
+    supervisor_fd: SupervisorOption = None,
+) -> None:
+    """Run one process of a fleet: the [bold]router[/bold], or a [bold]prefill[/bold] or [bold]decode[/bold] instance.
+
+    Instances find the router at router.control and register; SIGTERM lets running requests end first.
+
+    [dim]prfaas serve --role router --config fleet.yaml[/dim]
+    [dim]prfaas serve --role decode --config fleet.yaml --cluster west --name west-decode-0[/dim]
+    """
+    supervisor = Supervisor(supervisor_fd)
+    with _one_line_errors(supervisor):
+        logs.set_up(name or role.value, log_level)
+        fleet = load(config, overrides or [])
+        if role is Role.ROUTER:
+            if cluster or name:
+                raise ConfigError("--cluster and --name are for instances; a router is described by router: in the file")
+            _run(roles.run(lambda: roles.router(fleet), supervisor), uvloop=True)
+        else:
+            _run(roles.run(lambda: roles.instance(fleet, role.value, cluster, name), supervisor))
+
+
+@app.command()
+def relay(
+    config: ConfigOption,
+    link: Annotated[str, typer.Option(help="Name of the link: both clusters joined by two dashes, e.g. east--west.")],
+    overrides: SetOption = None,
+    log_level: LogOption = "info",
+    supervisor_fd: SupervisorOption = None,
+) -> None:
+    """Run the relay that emulates one WAN link of a fleet file (rate, delay, jitter, lost connections)."""
+    supervisor = Supervisor(supervisor_fd)
+    with _one_line_errors(supervisor):
+        logs.set_up(f"link {link}", log_level)
+        fleet = load(config, overrides or [])
+        _run(roles.run(lambda: roles.relay(fleet, link), supervisor), uvloop=True)
+
+
+@app.command()
+def up(
+    file: Annotated[Path, typer.Argument(help="Fleet file, e.g. configs/demo.yaml.")],
+    overrides: SetOption = None,
+    log_level: LogOption = "info",
+) -> None:
+    """Run a whole fleet on this machine, in the foreground; Ctrl-C drains and stops it.
+
+    [dim]prfaas up configs/demo.yaml --set links.0.gbit_s=0.2[/dim]
+    """
+    from prfaas.cli.up import run_fleet
+
+    with _one_line_errors(Supervisor(None)):
+        fleet = load(file, overrides or [])
+        code = _run(run_fleet(fleet, file, tuple(overrides or []), log_level))
+    raise typer.Exit(code)
+
+
+@app.command()
+def demo(
+    json_output: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")] = False,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Send every prompt both ways, prefilled locally and remotely, and compare.")
+    ] = False,
+    config: Annotated[Path | None, typer.Option(help="Fleet file; default: the demo's own.")] = None,
+    overrides: SetOption = None,
+) -> None:
+    """Run a two-datacenter fleet here, send it prompts through its OpenAI endpoint, show what happened, stop it.
+
+    Writes a small model with random weights the first time: the text it writes means nothing, all else is real.
+    """
+    from prfaas.cli.demo import run_demo
+
+    with _one_line_errors(Supervisor(None)):
+        code = _run(run_demo(config, tuple(overrides or []), verify=verify, json_output=json_output))
+    raise typer.Exit(code)
+
+
+@app.command("demo-model")
+def demo_model(
+    directory: Annotated[Path, typer.Argument(help="Where to write it; must not exist.")],
+    seed: Annotated[int, typer.Option(help="Seed of the random weights.")] = 0,
+) -> None:
+    """Write the demo's model: a small Kimi Linear checkpoint with random weights, in Hugging Face form."""
+    from prfaas.models.demo_model import write_demo_model
+
+    with _one_line_errors(Supervisor(None)):
+        if directory.exists():
+            raise ConfigError(f"{directory} exists; choose a directory that does not")
+        write_demo_model(directory, seed)
+    Console().print(f"wrote {directory}")
+
+
+@app.command()
+def version() -> None:
+    """Print the versions of prfaas and of what decides its results."""
+    found = [f"prfaas {__version__}", f"python {platform.python_version()}"]
+    for package in ("torch", "triton", "grpcio"):
+        try:
+            found.append(f"{package} {package_version(package)}")
+        except PackageNotFoundError:
+            found.append(f"{package} not installed")
+    Console().print("\n".join(found), highlight=False)
+
+
+@contextmanager
+def _one_line_errors(supervisor: Supervisor) -> Iterator[None]:
+    """Expected failures leave as one line (or one per fault) on stderr and exit code 2."""
+    try:
+        yield
+    except PrfaasError as error:
+        supervisor.failed(str(error))
+        errors.print(Text.assemble(("error: ", "bold red"), str(error)), soft_wrap=True)
+        raise typer.Exit(EXIT_USER_ERROR) from None
+
+
+def _run(main: Coroutine[Any, Any, Any], *, uvloop: bool = False) -> Any:
+    if uvloop:
+        from uvloop import new_event_loop
+
+        with asyncio.Runner(loop_factory=new_event_loop) as runner:
+            return runner.run(main)
+    return asyncio.run(main)
+
+
+def main() -> None:
+    """Console script."""
+    app(prog_name="prfaas")

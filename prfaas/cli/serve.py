@@ -1,0 +1,123 @@
+"""Runs one process of a fleet until it is told to stop: a router, an instance, or a link relay."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from secrets import token_hex
+
+from prfaas.cli.supervised import Supervisor, stop_event
+from prfaas.config.sections import ClusterSection, FleetConfig, InstanceSection, Role, split_address
+from prfaas.core.errors import ConfigError
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """Something that runs: `start` returns when it is ready, `stop` when everything is freed."""
+
+    start: Callable[[], Awaitable[None]]
+    stop: Callable[[], Awaitable[None]]
+    addresses: Callable[[], dict[str, str]]
+
+
+Build = Callable[[], Awaitable[Service]]
+
+
+async def run(build: Build, supervisor: Supervisor) -> None:
+    """Builds, starts, reports readiness, waits for the stop event, stops. A stop during the start is obeyed too."""
+    stop = stop_event(supervisor)
+    service = await build()
+    starting = asyncio.ensure_future(service.start())
+    stopping = asyncio.ensure_future(stop.wait())
+    try:
+        await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if starting.done():
+            starting.result()
+            supervisor.ready(service.addresses())
+            await stopping
+    finally:
+        starting.cancel()
+        stopping.cancel()
+        await service.stop()
+
+
+async def router(config: FleetConfig) -> Service:
+    # Here and below: each role imports only what it runs, so that a router starts without torch.
+    from prfaas.cli.build_router import build_router
+
+    server = build_router(config)
+    return Service(
+        server.start, lambda: server.drain_and_stop(config.router.drain_s), lambda: {"http": server.http_address}
+    )
+
+
+async def instance(config: FleetConfig, role: Role, cluster: str | None, name: str | None) -> Service:
+    """Raises ConfigError when role, cluster and name do not fit the file."""
+    home, section = resolve_instance(config, role, cluster, name)
+    from prfaas.cli.build_instance import build_instance
+
+    built = await build_instance(config, home.name, section)
+    return Service(
+        built.server.start,
+        lambda: built.server.drain_and_stop(config.router.drain_s),
+        lambda: built.addresses,
+    )
+
+
+async def relay(config: FleetConfig, link_name: str) -> Service:
+    """Raises ConfigError when there is no such link, or no relay on it."""
+    from prfaas.relay.server import RelayServer, serve_relay
+    from prfaas.relay.shaping import LinkProfile
+
+    link = next((link for link in config.links if link.name == link_name), None)
+    if link is None or link.relay is None:
+        known = ", ".join(link.name for link in config.links if link.relay) or "none"
+        raise ConfigError(f"no link {link_name!r} with a relay in the fleet file; links with one: {known}")
+    host, port = split_address(link.relay.listen)
+    profile = LinkProfile(
+        gbit_s=link.gbit_s, rtt_ms=link.rtt_ms, jitter_ms=link.relay.jitter_ms, reset_every_s=link.relay.reset_every_s
+    )
+    running: list[RelayServer] = []
+
+    async def start() -> None:
+        running.append(await serve_relay(host, port, profile))
+
+    async def stop() -> None:
+        for server in running:
+            await server.close()
+
+    return Service(start, stop, lambda: {"listen": f"{host}:{running[0].port}"})
+
+
+def resolve_instance(
+    config: FleetConfig, role: Role, cluster: str | None, name: str | None
+) -> tuple[ClusterSection, InstanceSection]:
+    """The instance of the file with that name or, for a name that the file does not have, a new one with defaults."""
+    for home in config.clusters:
+        for section in home.instances:
+            if name is not None and section.name == name:
+                _check_listed(home, section, role, cluster)
+                return home, section
+    home_or_none = config.cluster(cluster) if cluster else _only_cluster_for(config, role)
+    if home_or_none is None:
+        names = ", ".join(c.name for c in config.clusters)
+        raise ConfigError(f"--cluster {cluster or '(not given)'}: choose one of the file's clusters: {names}")
+    if home_or_none.kind == "prfaas" and role == "decode":
+        raise ConfigError(f"cluster {home_or_none.name!r} is of kind 'prfaas' and only prefills; use --role prefill")
+    return home_or_none, InstanceSection(name=name or f"{home_or_none.name}-{role}-{token_hex(3)}", role=role)
+
+
+def _check_listed(home: ClusterSection, section: InstanceSection, role: Role, cluster: str | None) -> None:
+    if cluster is not None and cluster != home.name:
+        raise ConfigError(f"instance {section.name!r} is in cluster {home.name!r}, not in {cluster!r}")
+    if section.role != role:
+        raise ConfigError(f"instance {section.name!r} has role {section.role!r}; use --role {section.role}")
+
+
+def _only_cluster_for(config: FleetConfig, role: Role) -> ClusterSection | None:
+    fitting = [c for c in config.clusters if role == "prefill" or c.kind == "pd"]
+    return fitting[0] if len(fitting) == 1 else None
+
+

@@ -1,0 +1,112 @@
+"""Fleet files: the demo's own, overrides, and every way to get one wrong."""
+
+from pathlib import Path
+
+import pytest
+
+from prfaas.config.load import load
+from prfaas.core.errors import ConfigError
+
+DEMO = Path(__file__).parents[2] / "configs" / "demo.yaml"
+
+GOOD = """
+model: {name: m, path: weights}
+clusters:
+  - name: west
+    kind: pd
+    instances:
+      - {name: d0, role: decode}
+"""
+
+
+def write(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "fleet.yaml"
+    path.write_text(text)
+    return path
+
+
+def fails(tmp_path: Path, text: str, *overrides: str) -> str:
+    with pytest.raises(ConfigError) as caught:
+        load(write(tmp_path, text), overrides)
+    return str(caught.value)
+
+
+def test_demo_file_is_two_datacenters_with_a_shaped_link() -> None:
+    config = load(DEMO)
+    assert {c.name: c.kind for c in config.clusters} == {"east": "prfaas", "west": "pd"}
+    link = config.link("west", "east")
+    assert link is not None
+    assert (link.gbit_s, link.rtt_ms, link.dial_through) == (1.0, 20.0, "127.0.0.1:7171")
+    assert config.router_cluster == "west"
+
+
+def test_overrides_reach_sections_and_list_items() -> None:
+    config = load(DEMO, ["router.threshold_tokens=2048", "links.0.gbit_s=0.25", "clusters.1.instances.1.name=other"])
+    assert config.router.threshold_tokens == 2048
+    assert config.links[0].gbit_s == 0.25
+    assert config.clusters[1].instances[1].name == "other"
+
+
+def test_relative_model_path_starts_at_the_file(tmp_path: Path) -> None:
+    assert load(write(tmp_path, GOOD)).model.path == tmp_path / "weights"
+
+
+def test_all_faults_are_reported_at_once_with_their_lines(tmp_path: Path) -> None:
+    message = fails(
+        tmp_path,
+        """model: {name: m, path: p, dtyp: x}
+router: {http: nowhere}
+clusters:
+  - {name: west, kind: pd}
+  - {name: west, kind: pd}
+links:
+  - {between: [west, north], gbit_s: 1}
+""",
+        "router.threshold_tokens=-3",
+    )
+    path = tmp_path / "fleet.yaml"
+    assert f"{path}:1: model.dtyp: unknown key" in message
+    assert f"{path}:2: router.http: 'nowhere' is not HOST:PORT" in message
+    assert f"{path}:5: clusters.1.name: two clusters are named 'west'" in message
+    assert f"{path}:7: links.0.between.1: no cluster is named 'north'" in message
+    assert "--set router.threshold_tokens: Input should be greater than or equal to 0" in message
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (("kind: pd", "kind: prfaas"), "nothing could decode"),
+        (("role: decode}", "role: decode}\n      - {name: d0, role: prefill}"), "two instances are named 'd0'"),
+        (("model:", "model: {name: a, path: b}\nmodel:"), "the key 'model' stands twice"),
+        (("clusters:", "engine: {step_tokens: 8, max_running_requests: 8}\nclusters:"), "leaves no room for prefill"),
+        (("clusters:", "router: {http: '127.0.0.1:9', control: '127.0.0.1:9'}\nclusters:"), "already taken by"),
+        (("kind: pd", "kind: decode"), "clusters.0.kind"),
+        (("clusters:", "router: {first_token_deadline_s: .inf}\nclusters:"), "router.first_token_deadline_s"),
+    ],
+)
+def test_each_fault_is_named(tmp_path: Path, change: tuple[str, str], said: str) -> None:
+    assert said in fails(tmp_path, GOOD.replace(*change))
+
+
+def test_link_needs_two_ends_and_one_way(tmp_path: Path) -> None:
+    same = GOOD + "links: [{between: [west, west], gbit_s: 1}]\n"
+    assert "not 'west' with itself" in fails(tmp_path, same)
+    east = GOOD + "  - {name: east, kind: prfaas}\n"
+    twice = east + "links: [{between: [west, east], gbit_s: 1}, {between: [east, west], gbit_s: 2}]\n"
+    assert "a second link between east and west" in fails(tmp_path, twice)
+    both = east + "links: [{between: [west, east], gbit_s: 1, proxy: 'p:1', relay: {listen: 'h:2'}}]\n"
+    assert "either a proxy or a relay" in fails(tmp_path, both)
+
+
+@pytest.mark.parametrize("override", ["threshold", "=3", "router..x=1", "clusters.7.name=x", "model.name.x=1"])
+def test_bad_overrides_are_refused(override: str) -> None:
+    with pytest.raises(ConfigError, match="--set"):
+        load(DEMO, [override])
+
+
+def test_files_that_are_no_fleet_files(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="does not exist"):
+        load(tmp_path / "absent.yaml")
+    assert "not valid YAML" in fails(tmp_path, "a: [")
+    assert "not a fleet file" in fails(tmp_path, "- 1")
+    assert "this key is required" in fails(tmp_path, "model: {name: m}\n")

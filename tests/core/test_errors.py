@@ -1,0 +1,18 @@
+"""The error tree: codes are unique, and survive the wire."""
+
+from prfaas.core.errors import BY_CODE, PrfaasError, TicketError, from_code
+
+
+def test_every_class_has_a_code_of_its_own() -> None:
+    def classes(root: type[PrfaasError]) -> list[type[PrfaasError]]:
+        return [root, *(c for child in root.__subclasses__() for c in classes(child))]
+
+    found = classes(PrfaasError)
+    assert len({c.code for c in found}) == len(found) == len(BY_CODE)
+
+
+def test_from_code_restores_the_type() -> None:
+    error = from_code("ticket_refused", "no")
+    assert isinstance(error, TicketError)
+    assert str(error) == "no"
+    assert type(from_code("from_the_future", "x")) is PrfaasError

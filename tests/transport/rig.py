@@ -1,0 +1,121 @@
+"""A real data server and real senders around a memory that records what was placed."""
+
+import queue
+import socket
+import threading
+import time
+from dataclasses import dataclass, field
+from typing import Self
+
+from prometheus_client import CollectorRegistry
+
+from prfaas.config.sections import TransportSection
+from prfaas.core.errors import PrfaasError
+from prfaas.core.ids import TransferId, new_transfer_id
+from prfaas.telemetry.metrics import InstanceMetrics
+from prfaas.transport.inbox import Inbox, Outcome
+from prfaas.transport.outbox import Outbox, OutgoingTransfer, Peer, Summary
+from prfaas.transport.server import DataServer
+from prfaas.wire.header import ObjectKey
+from prfaas.wire.messages import Hello, Open
+from prfaas.wire.session import ReceiveSession
+from tests.wire.small import EXPECTATION, OPEN, PIECES, TOKENS, content
+
+EPOCH = 7
+CONFIG = TransportSection(frame_bytes=4096, stall_s=5.0, connect_timeout_s=2.0)
+SUMMARY = Summary(TOKENS, 42, tokens_computed=TOKENS, tokens_reused=0, queue_ms=1.0, prefill_ms=2.0)
+
+
+@dataclass
+class Memory:
+    """A destination that keeps what it was given."""
+
+    placed: dict[ObjectKey, bytes] = field(default_factory=dict)
+    gate: threading.Event | None = None
+
+    def place(self, key: ObjectKey, payload: memoryview) -> None:
+        if self.gate is not None:
+            self.gate.wait(10)
+        self.placed[key] = bytes(payload)
+
+
+@dataclass
+class Sent:
+    """One transfer on the sending side."""
+
+    transfer: OutgoingTransfer
+    ended: "queue.SimpleQueue[PrfaasError | None]"
+
+    def result(self) -> PrfaasError | None:
+        return self.ended.get(timeout=10)
+
+
+@dataclass
+class Expected:
+    """One transfer on the receiving side."""
+
+    transfer_id: TransferId
+    memory: Memory
+    ended: "queue.SimpleQueue[Outcome]"
+
+    def result(self) -> Outcome:
+        return self.ended.get(timeout=10)
+
+
+class Receiver:
+    """A data server on a loopback port."""
+
+    def __init__(self, config: TransportSection = CONFIG, port: int = 0) -> None:
+        self.metrics = InstanceMetrics(CollectorRegistry())
+        self.inbox = Inbox(time.monotonic)
+        listener = socket.create_server(("127.0.0.1", port))
+        self.port = int(listener.getsockname()[1])
+        self.address = f"127.0.0.1:{self.port}"
+        self.server = DataServer(listener, self.inbox, config, self.metrics)
+        self.server.start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.server.close()
+
+    def expect(self, memory: Memory | None = None, transfer_id: TransferId | None = None) -> Expected:
+        expected = Expected(transfer_id or new_transfer_id(), memory or Memory(), queue.SimpleQueue())
+        session = ReceiveSession(EXPECTATION)
+        self.inbox.expect(expected.transfer_id, EPOCH, session, expected.memory, expected.ended.put)
+        return expected
+
+
+class Sender:
+    """An outbox whose transfers report into queues."""
+
+    def __init__(self, config: TransportSection = CONFIG) -> None:
+        self.metrics = InstanceMetrics(CollectorRegistry())
+        self.outbox = Outbox(Hello("east-0", "east"), config, self.metrics)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.outbox.close()
+
+    def start(self, peer: Peer, transfer_id: TransferId, opening: Open = OPEN, epoch: int = EPOCH) -> Sent:
+        ended: queue.SimpleQueue[PrfaasError | None] = queue.SimpleQueue()
+        sent = Sent(OutgoingTransfer(transfer_id, epoch, opening, ended.put), ended)
+        peer.start(sent.transfer)
+        return sent
+
+    def send_all(self, peer: Peer, expected: Expected) -> Sent:
+        """A whole transfer of the tiny model."""
+        sent = self.start(peer, expected.transfer_id)
+        for key in PIECES:
+            send_piece(peer, sent, key)
+        peer.finish(sent.transfer, SUMMARY)
+        return sent
+
+
+def send_piece(peer: Peer, sent: Sent, key: ObjectKey) -> None:
+    """In two buffers, as memory that lies in pages is sent."""
+    data = memoryview(content(key))
+    peer.send(sent.transfer, key, [data[:16], data[16:]])

@@ -1,0 +1,53 @@
+"""A tiny model shape and the complete set of objects for it."""
+
+from prfaas.core.ids import TransferId
+from prfaas.core.shape import CacheTensor, LayerCache, ModelShape
+from prfaas.wire.header import Codec, FrameHeader, Kind, ObjectKey, payload_digest
+from prfaas.wire.messages import Manifest, ManifestObject, Open
+from prfaas.wire.session import Expectation
+
+SECRET = b"s" * 16
+FINGERPRINT = "f" * 32
+TOKENS = 10
+TRANSFER = TransferId(b"t" * 16)
+MLA = LayerCache("mla", paged=True, tensors=(CacheTensor("latent", (4,), "float32"),))
+KDA = LayerCache(
+    "kda",
+    paged=False,
+    tensors=(CacheTensor("state", (2, 4, 4), "float32"), CacheTensor("conv", (3, 8), "float32")),
+)
+SHAPE = ModelShape("kimi_linear", (KDA, MLA), max_context_tokens=1024)
+EXPECTATION = Expectation(SHAPE, FINGERPRINT, TOKENS, SECRET)
+OPEN = Open(SECRET, FINGERPRINT, TOKENS)
+
+# Heads and taps of layer 0, tokens of layer 1: everything, in uneven pieces.
+PIECES = (
+    ObjectKey(0, 0, 0, 1),
+    ObjectKey(0, 0, 1, 2),
+    ObjectKey(0, 1, 0, 3),
+    ObjectKey(1, 0, 0, 7),
+    ObjectKey(1, 0, 7, 10),
+)
+
+
+def content(key: ObjectKey) -> bytes:
+    """Bytes that are different for every row of every tensor."""
+    row = SHAPE.layers[key.layer].row_bytes(key.tensor)
+    return b"".join(bytes([17 * key.layer + 5 * key.tensor + i]) * row for i in range(key.start, key.end))
+
+
+def header(key: ObjectKey, payload: bytes | None = None) -> FrameHeader:
+    """The OBJECT header that belongs to `content(key)`."""
+    data = content(key) if payload is None else payload
+    return FrameHeader(Kind.OBJECT, TRANSFER, 1, key, Codec.RAW, len(data), len(data), payload_digest([data]))
+
+
+def entry(key: ObjectKey) -> ManifestObject:
+    h = header(key)
+    return ManifestObject(key.layer, key.tensor, key.start, key.end, h.raw_bytes, h.digest)
+
+
+def manifest(*keys: ObjectKey) -> Manifest:
+    """A manifest of these pieces; of all of them when none is given."""
+    objects = tuple(entry(key) for key in keys or PIECES)
+    return Manifest(TOKENS, 42, objects, tokens_computed=TOKENS, tokens_reused=0, queue_ms=1.0, prefill_ms=2.0)

@@ -1,0 +1,39 @@
+"""The small messages: strict about what they are."""
+
+import contextlib
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from prfaas.core.errors import WireError
+from prfaas.wire.messages import Hello, Manifest, Open, Rejected, decode, encode
+from tests.wire.small import OPEN, manifest
+
+
+def test_round_trips() -> None:
+    assert decode(encode(OPEN), Open) == OPEN
+    assert decode(encode(manifest()), Manifest) == manifest()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        encode(Hello("a", "b")),
+        msgspec.msgpack.encode({"secret": b"s", "model_fingerprint": "f", "prompt_tokens": 0}),
+        msgspec.msgpack.encode({"secret": b"s", "model_fingerprint": "f", "prompt_tokens": 1, "more": 1}),
+        encode(OPEN)[:-1],
+    ],
+)
+def test_what_is_no_open(data: bytes) -> None:
+    with pytest.raises(WireError, match="Open"):
+        decode(data, Open)
+
+
+@given(st.binary(max_size=100))
+def test_noise_never_escapes_as_another_error(data: bytes) -> None:
+    for kind in (Hello, Open, Manifest, Rejected):
+        with contextlib.suppress(WireError):
+            decode(data, kind)
