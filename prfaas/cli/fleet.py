@@ -27,7 +27,9 @@ class ProcessSpec:
     arguments: tuple[str, ...]
 
 
-def process_specs(config: FleetConfig, config_path: Path, overrides: tuple[str, ...], log_level: str) -> list[ProcessSpec]:
+def process_specs(
+    config: FleetConfig, config_path: Path, overrides: tuple[str, ...], log_level: str
+) -> list[ProcessSpec]:
     """Relays and the router first, instances after them, as they must be started."""
     common = ("--config", str(config_path), "--log-level", log_level, *(x for o in overrides for x in ("--set", o)))
     relays = [

@@ -1,6 +1,7 @@
 """The `prfaas` command: parses, composes, and turns every expected failure into one line and exit code 2."""
 
 import asyncio
+import os
 import platform
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
@@ -48,7 +49,9 @@ class Role(StrEnum):
 ConfigOption = Annotated[Path, typer.Option("--config", "-c", help="Fleet file, e.g. configs/demo.yaml.")]
 SetOption = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Overrides one key, e.g. router.threshold_tokens=2048. Repeatable."),
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="Overrides one key, e.g. router.threshold_tokens=2048. Repeatable."
+    ),
 ]
 LogOption = Annotated[str, typer.Option("--log-level", help="debug, info, warning or error.")]
 SupervisorOption = Annotated[int | None, typer.Option("--supervisor-fd", hidden=True)]
@@ -79,7 +82,9 @@ def serve(
         fleet = load(config, overrides or [])
         if role is Role.ROUTER:
             if cluster or name:
-                raise ConfigError("--cluster and --name are for instances; a router is described by router: in the file")
+                raise ConfigError(
+                    "--cluster and --name are for instances; a router is described by router: in the file"
+                )
             _run(roles.run(lambda: roles.router(fleet), supervisor), uvloop=True)
         else:
             _run(roles.run(lambda: roles.instance(fleet, role.value, cluster, name), supervisor))
@@ -188,4 +193,7 @@ def _run(main: Coroutine[Any, Any, Any], *, uvloop: bool = False) -> Any:
 
 def main() -> None:
     """Console script."""
+    # gRPC lets `no_proxy` overrule a channel's own proxy without a word, and it often names loopback: a link's relay or
+    # proxy would be bypassed. This variable takes its place, and names nothing.
+    os.environ["no_grpc_proxy"] = "none.invalid"
     app(prog_name="prfaas")

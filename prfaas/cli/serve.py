@@ -8,6 +8,7 @@ from secrets import token_hex
 
 from prfaas.cli.supervised import Supervisor, stop_event
 from prfaas.config.sections import ClusterSection, FleetConfig, InstanceSection, Role, split_address
+from prfaas.control.dial import Dialer
 from prfaas.core.errors import ConfigError
 
 log = logging.getLogger(__name__)
@@ -15,7 +16,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """Something that runs: `start` returns when it is ready, `stop` when everything is freed."""
+    """Something that runs: `start` returns when it is ready (or frees all and raises), `stop` when all is freed."""
 
     start: Callable[[], Awaitable[None]]
     stop: Callable[[], Awaitable[None]]
@@ -31,26 +32,27 @@ async def run(build: Build, supervisor: Supervisor) -> None:
     service = await build()
     starting = asyncio.ensure_future(service.start())
     stopping = asyncio.ensure_future(stop.wait())
-    try:
-        await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        if starting.done():
-            starting.result()
-            supervisor.ready(service.addresses())
-            await stopping
-    finally:
-        starting.cancel()
-        stopping.cancel()
-        await service.stop()
+    await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    if starting.done():
+        starting.result()
+        supervisor.ready(service.addresses())
+        await stopping
+    starting.cancel()
+    await service.stop()
 
 
 async def router(config: FleetConfig) -> Service:
     # Here and below: each role imports only what it runs, so that a router starts without torch.
     from prfaas.cli.build_router import build_router
 
-    server = build_router(config)
-    return Service(
-        server.start, lambda: server.drain_and_stop(config.router.drain_s), lambda: {"http": server.http_address}
-    )
+    dialer = Dialer(config, config.router_cluster)
+    server = build_router(config, dialer)
+
+    async def stop() -> None:
+        await server.drain_and_stop(config.router.drain_s)
+        await dialer.close()
+
+    return Service(server.start, stop, lambda: {"http": server.http_address, "control": server.control_address})
 
 
 async def instance(config: FleetConfig, role: Role, cluster: str | None, name: str | None) -> Service:
@@ -119,5 +121,3 @@ def _check_listed(home: ClusterSection, section: InstanceSection, role: Role, cl
 def _only_cluster_for(config: FleetConfig, role: Role) -> ClusterSection | None:
     fitting = [c for c in config.clusters if role == "prefill" or c.kind == "pd"]
     return fitting[0] if len(fitting) == 1 else None
-
-

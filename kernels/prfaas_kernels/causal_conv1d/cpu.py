@@ -1,0 +1,34 @@
+"""The convolution as one multiply-add per tap over token-major rows, in blocks that stay in cache."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+_BLOCK_TOKENS = 128
+
+
+def conv_prefill(x: Tensor, weight: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+    """Convolves one sequence `x` [T, C] with `weight` [W, C] (oldest tap first).
+
+    `state` [W-1, C] holds the inputs before `x`, oldest first, zeros before the start. Returns SiLU of the result
+    [T, C] in the dtype of `x`, and the new state [W-1, C].
+    """
+    tokens = x.shape[0]
+    padded = torch.cat([state, x])  # [W-1+T, C]
+    out = torch.empty_like(padded[:tokens])
+    for start in range(0, tokens, _BLOCK_TOKENS):
+        stop = min(start + _BLOCK_TOKENS, tokens)
+        block = torch.mul(padded[start:stop], weight[0], out=out[start:stop])
+        for tap in range(1, weight.shape[0]):
+            block.addcmul_(padded[start + tap : stop + tap], weight[tap])
+        functional.silu(block, inplace=True)
+    return out, padded[tokens:]
+
+
+def conv_decode(x: Tensor, weight: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+    """One token `x` [B, C] of each of B sequences whose last inputs are `state` [B, W-1, C].
+
+    Returns SiLU of the result [B, C] and the new states [B, W-1, C].
+    """
+    window = torch.cat([state, x[:, None]], dim=1)  # [B, W, C]
+    return functional.silu((window * weight).sum(1)), window[:, 1:]

@@ -1,0 +1,82 @@
+"""Kimi Delta Attention as batched matrix products: chunks in WY form for prefill, one fused step for decode."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from prfaas_kernels.kimi_delta_attention.chunk import chunk_products
+
+_CHUNK = 64
+_BLOCKS_TOGETHER = 16  # chunks times heads worked on at once: enough to batch, few enough to stay in cache
+
+
+def kda_log_decay(x: Tensor, a_log: Tensor, dt_bias: Tensor) -> Tensor:
+    """Log of the per-channel decay, `-exp(a_log) * softplus(x + dt_bias)` <= 0, in fp32.
+
+    `x` [T, H*K], `a_log` [H], `dt_bias` [H*K]. Returns [T, H, K].
+    """
+    rate = torch.unflatten(functional.softplus(x.float() + dt_bias), -1, (a_log.shape[0], -1))
+    return rate.mul_(-a_log.exp()[:, None])
+
+
+def _unit(x: Tensor) -> Tensor:
+    x = x.float()
+    return x * torch.rsqrt(x.square().sum(-1, keepdim=True) + 1e-6)
+
+
+def _chunked(x: Tensor, chunk: int) -> Tensor:
+    """[T, H, D] zero-padded to whole chunks and made head-major: [N, H, chunk, D]."""
+    x = functional.pad(x, (0, 0, 0, 0, 0, -x.shape[0] % chunk))
+    return torch.unflatten(x, 0, (-1, chunk)).transpose(1, 2).contiguous()
+
+
+def kda_prefill(
+    q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor, beta: Tensor, state: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Runs one sequence of T >= 1 tokens from `state`; q and k are normalised and q scaled here.
+
+    `q`, `k` [T, H, K], `v` [T, H, V], `log_decay` [T, H, K] fp32 <= 0, `beta` [T, H] fp32, `state` [H, K, V] fp32
+    (not written to). Returns outputs [T, H, V] and the final state [H, K, V], both fp32. The recurrence is in
+    `reference.py`, the form used here in README.md.
+    """
+    tokens = q.shape[0]
+    segment = _CHUNK * max(1, _BLOCKS_TOGETHER // q.shape[1])
+    out = q.new_empty(tokens, *v.shape[1:], dtype=torch.float32)
+    for start in range(0, tokens, segment):
+        part = slice(start, start + segment)
+        out[part], state = _segment(q[part], k[part], v[part], log_decay[part], beta[part], state)
+    return out, state
+
+
+def _segment(q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor, beta: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+    tokens = q.shape[0]
+    chunk = min(_CHUNK, 1 << (tokens - 1).bit_length())
+    # A padded token has beta 0, decay 1 and key 0: it leaves the state alone.
+    products = chunk_products(
+        _chunked(_unit(q) * q.shape[-1] ** -0.5, chunk),
+        _chunked(_unit(k), chunk),
+        _chunked(v.float(), chunk),
+        _chunked(log_decay, chunk),
+        _chunked(beta[..., None], chunk),
+    )
+    before = []
+    for transition, update in zip(products.transition, products.update, strict=True):
+        before.append(state)
+        state = torch.baddbmm(update, transition, state)
+    out = torch.matmul(products.read, torch.stack(before)).add_(products.within)  # [N, H, chunk, V]
+    return out.transpose(1, 2).flatten(0, 1)[:tokens], state
+
+
+def kda_decode(
+    q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor, beta: Tensor, state: Tensor
+) -> tuple[Tensor, Tensor]:
+    """One token of each of B sequences. `state` [B, H, K, V] fp32 is updated in place and returned.
+
+    `q`, `k`, `log_decay` [B, H, K], `v` [B, H, V], `beta` [B, H]. Returns outputs [B, H, V] fp32 and `state`.
+    """
+    q, k = _unit(q) * q.shape[-1] ** -0.5, _unit(k)
+    state.mul_(log_decay.exp()[..., None])
+    recalled, read = torch.matmul(torch.stack([k, q], dim=2), state).unbind(2)  # [B, H, V] each
+    written = beta[..., None] * (v - recalled)
+    state.addcmul_(k[..., None], written[:, :, None])
+    return read + (q * k).sum(-1, keepdim=True) * written, state

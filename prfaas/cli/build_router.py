@@ -1,0 +1,32 @@
+"""Puts the router together; nothing here, or below it, imports torch."""
+
+import time
+
+from prometheus_client import CollectorRegistry
+
+from prfaas.config.sections import FleetConfig
+from prfaas.control.dial import Dialer
+from prfaas.core.model_files import read_config
+from prfaas.core.shape import model_shape
+from prfaas.gateway.app import build_app
+from prfaas.gateway.calls import InstanceCalls
+from prfaas.gateway.dispatch import Dispatcher
+from prfaas.gateway.gate import Gate
+from prfaas.gateway.registry import Registry
+from prfaas.gateway.server import RouterServer
+from prfaas.gateway.tokenizer import ModelTokenizer
+from prfaas.telemetry.metrics import RouterMetrics
+
+
+def build_router(config: FleetConfig, dialer: Dialer) -> RouterServer:
+    """Raises ModelError when the model's config or tokenizer cannot be read."""
+    shape = model_shape(read_config(config.model.path), config.model.dtype)
+    context_tokens = min(shape.max_context_tokens, config.model.max_context_tokens or shape.max_context_tokens)
+    metrics = RouterMetrics(CollectorRegistry())
+    registry = Registry(config, metrics, time.monotonic)
+    calls = InstanceCalls(dialer)
+    dispatcher = Dispatcher(config, registry, calls, metrics, time.monotonic)
+    gate = Gate(metrics)
+    tokenizer = ModelTokenizer.load(config.model.path)
+    app = build_app(config, tokenizer, context_tokens, registry, dispatcher, gate, metrics, time.monotonic)
+    return RouterServer(config.router, app, registry, dispatcher, gate)

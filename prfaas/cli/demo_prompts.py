@@ -1,0 +1,30 @@
+"""The demo's prompts: real text of two sizes, short enough for the local cluster and long enough for the other one."""
+
+from prfaas.cli.demo_client import Ask
+from prfaas.models.demo_model import demo_text
+
+MAX_TOKENS = 32
+
+
+def sections() -> list[tuple[str, str]]:
+    """(title, text) of each section of the demo text."""
+    parts = [part.strip() for part in demo_text().split("\n# ")]
+    return [(title.lstrip("# ").strip(), body.strip()) for title, _, body in (p.partition("\n") for p in parts)]
+
+
+def demo_asks() -> list[Ask]:
+    """A long prompt first (it is streamed to the terminal), then short and long ones in turn."""
+    text = sections()
+    everything = "\n\n".join(f"{title}\n{body}" for title, body in text)
+    # The same chapters in another order: as long, and no prefix in common.
+    backwards = "\n\n".join(f"{title}\n{body}" for title, body in reversed(text))
+    short = [Ask(f"short: {title.lower()}", f"{body}\n\nWhat is this about?", MAX_TOKENS) for title, body in text[:4]]
+    return [
+        Ask("long: the whole history", f"{everything}\n\nWhat do all of these have in common?", MAX_TOKENS),
+        short[0],
+        Ask("long: read backwards", f"{backwards}\n\nWhich came first?", MAX_TOKENS),
+        short[1],
+        Ask("long: read twice", f"{everything}\n\n{backwards}\n\nWhat has changed?", MAX_TOKENS),
+        short[2],
+        short[3],
+    ]

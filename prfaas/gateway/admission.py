@@ -1,0 +1,72 @@
+"""What an instance may not say about itself: rules over one registration or heartbeat, without memory of others."""
+
+from collections.abc import Mapping
+
+import grpc
+
+from prfaas.config.sections import is_wildcard, split_address
+from prfaas.control.v1 import fleet_pb2 as pb
+from prfaas.policy.view import ClusterKind
+
+MAX_WAITING_TOKENS = 2**40
+"""No queue of prompts is longer; such a number is a bug or an overflow, and would steer every request away."""
+
+
+class RefusedError(Exception):
+    """A registration or heartbeat that is not accepted; `status` is what the caller gets with the message."""
+
+    def __init__(self, status: grpc.StatusCode, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+
+
+def check_instance(info: pb.InstanceInfo, kinds: Mapping[str, ClusterKind]) -> None:
+    """Raises RefusedError: INVALID_ARGUMENT for missing fields, FAILED_PRECONDITION for what the config rules out."""
+    name = info.instance_id or "an instance without a name"
+    missing = [
+        field
+        for field in ("instance_id", "cluster", "role", "epoch", "control_address", "model_fingerprint")
+        if not getattr(info, field)
+    ]
+    if missing:
+        raise RefusedError(grpc.StatusCode.INVALID_ARGUMENT, f"{name} registers without {', '.join(missing)}")
+    if not _dialable(info.control_address):
+        raise RefusedError(
+            grpc.StatusCode.INVALID_ARGUMENT,
+            f"{name} announces control address {info.control_address!r}, which nobody can dial; set advertise_host",
+        )
+    if info.cluster not in kinds:
+        raise RefusedError(
+            grpc.StatusCode.FAILED_PRECONDITION,
+            f"{name} says that it runs in cluster {info.cluster!r}, which the router's configuration lacks; "
+            f"it has {', '.join(sorted(kinds))}",
+        )
+    if info.role == pb.ROLE_DECODE and kinds[info.cluster] == "prfaas":
+        raise RefusedError(
+            grpc.StatusCode.FAILED_PRECONDITION,
+            f"{name} wants to decode in {info.cluster!r}, a 'prfaas' cluster, which only prefills",
+        )
+    if info.role not in (pb.ROLE_PREFILL, pb.ROLE_DECODE):
+        raise RefusedError(grpc.StatusCode.INVALID_ARGUMENT, f"{name} announces the unknown role {info.role}")
+
+
+def check_load(instance_id: str, load: pb.Load) -> None:
+    """Raises RefusedError (INVALID_ARGUMENT) for loads that no instance can have."""
+    wrong = []
+    if load.pages_used > load.pages_total:
+        wrong.append(f"{load.pages_used} of {load.pages_total} pages used")
+    if load.state_slots_used > load.state_slots_total:
+        wrong.append(f"{load.state_slots_used} of {load.state_slots_total} state slots used")
+    if load.waiting_tokens > MAX_WAITING_TOKENS:
+        wrong.append(f"{load.waiting_tokens} tokens waiting")
+    if wrong:
+        message = f"{instance_id} reports an impossible load: {', '.join(wrong)}"
+        raise RefusedError(grpc.StatusCode.INVALID_ARGUMENT, message)
+
+
+def _dialable(address: str) -> bool:
+    host, colon, port = address.rpartition(":")
+    if not host or not colon or not port.isdigit():
+        return False
+    return 0 < int(port) <= 65535 and not is_wildcard(split_address(address)[0])

@@ -1,0 +1,98 @@
+"""A checkpoint's chat template, rendered as Hugging Face renders it: sandboxed jinja. Knows no tokens."""
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NoReturn, TypedDict
+
+from jinja2 import TemplateError
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from prfaas.core.errors import ModelError, RequestError
+
+SPECIAL_TOKENS = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
+
+
+class Message(TypedDict, total=False):
+    """One turn of a chat, as templates expect it."""
+
+    role: str
+    content: str
+    name: str
+
+
+class ChatTemplate:
+    """Turns messages into the text that the model was trained on."""
+
+    def __init__(self, source: str, special_tokens: Mapping[str, str]) -> None:
+        """Raises ModelError for a template that jinja cannot parse."""
+        try:
+            self._template = _environment().from_string(source)
+        except TemplateError as error:
+            raise ModelError(f"the chat template is not valid jinja: {error}") from error
+        self._special_tokens = dict(special_tokens)
+
+    def render(self, messages: Sequence[Message]) -> str:
+        """The prompt, up to where the assistant's answer begins. Raises RequestError for what the template refuses."""
+        try:
+            return self._template.render(messages=messages, add_generation_prompt=True, **self._special_tokens)
+        except TemplateError as error:
+            raise RequestError(f"the model's chat template refuses these messages: {error}") from error
+
+
+def load_chat_template(path: Path) -> ChatTemplate | None:
+    """The template in the model directory `path`, None if it has none. Raises ModelError for one that is broken."""
+    config = _read_config(path / "tokenizer_config.json")
+    file = path / "chat_template.jinja"
+    source = file.read_text(encoding="utf-8") if file.exists() else _default(config.get("chat_template"))
+    if source is None:
+        return None
+    tokens = {name: _token(config[name]) for name in SPECIAL_TOKENS if config.get(name) is not None}
+    return ChatTemplate(source, tokens)
+
+
+def _environment() -> ImmutableSandboxedEnvironment:
+    environment = ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
+    )
+    # jinja's own tojson escapes for HTML, which is not what models were trained on.
+    environment.filters["tojson"] = _to_json
+    environment.globals["raise_exception"] = _raise_exception
+    environment.globals["strftime_now"] = _strftime_now
+    return environment
+
+
+def _to_json(value: Any, indent: int | None = None, ensure_ascii: bool = False, sort_keys: bool = False) -> str:
+    return json.dumps(value, indent=indent, ensure_ascii=ensure_ascii, sort_keys=sort_keys)
+
+
+def _raise_exception(message: str) -> NoReturn:
+    raise TemplateError(message)
+
+
+def _strftime_now(form: str) -> str:
+    return datetime.now(UTC).astimezone().strftime(form)
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    if not path.exists():
+        return {}
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path} cannot be read: {error}") from error
+    if not isinstance(config, dict):
+        raise ModelError(f"{path} is not a JSON object")
+    return config
+
+
+def _default(template: Any) -> str | None:
+    """Some checkpoints name several templates; "default" is the one for chats without tools."""
+    if isinstance(template, list):
+        template = {entry["name"]: entry["template"] for entry in template}.get("default")
+    return str(template) if template is not None else None
+
+
+def _token(value: Any) -> str:
+    return str(value["content"] if isinstance(value, dict) else value)

@@ -1,0 +1,121 @@
+"""Token ids into text as they come: whole characters only, and never any part of a stop string."""
+
+from collections.abc import Sequence
+
+from tokenizers import Tokenizer
+from tokenizers.decoders import DecodeStream
+
+UNFINISHED = "\N{REPLACEMENT CHARACTER}"
+"""What the decoder shows for bytes that are no character, or not yet."""
+MAX_HELD_TOKENS = 32
+"""Every further token decodes all that are held, so a run of bytes that never becomes a character is cut."""
+MAX_CHARACTER_TOKENS = 4
+
+
+class TextDecoder:
+    """Text of a growing list of tokens. The pieces add up to the decoding of all tokens at once."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+        self._stream = DecodeStream(skip_special_tokens=True)
+        self._shown: list[int] = []
+        """The tokens of the last piece: decoding the next ones depends on them."""
+        self._held: list[int] = []
+
+    def push(self, token_id: int) -> str:
+        """The text that has become certain; empty inside a character."""
+        piece = self._stream.step(self._tokenizer, token_id)
+        self._held.append(token_id)
+        if piece is None:
+            return self._cut() if len(self._held) > MAX_HELD_TOKENS else ""
+        self._shown, self._held = self._held, []
+        return piece
+
+    def flush(self) -> str:
+        """The rest, an unfinished character included; the end of this decoder."""
+        rest = self._pending()
+        self._held = []
+        return rest
+
+    def _pending(self) -> str:
+        return self._decode(self._shown + self._held)[len(self._decode(self._shown)) :]
+
+    def _cut(self) -> str:
+        """Gives out what is held but for the last, perhaps unfinished, character."""
+        text = self._pending()
+        if not text.endswith(UNFINISHED):  # special tokens, which have no text
+            self._held = []
+            self._stream = DecodeStream(self._shown, skip_special_tokens=True)
+            return text
+        for tail in range(1, MAX_CHARACTER_TOKENS + 1):
+            last = self._decode(self._held[-tail:])
+            head = self._decode(self._shown + self._held[:-tail])[len(self._decode(self._shown)) :]
+            # Cutting inside a character shows one mark more than there are, so equality finds its edge.
+            if head + last == text:
+                self._shown, self._held = [], self._held[-tail:]
+                self._stream = DecodeStream(self._held, skip_special_tokens=True)
+                return head
+        return ""
+
+    def _decode(self, token_ids: list[int]) -> str:
+        return self._tokenizer.decode(token_ids, skip_special_tokens=True)
+
+
+class StopMatcher:
+    """Cuts a stream of text at the stop string that is complete first (of two, the longer), wherever chunks end."""
+
+    def __init__(self, stop_strings: Sequence[str]) -> None:
+        assert all(stop_strings), "an empty stop string would match everywhere"
+        self._stops = tuple(stop_strings)
+        self._longest = max(map(len, self._stops), default=0)
+        self._held = ""
+        self.matched = False
+
+    def push(self, text: str) -> str:
+        """The text that is certainly before any stop string."""
+        assert not self.matched
+        if not self._stops:
+            return text
+        text = self._held + text
+        matches = [(start + len(stop), start) for stop in self._stops if (start := text.find(stop)) >= 0]
+        if matches:
+            self.matched = True
+            self._held = ""
+            return text[: min(matches)[1]]
+        certain = len(text) - self._beginning_at_end(text)
+        self._held = text[certain:]
+        return text[:certain]
+
+    def flush(self) -> str:
+        """What was held back and, as the text ended, was no stop string."""
+        rest, self._held = self._held, ""
+        return rest
+
+    def _beginning_at_end(self, text: str) -> int:
+        """Length of the longest beginning of a stop string that `text` ends with."""
+        for length in range(min(self._longest - 1, len(text)), 0, -1):
+            if any(stop.startswith(text[-length:]) for stop in self._stops):
+                return length
+        return 0
+
+
+class Detokenizer:
+    """One answer: token ids in, text out, until a stop string."""
+
+    def __init__(self, tokenizer: Tokenizer, stop_strings: Sequence[str]) -> None:
+        self._decoder = TextDecoder(tokenizer)
+        self._matcher = StopMatcher(stop_strings)
+
+    @property
+    def stopped(self) -> bool:
+        """A stop string was found: no more tokens are wanted."""
+        return self._matcher.matched
+
+    def push(self, token_id: int) -> str:
+        """The text that the client may see now."""
+        return self._matcher.push(self._decoder.push(token_id))
+
+    def flush(self) -> str:
+        """The rest, once the last token came; it can still end in a stop string."""
+        text = self._matcher.push(self._decoder.flush())
+        return text + self._matcher.flush()

@@ -1,0 +1,201 @@
+"""From a request to its tokens: place it, call the decode instance, and place once more if nothing came yet."""
+
+import logging
+from dataclasses import dataclass, replace
+from types import TracebackType
+from typing import Self
+
+from prfaas.config.sections import FleetConfig
+from prfaas.control.convert import failure_from_pb
+from prfaas.control.v1 import fleet_pb2 as pb
+from prfaas.core.clock import Clock
+from prfaas.core.errors import (
+    CancelledError,
+    CapacityError,
+    ContextLengthError,
+    PeerLostError,
+    PrfaasError,
+    UnavailableError,
+)
+from prfaas.core.ids import InstanceId, RequestId
+from prfaas.core.request import FinishReason, Request
+from prfaas.gateway.calls import GenerateCall, InstanceCalls
+from prfaas.gateway.registry import Registry
+from prfaas.policy.place import place
+from prfaas.policy.view import Force, Placement, PlacementRequest, PolicyParams
+from prfaas.telemetry.metrics import RouterMetrics
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """Decode → client: the next tokens of the answer."""
+
+    token_ids: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """Decode → client: the answer is complete, and this is what it took."""
+
+    reason: FinishReason
+    account: pb.Account
+
+
+Event = Tokens | Finished
+
+
+class Dispatcher:
+    """Places requests with the fleet's policy and relays what their instances answer."""
+
+    def __init__(
+        self, config: FleetConfig, registry: Registry, calls: InstanceCalls, metrics: RouterMetrics, clock: Clock
+    ) -> None:
+        self._policy = config.policy.name
+        self._params = PolicyParams(threshold_tokens=config.router.threshold_tokens)
+        self.first_token_deadline_s = config.router.first_token_deadline_s
+        self._registry = registry
+        self.calls = calls
+        self.metrics = metrics
+        self.clock = clock
+
+    def dispatch(self, request: Request, force: Force | None) -> "Generation":
+        """Nothing is sent before the first event is asked for; use it as an async context manager."""
+        return Generation(self, request, force)
+
+    def place(self, request: Request, force: Force | None, failed: frozenset[InstanceId]) -> Placement:
+        """Raises UnavailableError when no instance outside `failed` can take the request."""
+        tokens = request.prompt_tokens + request.sampling.max_tokens
+        wanted = PlacementRequest(
+            prompt_tokens=request.prompt_tokens,
+            force=force,
+            exclude=failed | self._registry.too_small_for(tokens),
+        )
+        placement = place(wanted, self._registry.view(), self._params, self._policy)
+        self._registry.placed(placement)
+        prefill = placement.prefill or placement.decode
+        self.metrics.placements.labels("remote" if placement.remote else "local", prefill.cluster).inc()
+        log.debug("request %s: decode on %s: %s", request.request_id, placement.decode.instance_id, placement.reason)
+        return placement
+
+    async def prune(self) -> None:
+        """Closes channels to instances that left the fleet."""
+        await self.calls.prune(self._registry.addresses())
+
+
+class Generation:
+    """One request under way. Iterate for its events; leaving the context cancels whatever still runs."""
+
+    def __init__(self, dispatcher: Dispatcher, request: Request, force: Force | None) -> None:
+        self._dispatcher = dispatcher
+        self._request = request
+        self._force = force
+        self._failed: frozenset[InstanceId] = frozenset()
+        self._due_s = dispatcher.clock() + dispatcher.first_token_deadline_s
+        self._call: GenerateCall | None = None
+        self._has_tokens = False
+        self._ended = False
+        self.placement: Placement | None = None
+        """The latest placement; None before the first event was asked for."""
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._abandon()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Event:
+        """The next event; `Finished` is the last. Raises the PrfaasError that ended the request."""
+        while not self._ended:
+            try:
+                call = self._call or self._start()
+                message = await (call.read() if self._has_tokens else call.read_first())
+                event = self._event(message, call)
+            except PrfaasError as error:
+                self._place_again(error)
+                continue
+            if event:
+                return event
+        raise StopAsyncIteration
+
+    async def stop(self) -> pb.Account | None:
+        """Ends the request on the client's behalf, e.g. at a stop string; its account if that comes at once."""
+        self._ended = True
+        account = await self._call.stop() if self._call else None
+        if account:
+            self._call = None  # it ended, so there is nothing left to cancel
+        return account
+
+    def _start(self) -> GenerateCall:
+        self.placement = self._dispatcher.place(self._request, self._force, self._failed)
+        deadline_s = max(0.001, self._due_s - self._dispatcher.clock())  # on the wire, 0 means no deadline
+        # A prefill instance may still work for the first attempt, so the second needs an id of its own.
+        request_id = RequestId(f"{self._request.request_id}.2") if self._failed else self._request.request_id
+        attempt = replace(self._request, request_id=request_id)
+        self._call = self._dispatcher.calls.generate(attempt, self.placement, deadline_s)
+        return self._call
+
+    def _event(self, message: pb.GenerateEvent, call: GenerateCall) -> Event | None:
+        match message.WhichOneof("event"):
+            case "tokens":
+                self._has_tokens = self._has_tokens or bool(message.tokens.token_ids)
+                return Tokens(tuple(message.tokens.token_ids)) if message.tokens.token_ids else None
+            case "finished":
+                return self._finished(message.finished, call)
+            case "failure":
+                call.end()
+                self._call = None
+                raise failure_from_pb(message.failure)
+            case _:
+                raise PrfaasError(f"{call.instance.instance_id} sent an event that this router does not know")
+
+    def _finished(self, finished: pb.Finished, call: GenerateCall) -> Finished:
+        try:
+            reason = FinishReason(finished.reason)
+        except ValueError:
+            raise PrfaasError(f"{call.instance.instance_id} ended for an unknown reason {finished.reason!r}") from None
+        if reason is FinishReason.CANCELLED:
+            raise CancelledError(f"{call.instance.instance_id} cancelled the request")
+        self._ended = True
+        call.end()
+        self._call = None
+        return Finished(reason, finished.account)
+
+    def _place_again(self, error: PrfaasError) -> None:
+        """Prepares the second attempt, or raises `error` where there can be none."""
+        if isinstance(error, CancelledError):
+            error = PeerLostError(f"{error}, which nobody asked for")
+        failed = self.placement.decode.instance_id if self.placement else None
+        self._abandon()
+        # A pool or context that is too small is the instance's own; another instance may have a larger one.
+        elsewhere = error.retryable or isinstance(error, CapacityError | ContextLengthError)
+        late = self._dispatcher.clock() >= self._due_s
+        if failed is None or self._failed or self._has_tokens or late or not elsewhere:
+            raise error
+        self._failed = frozenset({failed})
+        try:
+            self._start()
+        except UnavailableError:
+            raise error from None
+        self._ended = False
+        self._dispatcher.metrics.retries.labels(error.code).inc()
+        log.warning(
+            "request %s: %s failed before its first token (%s: %s); placed again",
+            self._request.request_id,
+            failed,
+            error.code,
+            error,
+        )
+
+    def _abandon(self) -> None:
+        self._ended = True
+        if self._call:
+            self._call.end()
+            self._dispatcher.calls.cancel_soon(self._call)
+            self._call = None

@@ -1,0 +1,93 @@
+"""Lets requests in until the router drains, and ends each when its client leaves or the time to drain is over."""
+
+import asyncio
+import logging
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from starlette.types import Receive
+
+from prfaas.core.errors import DrainingError
+from prfaas.gateway.errors import ClientGoneError
+from prfaas.telemetry.metrics import RouterMetrics
+
+FAREWELL_S = 2.0
+"""How long the last error may take to reach clients that read slowly."""
+
+T = TypeVar("T")
+log = logging.getLogger(__name__)
+
+
+class Gate:
+    """Counts the requests inside; closes for good with `drain`."""
+
+    def __init__(self, metrics: RouterMetrics) -> None:
+        self._metrics = metrics
+        self._inside = 0
+        self._empty = asyncio.Event()
+        self._empty.set()
+        self._time_is_up = asyncio.Event()
+        self.draining = False
+
+    @contextmanager
+    def admitted(self) -> Iterator[None]:
+        """One request inside, to the last byte of its answer. Raises DrainingError once closed."""
+        if self.draining:
+            raise DrainingError("the router is shutting down; send the request again")
+        self._inside += 1
+        self._empty.clear()
+        try:
+            with self._metrics.in_flight.track_inprogress():
+                yield
+        finally:
+            self._inside -= 1
+            if self._inside == 0:
+                self._empty.set()
+
+    async def until_gone(self, receive: Receive, work: Coroutine[Any, Any, T]) -> T:
+        """Runs `work` to its end, or cancels it: ClientGoneError, or DrainingError when draining takes too long.
+
+        The request's body must have been read before, since then the next message can only be the disconnect.
+        """
+        task = asyncio.create_task(work)
+        gone = asyncio.create_task(_disconnect(receive))
+        time_is_up = asyncio.create_task(self._time_is_up.wait())
+        try:
+            await asyncio.wait({task, gone, time_is_up}, return_when=asyncio.FIRST_COMPLETED)
+            if task.done():
+                return task.result()
+            if gone.done():
+                raise ClientGoneError("the client left before its answer ended")
+            raise DrainingError("the router shut down before this answer ended")
+        finally:
+            for each in (task, gone, time_is_up):
+                each.cancel()
+            await asyncio.gather(task, gone, time_is_up, return_exceptions=True)
+
+    async def drain(self, timeout_s: float) -> int:
+        """Takes no new requests and waits for those inside; ends the rest with an error. Returns how many those were.
+
+        `timeout_s` bounds the waiting, not the farewell to the rest, which takes up to `FAREWELL_S` more.
+        """
+        self.draining = True
+        if await self._emptied(timeout_s):
+            return 0
+        cut = self._inside
+        log.warning("%d requests did not end within %g s and are cut off", cut, timeout_s)
+        self._time_is_up.set()
+        await self._emptied(FAREWELL_S)
+        return cut
+
+    async def _emptied(self, timeout_s: float) -> bool:
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._empty.wait()
+        except TimeoutError:
+            return False
+        return True
+
+
+async def _disconnect(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass

@@ -1,0 +1,107 @@
+"""From the bytes of a body, and headers, to validated values; every fault becomes an ApiError that names its field."""
+
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+from starlette.requests import ClientDisconnect, Request
+
+from prfaas.gateway.errors import ApiError, ClientGoneError
+from prfaas.gateway.schema import GenerationBody
+from prfaas.policy.view import Force
+
+B = TypeVar("B", bound=GenerationBody)
+
+TRACE_HEADER = "x-prfaas-trace"
+PREFILL_HEADER = "x-prfaas-prefill"
+MAX_FAULTS = 5
+
+
+async def read_body(request: Request, limit_bytes: int) -> bytes:
+    """The whole body. Raises ApiError 413 as soon as it is known to be longer than `limit_bytes`."""
+    declared = request.headers.get("content-length", "")
+    if declared.isdigit() and int(declared) > limit_bytes:
+        raise _too_large(limit_bytes)
+    body = bytearray()
+    try:
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > limit_bytes:
+                raise _too_large(limit_bytes)
+    except ClientDisconnect:
+        raise ClientGoneError("the client left while it sent its request") from None
+    return bytes(body)
+
+
+def parse(model: type[B], body: bytes) -> B:
+    """Raises ApiError 400 with every fault in the message and the first one's field in `param`."""
+    try:
+        return model.model_validate_json(body)
+    except ValidationError as error:
+        raise _refusal(error) from None
+
+
+def force(request: Request) -> Force | None:
+    """Where the client wants its prompt to be prefilled. Raises ApiError 400."""
+    value = request.headers.get(PREFILL_HEADER)
+    match value:
+        case None | "local" | "remote":
+            return value
+        case _:
+            raise ApiError(
+                400,
+                f"{PREFILL_HEADER} is {value!r}; it must be 'local' or 'remote'",
+                param=PREFILL_HEADER,
+                code="invalid_request",
+            )
+
+
+def wants_trace(request: Request) -> bool:
+    """Whether the answer shall say what happened to the request. Raises ApiError 400."""
+    value = request.headers.get(TRACE_HEADER, "0")
+    if value not in ("0", "1"):
+        raise ApiError(
+            400, f"{TRACE_HEADER} is {value!r}; it must be '0' or '1'", param=TRACE_HEADER, code="invalid_request"
+        )
+    return value == "1"
+
+
+def _too_large(limit_bytes: int) -> ApiError:
+    return ApiError(413, f"the body is longer than {limit_bytes} bytes", code="request_too_large")
+
+
+def _refusal(error: ValidationError) -> ApiError:
+    faults = error.errors(include_url=False, include_input=False)
+    first = faults[0]
+    message = "; ".join(_sentence(fault) for fault in faults[:MAX_FAULTS])
+    if len(faults) > MAX_FAULTS:
+        message += f"; and {len(faults) - MAX_FAULTS} more"
+    code = "unknown_parameter" if first["type"] == "extra_forbidden" else "invalid_request"
+    return ApiError(400, message, param=_field(first["loc"]) or None, code=code)
+
+
+def _sentence(fault: Any) -> str:
+    field = _field(fault["loc"])
+    match fault["type"]:
+        case "json_invalid":
+            return f"the body is not valid JSON: {fault['ctx']['error']}"
+        case "extra_forbidden":
+            return f"{field} is not a parameter that this server knows; remove it"
+        case "missing":
+            return f"{field} is required"
+        case "value_error":
+            text = str(fault["ctx"]["error"])
+        case _:
+            text = fault["msg"][0].lower() + fault["msg"][1:]
+    return f"{field}: {text}" if field else text
+
+
+def _field(location: Sequence[str | int]) -> str:
+    """`("messages", 0, "content")` → `messages[0].content`; tags of unions are no part of it."""
+    name = ""
+    for part in location:
+        if isinstance(part, int):
+            name += f"[{part}]"
+        elif not part.startswith("<"):
+            name += f".{part}" if name else part
+    return name

@@ -1,0 +1,193 @@
+"""The live table of instances, fed by registrations and heartbeats. Knows no sockets; its clock is injected."""
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import grpc
+
+from prfaas.config.sections import Address, FleetConfig
+from prfaas.control.v1 import fleet_pb2 as pb
+from prfaas.core.clock import Clock
+from prfaas.core.ids import ClusterName, InstanceId
+from prfaas.gateway.admission import RefusedError, check_instance, check_load
+from prfaas.policy.view import ClusterKind, ClusterView, InstanceView, Placement, Role
+from prfaas.telemetry.metrics import RouterMetrics
+
+State = Literal["up", "draining", "stale"]
+STATES: tuple[State, ...] = ("up", "draining", "stale")
+ROLES: dict[int, Role] = {pb.ROLE_PREFILL: "prefill", pb.ROLE_DECODE: "decode"}
+
+FORGET_AFTER_S = 300.0
+"""A silent instance stays visible for operators so long; then its entry goes."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class _Member:
+    info: pb.InstanceInfo
+    load: pb.Load
+    seen_s: float
+    view: InstanceView
+    reported_stale: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class FleetEntry:
+    """One instance as an operator sees it; `age_s` is seconds since its last heartbeat."""
+
+    info: pb.InstanceInfo
+    role: Role
+    state: State
+    load: pb.Load
+    age_s: float
+
+
+class Registry:
+    """Who is in the fleet, as of the last heartbeats. Instances that fell silent or drain get no new requests."""
+
+    def __init__(self, config: FleetConfig, metrics: RouterMetrics, clock: Clock) -> None:
+        self._kinds: dict[str, ClusterKind] = {cluster.name: cluster.kind for cluster in config.clusters}
+        self._stale_after_s = config.router.missed_heartbeats * config.router.heartbeat_interval_s
+        self._metrics = metrics
+        self._clock = clock
+        self._members: dict[str, _Member] = {}
+
+    def register(self, info: pb.InstanceInfo, load: pb.Load) -> None:
+        """Takes an instance in, in the place of an earlier life of it. Raises RefusedError with the reason."""
+        check_instance(info, self._kinds)
+        check_load(info.instance_id, load)
+        known = self._members.get(info.instance_id)
+        if known and self._live(known) and known.info.control_address != info.control_address:
+            raise RefusedError(
+                grpc.StatusCode.ALREADY_EXISTS,
+                f"{info.instance_id} is already registered at {known.info.control_address} and alive, so "
+                f"{info.control_address} may not use that name; rename one, or try again once the other is gone",
+            )
+        self._check_fingerprint(info)
+        self._members.pop(info.instance_id, None)
+        view = self._view_of(info, load)
+        self._members[info.instance_id] = _Member(info, load, self._clock(), view)
+        log.info("%s of %s registered at %s", info.instance_id, info.cluster, info.control_address)
+        self.refresh_metrics()
+
+    def heartbeat(self, instance_id: str, epoch: int, load: pb.Load) -> bool:
+        """Notes a sign of life. False: not known, register again. Raises RefusedError for a load that cannot be."""
+        member = self._members.get(instance_id)
+        if member is None or member.info.epoch != epoch:
+            return False
+        check_load(instance_id, load)
+        if not self._live(member) and self._conflicting(member.info):
+            # The fleet moved on to another model while it was silent; only a registration may decide about it.
+            del self._members[instance_id]
+            return False
+        if member.reported_stale:
+            log.info("%s is heard again after %.1f s", instance_id, self._clock() - member.seen_s)
+        member.load, member.seen_s, member.reported_stale = load, self._clock(), False
+        member.view = self._view_of(member.info, load)
+        return True
+
+    def deregister(self, instance_id: str, epoch: int) -> None:
+        """Takes an instance out; a message of an earlier life changes nothing."""
+        member = self._members.get(instance_id)
+        if member and member.info.epoch == epoch:
+            del self._members[instance_id]
+            log.info("%s deregistered", instance_id)
+            self.refresh_metrics()
+
+    def placed(self, placement: Placement) -> None:
+        """Adds a request to the load of its instances until their next heartbeats count it themselves.
+
+        Without it, all requests between two heartbeats would go to the one instance that was idle at the first.
+        """
+        prefill = placement.prefill or placement.decode
+        if member := self._members.get(prefill.instance_id):
+            tokens = member.view.waiting_tokens + placement.uncached_tokens
+            member.view = replace(member.view, waiting_tokens=tokens)
+        if member := self._members.get(placement.decode.instance_id):
+            member.view = replace(member.view, running_requests=member.view.running_requests + 1)
+
+    def view(self) -> ClusterView:
+        """The instances that may get new requests."""
+        return ClusterView(tuple(member.view for member in self._up()))
+
+    def max_context_tokens(self) -> int | None:
+        """The longest context that a decode instance offers now; None where none is up or none has a limit."""
+        offers = [m.info.max_context_tokens for m in self._up() if m.view.role == "decode"]
+        return max(offers) if offers and all(offers) else None
+
+    def too_small_for(self, tokens: int) -> frozenset[InstanceId]:
+        """Decode instances whose own context is shorter than `tokens`."""
+        decodes = (m for m in self._members.values() if m.view.role == "decode")
+        return frozenset(m.view.instance_id for m in decodes if 0 < m.info.max_context_tokens < tokens)
+
+    def entries(self) -> list[FleetEntry]:
+        """Everything known, silent and draining instances included."""
+        now = self._clock()
+        return [FleetEntry(m.info, m.view.role, self._state(m), m.load, now - m.seen_s) for m in self._members.values()]
+
+    def addresses(self) -> frozenset[Address]:
+        """Control addresses of everything known."""
+        return frozenset(m.info.control_address for m in self._members.values())
+
+    def sweep(self) -> None:
+        """Reports instances that fell silent, forgets those long gone. To be called about once per interval."""
+        now = self._clock()
+        for instance_id, member in list(self._members.items()):
+            age_s = now - member.seen_s
+            if age_s > max(FORGET_AFTER_S, self._stale_after_s):
+                del self._members[instance_id]
+                log.warning("%s is forgotten after %.0f s of silence", instance_id, age_s)
+            elif not self._live(member) and not member.reported_stale:
+                member.reported_stale = True
+                log.warning("%s is silent for %.1f s; it gets no new requests", instance_id, age_s)
+        self.refresh_metrics()
+
+    def refresh_metrics(self) -> None:
+        """Sets the gauge of instances to what is true now."""
+        counts = dict.fromkeys(((c, r, s) for c in self._kinds for r in ROLES.values() for s in STATES), 0)
+        for member in self._members.values():
+            counts[member.info.cluster, member.view.role, self._state(member)] += 1
+        for labels, count in counts.items():
+            self._metrics.instances.labels(*labels).set(count)
+
+    def _up(self) -> Iterator[_Member]:
+        return (m for m in self._members.values() if self._state(m) == "up")
+
+    def _live(self, member: _Member) -> bool:
+        return self._clock() - member.seen_s < self._stale_after_s
+
+    def _state(self, member: _Member) -> State:
+        if not self._live(member):
+            return "stale"
+        return "draining" if member.load.draining else "up"
+
+    def _check_fingerprint(self, info: pb.InstanceInfo) -> None:
+        if other := self._conflicting(info):
+            raise RefusedError(
+                grpc.StatusCode.FAILED_PRECONDITION,
+                f"{info.instance_id} serves model fingerprint {info.model_fingerprint}, but the fleet "
+                f"(first {other.instance_id}) serves {other.model_fingerprint}; their KV is not interchangeable. "
+                "Start it with the same checkpoint, dtype and version",
+            )
+
+    def _conflicting(self, info: pb.InstanceInfo) -> pb.InstanceInfo | None:
+        """The fleet's first live instance, not counting an earlier life of this one, if its model is another."""
+        others = (m for i, m in self._members.items() if i != info.instance_id and self._live(m))
+        first = next(others, None)
+        return first.info if first and first.info.model_fingerprint != info.model_fingerprint else None
+
+    def _view_of(self, info: pb.InstanceInfo, load: pb.Load) -> InstanceView:
+        return InstanceView(
+            instance_id=InstanceId(info.instance_id),
+            cluster=ClusterName(info.cluster),
+            kind=self._kinds[info.cluster],
+            role=ROLES[info.role],
+            control_address=info.control_address,
+            waiting_tokens=load.waiting_tokens,
+            waiting_requests=load.waiting_requests,
+            running_requests=load.running_requests,
+            pages_free=load.pages_total - load.pages_used,
+        )

@@ -1,0 +1,131 @@
+"""Bodies and stream chunks as OpenAI's clients read them, plus `prfaas`: what happened to a request on its way."""
+
+from typing import Literal
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+FinishWord = Literal["stop", "length"]
+
+
+class PromptTokensDetails(msgspec.Struct, frozen=True):
+    cached_tokens: int
+
+
+class Usage(msgspec.Struct, frozen=True):
+    """What a request is billed by."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+    prompt_tokens_details: PromptTokensDetails
+
+
+class PrefillTrace(msgspec.Struct, frozen=True):
+    cluster: str
+    instance: str
+    tokens_computed: int
+    tokens_reused: int
+
+
+class KvTrace(msgspec.Struct, frozen=True):
+    bytes_raw: int
+    bytes_wire: int
+    codec: str
+    transfer_ms: float
+
+
+class DecodeTrace(msgspec.Struct, frozen=True):
+    cluster: str
+    instance: str
+
+
+class Trace(msgspec.Struct, frozen=True):
+    """The account of one request. What only the instances know is null where their account did not come."""
+
+    request_id: str
+    prefill: PrefillTrace | None
+    kv: KvTrace | None
+    decode: DecodeTrace
+    queue_ms: float | None
+    prefill_ms: float | None
+    ttft_ms: float | None
+    fallback: str | None
+    placement: str
+    token_ids: list[int]
+
+
+class ChatMessage(msgspec.Struct, frozen=True):
+    content: str
+    role: Literal["assistant"] = "assistant"
+    refusal: None = None
+
+
+class ChatChoice(msgspec.Struct, frozen=True):
+    message: ChatMessage
+    finish_reason: FinishWord
+    index: int = 0
+    logprobs: None = None
+
+
+class ChatCompletion(msgspec.Struct, frozen=True):
+    id: str
+    created: int
+    model: str
+    choices: list[ChatChoice]
+    usage: Usage
+    object: Literal["chat.completion"] = "chat.completion"
+    prfaas: Trace | UnsetType = UNSET
+
+
+class ChatDelta(msgspec.Struct, frozen=True):
+    role: Literal["assistant"] | UnsetType = UNSET
+    content: str | UnsetType = UNSET
+
+
+class ChatChunkChoice(msgspec.Struct, frozen=True):
+    delta: ChatDelta
+    finish_reason: FinishWord | None = None
+    index: int = 0
+    logprobs: None = None
+
+
+class ChatChunk(msgspec.Struct, frozen=True):
+    id: str
+    created: int
+    model: str
+    choices: list[ChatChunkChoice]
+    usage: Usage | UnsetType | None = UNSET
+    object: Literal["chat.completion.chunk"] = "chat.completion.chunk"
+    prfaas: Trace | UnsetType = UNSET
+
+
+class TextChoice(msgspec.Struct, frozen=True):
+    text: str
+    finish_reason: FinishWord | None = None
+    index: int = 0
+    logprobs: None = None
+
+
+class TextCompletion(msgspec.Struct, frozen=True):
+    """A whole text completion, and each chunk of a streamed one."""
+
+    id: str
+    created: int
+    model: str
+    choices: list[TextChoice]
+    usage: Usage | UnsetType | None = UNSET
+    object: Literal["text_completion"] = "text_completion"
+    prfaas: Trace | UnsetType = UNSET
+
+
+class ModelCard(msgspec.Struct, frozen=True):
+    id: str
+    created: int
+    owned_by: str = "prfaas"
+    object: Literal["model"] = "model"
+
+
+class ModelList(msgspec.Struct, frozen=True):
+    data: list[ModelCard]
+    object: Literal["list"] = "list"

@@ -1,0 +1,160 @@
+"""The router's two servers in one event loop: HTTP for clients, gRPC for instances."""
+
+import asyncio
+import errno
+import logging
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import grpc
+import uvicorn
+from fastapi import FastAPI
+
+from prfaas.config.sections import RouterSection, split_address
+from prfaas.control.dial import SERVER_OPTIONS
+from prfaas.control.v1.fleet_pb2_grpc import add_FleetServicer_to_server
+from prfaas.core.errors import ConfigError
+from prfaas.gateway.dispatch import Dispatcher
+from prfaas.gateway.fleet_service import FleetService
+from prfaas.gateway.gate import Gate
+from prfaas.gateway.registry import Registry
+
+KEEP_ALIVE_S = 75
+"""Longer than common load balancers keep idle connections, so that it is not the router that closes under a request."""
+STOP_GRACE_S = 1
+
+log = logging.getLogger(__name__)
+
+
+class _Uvicorn(uvicorn.Server):
+    """Leaves signals to the command line, which drains first; `up` tells when connections are accepted."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.up = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.up.set()
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+class RouterServer:
+    """Listens on `router.http` and `router.control`. The dialer behind the dispatcher stays its builder's to close."""
+
+    def __init__(
+        self, config: RouterSection, app: FastAPI, registry: Registry, dispatcher: Dispatcher, gate: Gate
+    ) -> None:
+        self._config = config
+        self._registry = registry
+        self._dispatcher = dispatcher
+        self._gate = gate
+        self._service = FleetService(registry, config.heartbeat_interval_s)
+        self._uvicorn = _Uvicorn(
+            uvicorn.Config(
+                app,
+                log_config=None,
+                log_level=logging.WARNING,
+                access_log=False,
+                lifespan="off",
+                ws="none",
+                server_header=False,
+                timeout_keep_alive=KEEP_ALIVE_S,
+                timeout_graceful_shutdown=STOP_GRACE_S,
+            )
+        )
+        self._grpc: grpc.aio.Server | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self.http_address = config.http
+        """Where clients connect; the real port once started."""
+        self.control_address = config.control
+        """Where instances register; the real port once started."""
+
+    async def start(self) -> None:
+        """Returns when both ports answer. Raises ConfigError for an address that cannot be listened on."""
+        listener = _listen("router.http", self._config.http)
+        try:
+            await self._start_grpc()
+        except BaseException:
+            listener.close()
+            raise
+        self.http_address = _with_port(self._config.http, listener.getsockname()[1])
+        serving = asyncio.create_task(self._uvicorn.serve(sockets=[listener]))
+        serving.add_done_callback(lambda _: self._uvicorn.up.set())
+        self._tasks = [serving, asyncio.create_task(self._sweep())]
+        await self._uvicorn.up.wait()
+        log.info("serving HTTP on %s, control on %s", self.http_address, self.control_address)
+
+    async def wait(self) -> None:
+        """Returns when the server stops; raises what broke it if it was not `drain_and_stop`."""
+        done, _ = await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            if not task.cancelled():
+                task.result()
+
+    async def drain_and_stop(self, timeout_s: float) -> None:
+        """Refuses new requests, lets running ones end for up to `timeout_s`, then closes both ports."""
+        await self._gate.drain(timeout_s)
+        self._uvicorn.should_exit = True
+        serving, sweeping = self._tasks
+        await asyncio.wait([serving])
+        await self._dispatcher.calls.close()
+        sweeping.cancel()
+        await asyncio.wait([sweeping])
+        assert self._grpc
+        await self._grpc.stop(STOP_GRACE_S)
+
+    async def _start_grpc(self) -> None:
+        address = self._config.control
+        # gRPC says of a taken port only that it could not bind, so a socket of ours asks first.
+        _listen("router.control", address).close()
+        server = grpc.aio.server(options=SERVER_OPTIONS)
+        add_FleetServicer_to_server(self._service, server)
+        try:
+            port = server.add_insecure_port(address)
+        except RuntimeError as error:
+            raise ConfigError(f"router.control: cannot listen on {address}: {error}") from error
+        await server.start()
+        self._grpc = server
+        self.control_address = _with_port(address, port)
+
+    async def _sweep(self) -> None:
+        while True:
+            await asyncio.sleep(self._config.heartbeat_interval_s)
+            self._registry.sweep()
+            await self._dispatcher.prune()
+
+
+def _listen(key: str, address: str) -> socket.socket:
+    """A listening socket. Raises ConfigError that names the config's `key` and how to change it."""
+    host, port = split_address(address)
+    hint = f"choose another {{}} with --set {key}=HOST:PORT"
+    try:
+        family, kind, protocol, _, where = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listener = socket.socket(family, kind, protocol)
+    except OSError as error:
+        raise ConfigError(f"{key}: cannot listen on {address}: {error.strerror}; {hint.format('address')}") from error
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(where)
+        # Two sockets that are only bound could share a port; one that listens owns it.
+        listener.listen(socket.SOMAXCONN)
+        listener.setblocking(False)
+    except OSError as error:
+        listener.close()
+        if error.errno == errno.EADDRINUSE:
+            raise ConfigError(f"{key}: {address} is already in use; {hint.format('port')}") from error
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        raise ConfigError(f"{key}: cannot listen on {address}: {reason}; {hint.format('address')}") from error
+    return listener
+
+
+def _with_port(address: str, port: int) -> str:
+    return f"{address.rpartition(':')[0]}:{port}"

@@ -1,0 +1,149 @@
+"""Endpoints for operators and their tools: liveness, readiness, metrics, and who is in the fleet."""
+
+from dataclasses import dataclass
+
+import msgspec
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.requests import Request as HttpRequest
+from starlette.responses import Response
+
+from prfaas.config.sections import FleetConfig
+from prfaas.control.v1 import fleet_pb2 as pb
+from prfaas.gateway.errors import RETRY_AFTER_S
+from prfaas.gateway.gate import Gate
+from prfaas.gateway.registry import FleetEntry, Registry, State
+from prfaas.policy.view import Role
+from prfaas.telemetry.metrics import RouterMetrics
+
+JSON = "application/json"
+
+
+class LoadReply(msgspec.Struct, frozen=True):
+    """An instance's load as its last heartbeat said it."""
+
+    waiting_requests: int
+    running_requests: int
+    waiting_tokens: int
+    pages_used: int
+    pages_total: int
+    state_slots_used: int
+    state_slots_total: int
+
+
+class InstanceReply(msgspec.Struct, frozen=True):
+    """`age_s`: seconds since the last heartbeat."""
+
+    name: str
+    cluster: str
+    role: Role
+    state: State
+    age_s: float
+    epoch: int
+    control_address: str
+    data_address: str
+    metrics_address: str
+    model_fingerprint: str
+    max_context_tokens: int
+    load: LoadReply
+
+
+class ClusterReply(msgspec.Struct, frozen=True):
+    name: str
+    kind: str
+
+
+class FleetReply(msgspec.Struct, frozen=True):
+    """The fleet as this router sees it; `threshold_tokens` is where prompts go to a prfaas cluster."""
+
+    model: str
+    policy: str
+    threshold_tokens: int
+    draining: bool
+    clusters: list[ClusterReply]
+    instances: list[InstanceReply]
+
+
+class ReadyReply(msgspec.Struct, frozen=True):
+    """`reasons` says why not, where `ready` is false."""
+
+    ready: bool
+    reasons: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class StatusApi:
+    """Handlers that generate nothing; they answer while the router drains, too."""
+
+    config: FleetConfig
+    registry: Registry
+    gate: Gate
+    metrics: RouterMetrics
+
+    async def health(self, http: HttpRequest) -> Response:  # noqa: ARG002 — every handler gets the request
+        """`GET /health`: the process lives."""
+        return Response(b'{"status":"ok"}', media_type=JSON)
+
+    async def ready(self, http: HttpRequest) -> Response:  # noqa: ARG002 — every handler gets the request
+        """`GET /ready`: 200 if a request could be served now, else 503 with the reasons."""
+        reasons = self._reasons()
+        body = msgspec.json.encode(ReadyReply(not reasons, reasons))
+        headers = {"retry-after": str(RETRY_AFTER_S)} if reasons else {}
+        return Response(body, 503 if reasons else 200, headers, JSON)
+
+    async def prometheus(self, http: HttpRequest) -> Response:  # noqa: ARG002 — every handler gets the request
+        """`GET /metrics`"""
+        self.registry.refresh_metrics()
+        return Response(generate_latest(self.metrics.registry), headers={"content-type": CONTENT_TYPE_LATEST})
+
+    async def fleet(self, http: HttpRequest) -> Response:  # noqa: ARG002 — every handler gets the request
+        """`GET /fleet`"""
+        reply = FleetReply(
+            model=self.config.model.name,
+            policy=self.config.policy.name,
+            threshold_tokens=self.config.router.threshold_tokens,
+            draining=self.gate.draining,
+            clusters=[ClusterReply(cluster.name, cluster.kind) for cluster in self.config.clusters],
+            instances=[_instance(entry) for entry in self.registry.entries()],
+        )
+        return Response(msgspec.json.encode(reply), media_type=JSON)
+
+    def _reasons(self) -> list[str]:
+        reasons = ["the router is draining"] if self.gate.draining else []
+        decodes = [entry for entry in self.registry.entries() if entry.role == "decode"]
+        if not decodes:
+            reasons.append("no decode instance has registered")
+        elif not any(entry.state == "up" for entry in decodes):
+            reasons += [
+                f"{entry.info.instance_id} is {entry.state}, heard {entry.age_s:.1f} s ago" for entry in decodes
+            ]
+        return reasons
+
+
+def _instance(entry: FleetEntry) -> InstanceReply:
+    info = entry.info
+    return InstanceReply(
+        name=info.instance_id,
+        cluster=info.cluster,
+        role=entry.role,
+        state=entry.state,
+        age_s=round(entry.age_s, 3),
+        epoch=info.epoch,
+        control_address=info.control_address,
+        data_address=info.data_address,
+        metrics_address=info.metrics_address,
+        model_fingerprint=info.model_fingerprint,
+        max_context_tokens=info.max_context_tokens,
+        load=_load(entry.load),
+    )
+
+
+def _load(load: pb.Load) -> LoadReply:
+    return LoadReply(
+        waiting_requests=load.waiting_requests,
+        running_requests=load.running_requests,
+        waiting_tokens=load.waiting_tokens,
+        pages_used=load.pages_used,
+        pages_total=load.pages_total,
+        state_slots_used=load.state_slots_used,
+        state_slots_total=load.state_slots_total,
+    )

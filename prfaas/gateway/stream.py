@@ -1,0 +1,88 @@
+"""Server-sent events: an answer as chunks while it is made."""
+
+import logging
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from prfaas.core.errors import PrfaasError
+from prfaas.gateway import errors
+from prfaas.gateway.answer import Answer
+from prfaas.gateway.errors import ApiError, ClientGoneError
+from prfaas.gateway.forms import Form
+from prfaas.gateway.gate import Gate
+
+HEADERS = [
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-cache"),
+    # Proxies that buffer would turn the stream into one late block.
+    (b"x-accel-buffering", b"no"),
+]
+DONE = b"data: [DONE]\n\n"
+
+log = logging.getLogger(__name__)
+
+
+class AnswerStream(Response):
+    """Sends an answer as it comes. Nothing is sent before the first token, so that early failures keep their status.
+
+    Once a byte was sent, a failure is the stream's last event and [DONE] is left out.
+    """
+
+    def __init__(
+        self,
+        answering: AbstractAsyncContextManager[Answer],
+        form: Form,
+        gate: Gate,
+        on_failure: Callable[[PrfaasError], None],
+    ) -> None:
+        super().__init__()
+        self._answering = answering
+        self._form = form
+        self._gate = gate
+        self._on_failure = on_failure
+        self._started = False
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await self._gate.until_gone(receive, self._pump(send))
+        except PrfaasError as error:
+            if not self._started:
+                raise
+            self._on_failure(error)
+            if not isinstance(error, ClientGoneError):
+                await self._send_error(send, errors.from_prfaas(error))
+        except Exception:
+            if not self._started:
+                raise
+            request_id = scope["state"]["request_id"]
+            log.exception("request %s: unhandled error in its stream", request_id)
+            self._on_failure(PrfaasError("unhandled"))
+            await self._send_error(send, errors.internal(request_id))
+
+    async def _pump(self, send: Send) -> None:
+        async with self._answering as answer:
+            async for text in answer:
+                if not self._started:
+                    await self._start(send)
+                if text:
+                    await _send_event(send, self._form.piece(text))
+            for chunk in self._form.closing(answer.ending()):
+                await _send_event(send, chunk)
+        await send({"type": "http.response.body", "body": DONE, "more_body": False})
+
+    async def _start(self, send: Send) -> None:
+        self._started = True
+        await send({"type": "http.response.start", "status": 200, "headers": HEADERS})
+        if opening := self._form.opening():
+            await _send_event(send, opening)
+
+    async def _send_error(self, send: Send, error: ApiError) -> None:
+        await _send_event(send, errors.body(error))
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+async def _send_event(send: Send, data: bytes) -> None:
+    await send({"type": "http.response.body", "body": b"data: " + data + b"\n\n", "more_body": True})

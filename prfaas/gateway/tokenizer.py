@@ -1,0 +1,69 @@
+"""Text and chats into token ids, with the tokenizer and the chat template of the model directory."""
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+
+from tokenizers import Tokenizer
+
+from prfaas.core.errors import ModelError, RequestError
+from prfaas.gateway.chat_template import ChatTemplate, Message, load_chat_template
+from prfaas.gateway.detokenize import Detokenizer
+
+INLINE_CHARS = 8192
+"""Shorter texts take about a millisecond: less than a thread costs other requests."""
+
+
+class ModelTokenizer:
+    """Encodes prompts and begins the decoding of answers."""
+
+    def __init__(self, tokenizer: Tokenizer, chat_template: ChatTemplate | None) -> None:
+        # Some checkpoints ship these for training; here they would cut or fill prompts without a word.
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+        self._tokenizer = tokenizer
+        self._chat_template = chat_template
+        self._num_ids = 1 + max(tokenizer.get_vocab(with_added_tokens=True).values(), default=-1)
+
+    @classmethod
+    def load(cls, path: Path) -> "ModelTokenizer":
+        """Reads `tokenizer.json` and the chat template of a model directory. Raises ModelError."""
+        file = path / "tokenizer.json"
+        try:
+            tokenizer = Tokenizer.from_file(str(file))
+        except Exception as error:  # the library raises nothing narrower
+            raise ModelError(f"{file} is not a usable tokenizer: {error}") from error
+        return cls(tokenizer, load_chat_template(path))
+
+    async def encode_chat(self, messages: Sequence[Message]) -> tuple[int, ...]:
+        """The chat as token ids, up to where the answer begins. Raises RequestError if there is no chat template."""
+        if self._chat_template is None:
+            raise RequestError("this model has no chat template; use /v1/completions")
+        # The template writes the special tokens itself.
+        return await self._encode(self._chat_template.render(messages), add_special_tokens=False)
+
+    async def encode_text(self, text: str) -> tuple[int, ...]:
+        """A plain prompt as token ids, with the special tokens that the tokenizer's post-processor adds."""
+        return await self._encode(text, add_special_tokens=True)
+
+    def check_ids(self, token_ids: Sequence[int]) -> tuple[int, ...]:
+        """A prompt that is token ids already. Raises RequestError for ids outside the vocabulary."""
+        if token_ids and (wrong := min(token_ids)) < 0:
+            raise RequestError(f"prompt: token id {wrong} is negative")
+        if token_ids and (wrong := max(token_ids)) >= self._num_ids:
+            raise RequestError(f"prompt: token id {wrong} is outside the vocabulary of {self._num_ids} ids")
+        return tuple(token_ids)
+
+    def detokenizer(self, stop_strings: Sequence[str]) -> Detokenizer:
+        """The decoder of one answer."""
+        return Detokenizer(self._tokenizer, stop_strings)
+
+    async def _encode(self, text: str, *, add_special_tokens: bool) -> tuple[int, ...]:
+        if len(text) <= INLINE_CHARS:
+            return self._encode_now(text, add_special_tokens)
+        return await asyncio.to_thread(self._encode_now, text, add_special_tokens)
+
+    def _encode_now(self, text: str, add_special_tokens: bool) -> tuple[int, ...]:
+        # Of the encode calls only the batch ones release the GIL, and the fast one computes no offsets.
+        (encoding,) = self._tokenizer.encode_batch_fast([text], add_special_tokens=add_special_tokens)
+        return tuple(encoding.ids)

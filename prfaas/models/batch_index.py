@@ -1,0 +1,91 @@
+"""Where each token of a batch is written and what each sequence reads, worked out once for all layers."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from prfaas.models.batch import ForwardBatch
+
+
+@dataclass(frozen=True, slots=True)
+class PrefillSpan:
+    """One sequence that is not decoded with the others: rows [start, stop) of the packed tokens."""
+
+    start: int
+    stop: int
+    context: int
+    """Tokens already cached."""
+    slot: int
+    pages: Tensor
+    """Page ids that hold context and new tokens."""
+
+    @property
+    def rows(self) -> slice:
+        return slice(self.start, self.stop)
+
+    @property
+    def length(self) -> int:
+        """Tokens cached once this batch is done."""
+        return self.context + self.stop - self.start
+
+
+@dataclass(frozen=True, slots=True)
+class BatchIndex:
+    """A `ForwardBatch` resolved against pages of `page_tokens`. D = `num_decodes`."""
+
+    num_decodes: int
+    decode_slots: Tensor
+    """[D]"""
+    decode_lengths: Tensor
+    """[D] tokens that each decoded sequence reads, the new one included."""
+    decode_pages: Tensor
+    """[D, P] cut to the longest decoded sequence."""
+    token_pages: Tensor
+    """[T] page of each new token."""
+    token_offsets: Tensor
+    """[T] its place in that page."""
+    prefills: tuple[PrefillSpan, ...]
+
+
+def index_batch(batch: ForwardBatch, page_tokens: int) -> BatchIndex:
+    """Resolves positions to pages. Asserts what the engine guarantees: decodes are single tokens with a context."""
+    decodes = batch.num_decodes
+    assert sum(batch.query_lens) == batch.token_ids.shape[0]
+    assert all(n == 1 for n in batch.query_lens[:decodes])
+    assert all(n > 0 for n in batch.context_lens[:decodes])
+    positions, sequences = _positions(batch)
+    longest = max(batch.context_lens[:decodes], default=0) + 1
+    return BatchIndex(
+        num_decodes=decodes,
+        decode_slots=batch.state_slots[:decodes],
+        decode_lengths=positions[:decodes] + 1,
+        decode_pages=batch.block_table[:decodes, : -(-longest // page_tokens)],
+        token_pages=batch.block_table[sequences, positions // page_tokens],
+        token_offsets=positions % page_tokens,
+        prefills=_spans(batch, page_tokens),
+    )
+
+
+def _positions(batch: ForwardBatch) -> tuple[Tensor, Tensor]:
+    """Of each packed token: its position in its sequence, and the sequence's index. Both [T]."""
+    device = batch.token_ids.device
+    contexts = torch.tensor(batch.context_lens, device=device)
+    if batch.num_decodes == len(batch.query_lens):
+        return contexts, torch.arange(len(contexts), device=device)
+    lens = torch.tensor(batch.query_lens, device=device)
+    total = int(batch.token_ids.shape[0])
+    sequences = torch.repeat_interleave(torch.arange(len(lens), device=device), lens, output_size=total)
+    firsts = contexts - (lens.cumsum(0) - lens)  # position of a sequence's token = its row + this
+    return torch.arange(total, device=device) + firsts[sequences], sequences
+
+
+def _spans(batch: ForwardBatch, page_tokens: int) -> tuple[PrefillSpan, ...]:
+    spans, start = [], batch.num_decodes
+    slots = batch.state_slots[batch.num_decodes :].tolist()
+    for sequence, slot in enumerate(slots, start=batch.num_decodes):
+        stop, context = start + batch.query_lens[sequence], batch.context_lens[sequence]
+        num_pages = -(-(context + stop - start) // page_tokens)
+        spans.append(PrefillSpan(start, stop, context, slot, batch.block_table[sequence, :num_pages]))
+        start = stop
+    return tuple(spans)

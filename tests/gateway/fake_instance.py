@@ -1,0 +1,219 @@
+"""A decode instance without an engine: serves the Instance service and plays a script for every request."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, assert_never
+
+import grpc
+from tokenizers import Tokenizer
+
+from prfaas.control.convert import failure_to_pb, request_from_pb
+from prfaas.control.dial import SERVER_OPTIONS
+from prfaas.control.v1 import fleet_pb2 as pb
+from prfaas.control.v1.fleet_pb2_grpc import InstanceServicer, add_InstanceServicer_to_server
+from prfaas.core.errors import PrfaasError
+
+
+@dataclass(frozen=True)
+class Say:
+    """Sends these tokens, each in an event of its own."""
+
+    token_ids: Sequence[int]
+
+
+@dataclass(frozen=True)
+class Wait:
+    """Goes on when the event is set, or when the request is cancelled."""
+
+    event: asyncio.Event
+
+
+@dataclass(frozen=True)
+class Fail:
+    """Ends with a `Failure` event."""
+
+    error: PrfaasError
+
+
+@dataclass(frozen=True)
+class Abort:
+    """Ends the call with a gRPC status, as a broken connection or a crash of the handler does."""
+
+    status: grpc.StatusCode
+
+
+@dataclass(frozen=True)
+class Finish:
+    """Ends with `Finished`; None: "length" where all tokens that were asked for came, else "stop"."""
+
+    reason: str | None = None
+
+
+Step = Say | Wait | Fail | Abort | Finish
+Script = Callable[[pb.GenerateRequest], Sequence[Step]]
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+@dataclass
+class FakeInstance(InstanceServicer):
+    """`calls` has every Generate request, `abandoned` those whose stream the router closed, `cancels` the Cancels."""
+
+    name: str
+    tokenizer: Tokenizer
+    cluster: str = "home"
+    role: pb.Role = pb.ROLE_DECODE
+    fingerprint: str = "f1"
+    epoch: int = 1
+    max_context_tokens: int = 0
+    script: Script | None = None
+    account: dict[str, Any] = field(default_factory=dict)
+    answers_cancel: bool = True
+    address: str = ""
+    calls: list[pb.GenerateRequest] = field(default_factory=list)
+    abandoned: "asyncio.Queue[str]" = field(default_factory=asyncio.Queue)
+    cancels: "asyncio.Queue[str]" = field(default_factory=asyncio.Queue)
+    started: asyncio.Event = field(default_factory=asyncio.Event)
+    load: pb.Load = field(default_factory=lambda: pb.Load(pages_total=100, state_slots_total=8))
+
+    def __post_init__(self) -> None:
+        self._cancelled: dict[str, asyncio.Event] = {}
+        self._server: grpc.aio.Server | None = None
+
+    async def start(self) -> None:
+        self._server = grpc.aio.server(options=SERVER_OPTIONS)
+        add_InstanceServicer_to_server(self, self._server)
+        self.address = f"127.0.0.1:{self._server.add_insecure_port('127.0.0.1:0')}"
+        await self._server.start()
+
+    async def stop(self) -> None:
+        """Dies at once; calls under way break."""
+        if self._server:
+            await self._server.stop(0)
+            self._server = None
+
+    def info(self) -> pb.InstanceInfo:
+        return pb.InstanceInfo(
+            instance_id=self.name,
+            cluster=self.cluster,
+            role=self.role,
+            epoch=self.epoch,
+            control_address=self.address,
+            model_name="tiny",
+            model_fingerprint=self.fingerprint,
+            max_context_tokens=self.max_context_tokens,
+        )
+
+    def says(self, text: str) -> Script:
+        """Answers `text`, cut at the request's max_tokens."""
+
+        def script(request: pb.GenerateRequest) -> Sequence[Step]:
+            token_ids = self.tokenizer.encode(text).ids
+            return [Say(token_ids[: request.sampling.max_tokens]), Finish()]
+
+        return script
+
+    async def Generate(self, request: pb.GenerateRequest, context: Context) -> AsyncIterator[pb.GenerateEvent]:
+        self.calls.append(request)
+        self.started.set()
+        self._cancelled[request.request_id] = asyncio.Event()
+        ended = False
+        try:
+            async for event in self._play(request, context):
+                # The last event ends the request; whoever reads it may close the stream at once.
+                ended = event.HasField("finished") or event.HasField("failure")
+                yield event
+            ended = True
+        except grpc.aio.AbortError:
+            ended = True
+            raise
+        finally:
+            del self._cancelled[request.request_id]
+            if not ended:
+                self.abandoned.put_nowait(request.request_id)
+
+    async def Prefill(
+        self,
+        request: pb.PrefillRequest,
+        context: Context,  # noqa: ARG002
+    ) -> AsyncIterator[pb.PrefillEvent]:
+        message = f"{self.name} does not prefill {request.request_id}"
+        yield pb.PrefillEvent(failure=pb.Failure(code="engine_failed", message=message))
+
+    async def Cancel(
+        self,
+        request: pb.CancelRequest,
+        context: Context,  # noqa: ARG002
+    ) -> pb.CancelReply:
+        self.cancels.put_nowait(request.request_id)
+        if event := self._cancelled.get(request.request_id):
+            event.set()
+        return pb.CancelReply(found=event is not None)
+
+    async def Drain(
+        self,
+        request: pb.DrainRequest,  # noqa: ARG002
+        context: Context,  # noqa: ARG002
+    ) -> pb.DrainReply:
+        return pb.DrainReply(running_requests=len(self._cancelled))
+
+    async def _play(self, message: pb.GenerateRequest, context: Context) -> AsyncIterator[pb.GenerateEvent]:
+        request = request_from_pb(message)
+        cancelled = self._cancelled[message.request_id]
+        num_said = 0
+        for step in (self.script or self.says("hello world"))(message):
+            async for token_id in self._steps_tokens(step, context, cancelled):
+                num_said += 1
+                assert num_said <= request.sampling.max_tokens, "the script says more than was asked for"
+                yield pb.GenerateEvent(tokens=pb.Tokens(token_ids=[token_id]))
+            if cancelled.is_set() and self.answers_cancel:
+                yield self._finished(message, "cancelled")
+                return
+            if isinstance(step, Fail):
+                yield pb.GenerateEvent(failure=failure_to_pb(step.error))
+            if isinstance(step, Finish):
+                done = "length" if num_said == request.sampling.max_tokens else "stop"
+                yield self._finished(message, step.reason or done)
+
+    async def _steps_tokens(self, step: Step, context: Context, cancelled: asyncio.Event) -> AsyncIterator[int]:
+        match step:
+            case Say(token_ids):
+                for token_id in token_ids:
+                    if not (cancelled.is_set() and self.answers_cancel):
+                        yield token_id
+            case Wait(event):
+                await (_first_of(event, cancelled) if self.answers_cancel else event.wait())
+            case Abort(status):
+                await context.abort(status, "as scripted")
+            case Fail() | Finish():
+                return
+            case _:
+                assert_never(step)
+
+    def _finished(self, message: pb.GenerateRequest, reason: str) -> pb.GenerateEvent:
+        remote = message.HasField("prefill")
+        account = pb.Account(
+            prefill_cluster=message.prefill.cluster if remote else self.cluster,
+            prefill_instance=message.prefill.instance_id if remote else self.name,
+            tokens_computed=len(message.prompt_token_ids),
+            kv_bytes_raw=1000 if remote else 0,
+            kv_bytes_wire=900 if remote else 0,
+            kv_codec="raw" if remote else "none",
+            transfer_ms=2.5 if remote else 0.0,
+            decode_cluster=self.cluster,
+            decode_instance=self.name,
+            queue_ms=0.5,
+            prefill_ms=3.0,
+        )
+        for key, value in self.account.items():
+            setattr(account, key, value)
+        return pb.GenerateEvent(finished=pb.Finished(reason=reason, account=account))
+
+
+async def _first_of(*events: asyncio.Event) -> None:
+    tasks = [asyncio.create_task(event.wait()) for event in events]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()

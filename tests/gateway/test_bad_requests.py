@@ -1,0 +1,190 @@
+"""Input that is refused, as raw HTTP: the status, the field that is named, and OpenAI's error form."""
+
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+import pytest_asyncio
+
+from prfaas.gateway.openai_api import MAX_BODY_BYTES
+from tests.gateway.running_router import RunningRouter, running_router
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+CHAT: dict[str, Any] = {"model": "tiny", "messages": [{"role": "user", "content": "hi"}]}
+TEXT: dict[str, Any] = {"model": "tiny", "prompt": "hi"}
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module", name="router")
+async def one_router_for_all(model: Path) -> AsyncIterator[RunningRouter]:
+    """These requests change nothing, so they share it."""
+    async with running_router(model) as router:
+        yield router
+
+
+def error_of(response: httpx2.Response, status: int) -> dict[str, Any]:
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == "application/json"
+    assert response.headers["x-request-id"]
+    assert set(response.json()) == {"error"}
+    error = response.json()["error"]
+    assert set(error) == {"message", "type", "param", "code"}
+    assert error["message"]
+    return dict(error)
+
+
+CHAT_FAULTS: list[tuple[dict[str, Any], str | None, str]] = [
+    ({"max_tokens": "5"}, "max_tokens", "integer"),
+    ({"max_tokens": -1}, "max_tokens", "greater than or equal to 1"),
+    ({"max_tokens": 0}, "max_tokens", "greater than or equal to 1"),
+    ({"max_tokens": 2.5}, "max_tokens", "integer"),
+    ({"max_tokens": True}, "max_tokens", "integer"),
+    ({"max_tokens": 5, "max_completion_tokens": 5}, None, "mean the same"),
+    ({"max_completion_tokens": -3}, "max_completion_tokens", "greater than"),
+    ({"temperature": "hot"}, "temperature", "number"),
+    ({"temperature": 2.1}, "temperature", "less than or equal to 2"),
+    ({"temperature": -0.1}, "temperature", "greater than or equal to 0"),
+    ({"top_p": 0}, "top_p", "greater than 0"),
+    ({"top_p": 1.5}, "top_p", "less than or equal to 1"),
+    ({"seed": -1}, "seed", "greater than"),
+    ({"seed": 2**63}, "seed", "less than"),
+    ({"n": 2}, "n", "less than or equal to 1"),
+    ({"n": "1"}, "n", "integer"),
+    ({"stop": ["a", "b", "c", "d", "e"]}, "stop", "at most 4"),
+    ({"stop": ["a", ""]}, "stop[1]", "at least 1"),
+    ({"stop": ""}, "stop", "at least 1"),
+    ({"stop": 5}, "stop", "string"),
+    ({"stop": "x" * 513}, "stop", "at most 512"),
+    ({"stream": "yes"}, "stream", "boolean"),
+    ({"stream_options": {"include_usage": True}}, None, "stream: true"),
+    ({"stream": True, "stream_options": {"usage": True}}, "stream_options.usage", "not a parameter"),
+    ({"user": 7}, "user", "string"),
+    ({"ignore_eos": 1}, "ignore_eos", "boolean"),
+    ({"model": None}, "model", "string"),
+    ({"messages": []}, "messages", "at least 1"),
+    ({"messages": "hi"}, "messages", "array"),
+    ({"messages": [{"role": "user"}]}, "messages[0].content", "required"),
+    ({"messages": [{"role": "user", "content": None}]}, "messages[0].content", "string"),
+    ({"messages": [{"role": "tool", "content": "x"}]}, "messages[0].role", "'system'"),
+    (
+        {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}]},
+        "messages[0].content[0].type",
+        "text",
+    ),
+    ({"messages": [{"role": "user", "content": "x", "audio": {}}]}, "messages[0].audio", "not a parameter"),
+    ({"tools": []}, "tools", "not a parameter"),
+    ({"logit_bias": None}, "logit_bias", "not a parameter"),
+    ({"temprature": 1}, "temprature", "not a parameter"),
+]
+
+
+@pytest.mark.parametrize(("fault", "param", "words"), CHAT_FAULTS)
+async def test_a_faulty_chat_request(
+    router: RunningRouter, fault: dict[str, Any], param: str | None, words: str
+) -> None:
+    error = error_of(await router.http.post("/v1/chat/completions", json=CHAT | fault), 400)
+    assert error["param"] == param
+    assert words in error["message"]
+    assert error["type"] == "invalid_request_error"
+    assert error["code"] == ("unknown_parameter" if words == "not a parameter" else "invalid_request")
+
+
+@pytest.mark.parametrize(
+    ("fault", "param", "words"),
+    [
+        ({"prompt": ["a", "b"]}, "prompt", "one request per prompt"),
+        ({"prompt": [[1, 2], [3]]}, "prompt", "one request per prompt"),
+        ({"prompt": [1, "a"]}, "prompt[1]", "integer"),
+        ({"prompt": [1, -2]}, "prompt[1]", "greater than or equal to 0"),
+        ({"prompt": [1, 100_000]}, None, "outside the vocabulary"),
+        ({"prompt": [1.5]}, "prompt[0]", "integer"),
+        ({"prompt": ""}, None, "no tokens"),
+        ({"prompt": []}, None, "no tokens"),
+        ({"prompt": None}, "prompt", "string"),
+        ({"max_completion_tokens": 4}, "max_completion_tokens", "not a parameter"),
+        ({"echo": True}, "echo", "not a parameter"),
+    ],
+)
+async def test_a_faulty_text_request(
+    router: RunningRouter, fault: dict[str, Any], param: str | None, words: str
+) -> None:
+    error = error_of(await router.http.post("/v1/completions", json=TEXT | fault), 400)
+    assert error["param"] == param
+    assert words in error["message"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"null",
+        b"5",
+        b'{"model": "tiny", "prompt": "\xff"}',
+        b'{"model": "tiny", "prompt": "\\ud83d"}',
+    ],
+)
+async def test_a_body_that_is_no_json_object(router: RunningRouter, body: bytes) -> None:
+    error_of(await router.http.post("/v1/completions", content=body), 400)
+
+
+async def test_nesting_without_end(router: RunningRouter) -> None:
+    error = error_of(await router.http.post("/v1/completions", content=b"[" * 100_000), 400)
+    assert "not valid JSON" in error["message"]
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "1e999"])
+async def test_numbers_that_are_none(router: RunningRouter, number: str) -> None:
+    body = f'{{"model": "tiny", "prompt": "a", "temperature": {number}}}'
+    error_of(await router.http.post("/v1/completions", content=body), 400)
+
+
+async def test_every_fault_is_in_the_message(router: RunningRouter) -> None:
+    error = error_of(await router.http.post("/v1/completions", json={"max_tokens": "5", "foo": 1}), 400)
+    for field in ("model is required", "prompt is required", "max_tokens", "foo"):
+        assert field in error["message"]
+
+
+async def test_what_the_chat_template_refuses(router: RunningRouter) -> None:
+    body = CHAT | {"messages": [{"role": "developer", "content": "x"}]}
+    error = error_of(await router.http.post("/v1/chat/completions", json=body), 400)
+    assert "developer messages are unknown here" in error["message"]
+
+
+@pytest.mark.parametrize("value", ["Remote", "", "far", "local, remote"])
+async def test_a_bad_prefill_header(router: RunningRouter, value: str) -> None:
+    response = await router.http.post("/v1/completions", json=TEXT, headers={"x-prfaas-prefill": value})
+    assert error_of(response, 400)["param"] == "x-prfaas-prefill"
+
+
+async def test_a_bad_trace_header(router: RunningRouter) -> None:
+    response = await router.http.post("/v1/completions", json=TEXT, headers={"x-prfaas-trace": "yes"})
+    assert error_of(response, 400)["param"] == "x-prfaas-trace"
+
+
+@pytest.mark.parametrize("path", ["/", "/v1", "/v1/embeddings", "/v1/completions/", "/v2/completions", "/redoc"])
+async def test_unknown_routes(router: RunningRouter, path: str) -> None:
+    error = error_of(await router.http.get(path), 404)
+    assert error["type"] == "invalid_request_error"
+    assert path in error["message"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allow"),
+    [("GET", "/v1/chat/completions", "POST"), ("DELETE", "/v1/models", "GET"), ("POST", "/health", "GET")],
+)
+async def test_wrong_methods(router: RunningRouter, method: str, path: str, allow: str) -> None:
+    response = await router.http.request(method, path)
+    error = error_of(response, 405)
+    assert method in error["message"]
+    assert response.headers["allow"] == allow
+
+
+async def test_a_body_that_says_it_is_too_large(router: RunningRouter) -> None:
+    body = json.dumps(TEXT | {"prompt": "x" * MAX_BODY_BYTES})
+    error = error_of(await router.http.post("/v1/completions", content=body), 413)
+    assert str(MAX_BODY_BYTES) in error["message"]

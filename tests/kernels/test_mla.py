@@ -1,0 +1,64 @@
+import pytest
+import torch
+from prfaas_kernels.mla import mla_decode, mla_prefill, mla_reference
+from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
+
+from tests.kernels.error_ratio import error_ratio
+
+HEADS, NOPE, ROPE, VALUE, RANK = 3, 16, 8, 20, 24
+PAGE = 16
+
+
+def inputs(tokens: int, length: int) -> tuple[Tensor, Tensor, Tensor]:
+    q = 2 * torch.randn(tokens, HEADS, NOPE + ROPE)
+    return q, torch.randn(length, RANK + ROPE), torch.randn(HEADS, NOPE + VALUE, RANK) / RANK**0.5
+
+
+def test_reference_agrees_with_sdpa() -> None:
+    q, latents, kv_up = inputs(65, 65)
+    kv = torch.einsum("lr,hdr->hld", latents[:, :RANK], kv_up)
+    keys = torch.cat([kv[..., :NOPE], latents[:, RANK:].expand(HEADS, -1, -1)], dim=-1)
+    theirs = scaled_dot_product_attention(q.transpose(0, 1)[None], keys[None], kv[None, ..., NOPE:], is_causal=True)
+    assert error_ratio(mla_reference(q, latents, kv_up, ROPE), theirs[0].transpose(0, 1)) < 1e-6
+
+
+@pytest.mark.parametrize("tokens", [1, 5, 63, 64, 65, 200])
+@pytest.mark.parametrize("context", [0, 1, 300])
+def test_prefill_agrees_with_reference(tokens: int, context: int) -> None:
+    q, latents, kv_up = inputs(tokens, context + tokens)
+    out = mla_prefill(q, latents, kv_up, ROPE)
+    assert error_ratio(out, mla_reference(q, latents, kv_up, ROPE)) < 2e-6
+
+
+def test_prefill_in_bfloat16() -> None:
+    q, latents, kv_up = (x.bfloat16() for x in inputs(65, 200))
+    out = mla_prefill(q, latents, kv_up, ROPE)
+    assert out.dtype == torch.bfloat16
+    assert error_ratio(out, mla_reference(q, latents, kv_up, ROPE)) < 2e-2
+
+
+def test_decode_over_scattered_pages_full_of_nan() -> None:
+    lengths = [1, 15, 16, 17, 100]
+    cache = torch.full((40, PAGE, RANK + ROPE), torch.nan)
+    table = torch.zeros(len(lengths), -(-max(lengths) // PAGE), dtype=torch.int64)
+    q, _, kv_up = inputs(len(lengths), 1)
+    free = iter((torch.randperm(39) + 1).tolist())
+    expected = []
+    for i, length in enumerate(lengths):
+        latents = torch.randn(length, RANK + ROPE)
+        for page, part in enumerate(latents.split(PAGE)):
+            table[i, page] = next(free)
+            cache[table[i, page], : len(part)] = part
+        expected.append(mla_reference(q[i : i + 1], latents, kv_up, ROPE))
+    out = mla_decode(q, cache, table, torch.tensor(lengths), kv_up, ROPE)
+    assert error_ratio(out, torch.cat(expected)) < 2e-6
+
+
+def test_decode_reads_a_strided_cache() -> None:
+    q, latents, kv_up = inputs(1, 2 * PAGE)
+    arena = torch.full((3, PAGE * 2, RANK + ROPE), torch.nan)
+    cache = arena[:, :PAGE]
+    cache[1], cache[2] = latents[:PAGE], latents[PAGE:]
+    out = mla_decode(q, cache, torch.tensor([[1, 2]]), torch.tensor([2 * PAGE]), kv_up, ROPE)
+    assert error_ratio(out, mla_reference(q, latents, kv_up, ROPE)) < 2e-6
