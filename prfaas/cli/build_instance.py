@@ -44,6 +44,7 @@ class BuiltInstance:
     """A server ready to start, and the addresses that it will have."""
 
     server: InstanceServer
+    identity: Identity
     addresses: dict[str, str]
 
 
@@ -84,7 +85,7 @@ async def build_instance(config: FleetConfig, cluster: str, section: InstanceSec
     )
     parts = _engine(model, settings, metrics)
     server = await _wire(config, section, identity, parts, data_socket, grpc_server, addresses, metrics)
-    return BuiltInstance(server, addresses)
+    return BuiltInstance(server, identity, addresses)
 
 
 def _engine(model: LoadedModel, settings: EngineSection, metrics: InstanceMetrics) -> _EngineParts:

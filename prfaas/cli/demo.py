@@ -1,4 +1,4 @@
-"""`prfaas demo`: a two-datacenter fleet on this machine, real requests through its OpenAI endpoint, and what they did."""
+"""`prfaas demo`: a two-datacenter fleet on this machine, real requests to its OpenAI endpoint, and what they did."""
 
 import dataclasses
 import json

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import openai
 from openai import AsyncOpenAI
@@ -60,7 +60,7 @@ class DemoClient:
             base_url=f"http://{http_address}/v1", api_key="not-needed", max_retries=0, timeout=TIMEOUT_S
         )
 
-    async def __aenter__(self) -> "DemoClient":
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *exc: object) -> None:

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 from prfaas.config.sections import FleetConfig
 from prfaas.core.errors import ConfigError, EngineError
@@ -63,7 +64,7 @@ class Child:
     async def start(cls, spec: ProcessSpec, log_dir: Path | None) -> "Child":
         """Its log goes to `log_dir`/NAME.log, or to our stderr."""
         ours, theirs = socket.socketpair()
-        ours.setblocking(False)  # noqa: FBT003 - the socket module's own signature
+        ours.setblocking(False)
         command = [sys.executable, "-m", "prfaas", *spec.arguments, "--supervisor-fd", str(theirs.fileno())]
         log = (log_dir / f"{spec.name.replace(' ', '-')}.log").open("wb") if log_dir else None
         try:
@@ -129,13 +130,13 @@ class Fleet:
     def child(self, name: str) -> Child:
         return next(c for c in self.children if c.spec.name == name)
 
-    async def __aenter__(self) -> "Fleet":
+    async def __aenter__(self) -> Self:
         if self._log_dir:
             self._log_dir.mkdir(parents=True, exist_ok=True)
         try:
             # All at once: an instance loads its model while the router comes up, and registers when it can.
             for spec in self._specs:
-                self.children.append(await Child.start(spec, self._log_dir))  # noqa: PERF401 - all of them must be stopped
+                self.children.append(await Child.start(spec, self._log_dir))
             async with asyncio.TaskGroup() as group:
                 for child in self.children:
                     group.create_task(self._await_ready(child))

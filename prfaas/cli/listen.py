@@ -1,4 +1,4 @@
-"""Ports: bound before anything is built upon them, so that a taken one is a clear error and not a half-started process."""
+"""Ports: bound before anything is built upon them, so that a taken one is a clear error, not a half-started process."""
 
 import errno
 import socket
@@ -10,7 +10,10 @@ BACKLOG = 512
 
 
 def listener(address: str, what: str) -> socket.socket:
-    """A listening TCP socket. `what` names the key to change, e.g. "clusters.0.instances.1.data". Raises ConfigError."""
+    """A listening TCP socket. `what` names the key to change, e.g. "clusters.0.instances.1.data".
+
+    Raises ConfigError.
+    """
     host, port = split_address(address)
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM)

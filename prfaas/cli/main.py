@@ -18,6 +18,7 @@ from rich.text import Text
 from prfaas import __version__
 from prfaas.cli import serve as roles
 from prfaas.cli.supervised import Supervisor
+from prfaas.config import sections as config_sections
 from prfaas.config.load import load
 from prfaas.core.errors import ConfigError, PrfaasError
 from prfaas.telemetry import logs
@@ -32,7 +33,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     help=(
         "LLM serving whose long prefills run in another datacenter and stream their KV cache back over TCP.\n\n"
-        "Try [bold]prfaas demo[/bold] first: it runs a two-datacenter fleet on this machine and asks it a few questions."
+        "Try [bold]prfaas demo[/bold] first: it runs a two-datacenter fleet on this machine and questions it."
     ),
 )
 errors = Console(stderr=True)
@@ -45,6 +46,8 @@ class Role(StrEnum):
     PREFILL = "prefill"
     DECODE = "decode"
 
+
+INSTANCE_ROLES: dict[Role, config_sections.Role] = {Role.PREFILL: "prefill", Role.DECODE: "decode"}
 
 ConfigOption = Annotated[Path, typer.Option("--config", "-c", help="Fleet file, e.g. configs/demo.yaml.")]
 SetOption = Annotated[
@@ -87,7 +90,7 @@ def serve(
                 )
             _run(roles.run(lambda: roles.router(fleet), supervisor), uvloop=True)
         else:
-            _run(roles.run(lambda: roles.instance(fleet, role.value, cluster, name), supervisor))
+            _run(roles.run(lambda: roles.instance(fleet, INSTANCE_ROLES[role], cluster, name), supervisor))
 
 
 @app.command()
@@ -195,5 +198,5 @@ def main() -> None:
     """Console script."""
     # gRPC lets `no_proxy` overrule a channel's own proxy without a word, and it often names loopback: a link's relay or
     # proxy would be bypassed. This variable takes its place, and names nothing.
-    os.environ["no_grpc_proxy"] = "none.invalid"
+    os.environ["no_grpc_proxy"] = "none.invalid"  # noqa: SIM112 - gRPC reads it in lower case
     app(prog_name="prfaas")

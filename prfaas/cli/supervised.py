@@ -1,7 +1,7 @@
 """A process's life: readiness told to a parent, signals turned into one stop event, errors into one line.
 
-A parent that supervises us holds one end of a socket pair. We write one JSON line into it (ready, or why not), and its end
-of file means that the parent is gone, however it died.
+A parent that supervises us holds one end of a socket pair. We write one JSON line into it (ready, or why not), and its
+end of file means that the parent is gone, however it died.
 """
 
 import asyncio

@@ -110,6 +110,7 @@ class InstanceCalls:
 
     def cancel_soon(self, call: GenerateCall) -> None:
         """Tells the instance to forget a request, best effort: closing the stream alone can get lost on the way."""
+        self._in_use[call.instance.control_address] += 1
         task = asyncio.create_task(self._cancel(call.instance, call.request_id))
         self._cancels.add(task)
         task.add_done_callback(self._cancels.discard)
@@ -136,6 +137,8 @@ class InstanceCalls:
             await stub.Cancel(pb.CancelRequest(request_id=request_id), timeout=CANCEL_TIMEOUT_S)
         except grpc.aio.AioRpcError as error:
             log.debug("request %s: cancel did not reach %s: %s", request_id, instance.instance_id, error.details())
+        finally:
+            self._release(instance.control_address)
 
 
 def _target(placement: Placement) -> pb.PrefillTarget | None:

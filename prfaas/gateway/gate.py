@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Coroutine, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
 from starlette.types import Receive
@@ -71,21 +71,18 @@ class Gate:
         `timeout_s` bounds the waiting, not the farewell to the rest, which takes up to `FAREWELL_S` more.
         """
         self.draining = True
-        if await self._emptied(timeout_s):
+        await self._emptied(timeout_s)
+        if (cut := self._inside) == 0:
             return 0
-        cut = self._inside
         log.warning("%d requests did not end within %g s and are cut off", cut, timeout_s)
         self._time_is_up.set()
         await self._emptied(FAREWELL_S)
         return cut
 
-    async def _emptied(self, timeout_s: float) -> bool:
-        try:
+    async def _emptied(self, timeout_s: float) -> None:
+        with suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
                 await self._empty.wait()
-        except TimeoutError:
-            return False
-        return True
 
 
 async def _disconnect(receive: Receive) -> None:

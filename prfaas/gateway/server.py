@@ -88,6 +88,8 @@ class RouterServer:
         serving.add_done_callback(lambda _: self._uvicorn.up.set())
         self._tasks = [serving, asyncio.create_task(self._sweep())]
         await self._uvicorn.up.wait()
+        if serving.done():
+            serving.result()
         log.info("serving HTTP on %s, control on %s", self.http_address, self.control_address)
 
     async def wait(self) -> None:

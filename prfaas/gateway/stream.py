@@ -14,12 +14,12 @@ from prfaas.gateway.errors import ApiError, ClientGoneError
 from prfaas.gateway.forms import Form
 from prfaas.gateway.gate import Gate
 
-HEADERS = [
+HEADERS = (
     (b"content-type", b"text/event-stream; charset=utf-8"),
     (b"cache-control", b"no-cache"),
     # Proxies that buffer would turn the stream into one late block.
     (b"x-accel-buffering", b"no"),
-]
+)
 DONE = b"data: [DONE]\n\n"
 
 log = logging.getLogger(__name__)
@@ -75,7 +75,7 @@ class AnswerStream(Response):
 
     async def _start(self, send: Send) -> None:
         self._started = True
-        await send({"type": "http.response.start", "status": 200, "headers": HEADERS})
+        await send({"type": "http.response.start", "status": 200, "headers": list(HEADERS)})
         if opening := self._form.opening():
             await _send_event(send, opening)
 

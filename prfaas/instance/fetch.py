@@ -91,11 +91,15 @@ class Fetcher:
                 model_fingerprint=self._identity.model_fingerprint,
             )
         )
+        tokens_done = 0
         try:
             async for event in call:
-                attempt.alive()
                 if event.WhichOneof("event") == "failure":
                     attempt.end(failure_from_pb(event.failure))
+                elif event.progress.queued or event.progress.tokens_done > tokens_done:
+                    # A process that says it lives but computes nothing is as good as dead.
+                    tokens_done = event.progress.tokens_done
+                    attempt.alive()
         except grpc.aio.AioRpcError as error:
             attempt.end(from_rpc_error(error, target.instance_id))
         finally:

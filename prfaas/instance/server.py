@@ -34,22 +34,22 @@ class InstanceServer:
         metrics: InstanceMetrics,
         stop_engine: Callable[[], None],
     ) -> None:
-        self._servicer = servicer
+        self.servicer = servicer
         self._grpc_server = grpc_server
         self._data_server = data_server
         self._outbox = outbox
-        self._front = front
+        self.front = front
         self._dialer = dialer
-        self._metrics = metrics
+        self.metrics = metrics
         self._stop_engine = stop_engine
         self._registrar = registrar(self.load)
         add_InstanceServicer_to_server(servicer, grpc_server)
 
     def load(self) -> pb.Load:
         """The present load, also put into the gauges."""
-        stats = self._front.stats
-        self._metrics.read(stats.pages_used, stats.pages_total, stats.slots_used)
-        self._metrics.queues(stats.waiting_requests, stats.running_requests)
+        stats = self.front.stats
+        self.metrics.read(stats.pages_used, stats.pages_total, stats.slots_used)
+        self.metrics.queues(stats.waiting_requests, stats.running_requests)
         return pb.Load(
             waiting_requests=stats.waiting_requests,
             running_requests=stats.running_requests,
@@ -58,12 +58,12 @@ class InstanceServer:
             pages_total=stats.pages_total,
             state_slots_used=stats.slots_used,
             state_slots_total=stats.slots_total,
-            draining=self._servicer.draining,
+            draining=self.servicer.draining,
         )
 
     async def start(self) -> None:
         """Returns once the instance serves and a router knows it."""
-        self._front.start()
+        self.front.start()
         self._data_server.start()
         await self._grpc_server.start()
         self._registrar.start()
@@ -71,16 +71,16 @@ class InstanceServer:
 
     async def drain_and_stop(self, timeout_s: float) -> None:
         """Takes nothing new, lets running requests end for `timeout_s`, then cancels the rest and frees everything."""
-        self._servicer.draining = True
+        self.servicer.draining = True
         try:
             await self._registrar.beat()
         except grpc.aio.AioRpcError as error:
             log.info("the router did not hear that we drain: %s", error.details())
         try:
             async with asyncio.timeout(timeout_s):
-                await self._servicer.finished()
+                await self.servicer.finished()
         except TimeoutError:
-            log.warning("%d requests did not end within %g s and are cancelled", self._servicer.num_running, timeout_s)
+            log.warning("%d requests did not end within %g s and are cancelled", self.servicer.num_running, timeout_s)
         await self._registrar.stop()
         await self._grpc_server.stop(grace=0)
         await self._dialer.close()

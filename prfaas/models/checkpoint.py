@@ -44,11 +44,17 @@ class Checkpoint:
         """The tensor as stored, backed by the mapped file. Raises ModelError if the file no longer allows it."""
         stored = self.tensors[name]
         try:
-            with safe_open(stored.file, framework="pt") as file:
-                tensor: Tensor = file.get_tensor(name)
+            if stored.file not in self._open_files:
+                self._open_files[stored.file] = safe_open(stored.file, framework="pt")
+            tensor: Tensor = self._open_files[stored.file].get_tensor(name)
         except (OSError, SafetensorError) as error:
             raise ModelError(f"{stored.file}: cannot read tensor {name}: {error}") from error
         return tensor
+
+    @cached_property
+    def _open_files(self) -> dict[Path, Any]:
+        """Opening a shard parses a header of all its tensors, too much to do for each of them."""
+        return {}
 
     @cached_property
     def generation_config(self) -> Mapping[str, Any]:
@@ -102,10 +108,12 @@ def _weight_files(directory: Path) -> list[Path]:
 
 def _stored_tensors(file: Path) -> list[StoredTensor]:
     """Reads the header of a safetensors file and checks it against the file's size."""
-    header, data_start = _read_header(file)
-    data_bytes = file.stat().st_size - data_start
     try:
+        header, data_start = _read_header(file)
+        data_bytes = file.stat().st_size - data_start
         tensors = [_stored(file, name, entry, data_start) for name, entry in header.items() if name != "__metadata__"]
+    except OSError as error:
+        raise ModelError(f"{file}: cannot be read: {error.strerror}") from error
     except (KeyError, TypeError, ValueError) as error:
         raise ModelError(f"{file}: malformed safetensors header: {error!r}") from error
     end = max((tensor.offset + tensor.num_bytes for tensor in tensors), default=data_start) - data_start

@@ -21,7 +21,7 @@ _SHORTEST_TOKENS, _LONGEST_TOKENS = 8.0, 8192.0  # how long the channels of a li
 
 
 def random_weights(config: KimiLinearConfig, seed: int, silent_ids: Sequence[int]) -> dict[str, Tensor]:
-    """Every tensor of a checkpoint in fp32, in the shape it is stored in. `silent_ids` are never the likeliest token."""
+    """Every tensor of a checkpoint in fp32, shaped as stored. `silent_ids` are never the likeliest next token."""
     generator = torch.Generator().manual_seed(seed)
     weights = {}
     for spec in kimi_linear_weights(config):

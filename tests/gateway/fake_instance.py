@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, assert_never
+from typing import Any, Literal, assert_never
 
 import grpc
 from tokenizers import Tokenizer
@@ -52,6 +52,8 @@ class Finish:
 
 Step = Say | Wait | Fail | Abort | Finish
 Script = Callable[[pb.GenerateRequest], Sequence[Step]]
+OnCancel = Literal["finish", "break", "ignore"]
+"""End the stream with `Finished` and the account; break the call off; or go on as if nothing was said."""
 Context = grpc.aio.ServicerContext[Any, Any]
 
 
@@ -68,7 +70,7 @@ class FakeInstance(InstanceServicer):
     max_context_tokens: int = 0
     script: Script | None = None
     account: dict[str, Any] = field(default_factory=dict)
-    answers_cancel: bool = True
+    on_cancel: OnCancel = "finish"
     address: str = ""
     calls: list[pb.GenerateRequest] = field(default_factory=list)
     abandoned: "asyncio.Queue[str]" = field(default_factory=asyncio.Queue)
@@ -78,6 +80,7 @@ class FakeInstance(InstanceServicer):
 
     def __post_init__(self) -> None:
         self._cancelled: dict[str, asyncio.Event] = {}
+        self._tasks: dict[str, asyncio.Task[Any] | None] = {}
         self._server: grpc.aio.Server | None = None
 
     async def start(self) -> None:
@@ -117,6 +120,7 @@ class FakeInstance(InstanceServicer):
         self.calls.append(request)
         self.started.set()
         self._cancelled[request.request_id] = asyncio.Event()
+        self._tasks[request.request_id] = asyncio.current_task()
         ended = False
         try:
             async for event in self._play(request, context):
@@ -148,6 +152,8 @@ class FakeInstance(InstanceServicer):
         self.cancels.put_nowait(request.request_id)
         if event := self._cancelled.get(request.request_id):
             event.set()
+        if self.on_cancel == "break" and (task := self._tasks.get(request.request_id)):
+            task.cancel()
         return pb.CancelReply(found=event is not None)
 
     async def Drain(
@@ -166,7 +172,7 @@ class FakeInstance(InstanceServicer):
                 num_said += 1
                 assert num_said <= request.sampling.max_tokens, "the script says more than was asked for"
                 yield pb.GenerateEvent(tokens=pb.Tokens(token_ids=[token_id]))
-            if cancelled.is_set() and self.answers_cancel:
+            if cancelled.is_set() and self.on_cancel == "finish":
                 yield self._finished(message, "cancelled")
                 return
             if isinstance(step, Fail):
@@ -179,10 +185,10 @@ class FakeInstance(InstanceServicer):
         match step:
             case Say(token_ids):
                 for token_id in token_ids:
-                    if not (cancelled.is_set() and self.answers_cancel):
+                    if not (cancelled.is_set() and self.on_cancel == "finish"):
                         yield token_id
             case Wait(event):
-                await (_first_of(event, cancelled) if self.answers_cancel else event.wait())
+                await (_first_of(event, cancelled) if self.on_cancel == "finish" else event.wait())
             case Abort(status):
                 await context.abort(status, "as scripted")
             case Fail() | Finish():

@@ -135,8 +135,8 @@ async def running_router(model: Path, **router: Any) -> AsyncIterator[RunningRou
     await server.start()
     url = f"http://{server.http_address}"
     async with (
-        httpx2.AsyncClient(base_url=url, trust_env=False) as http,
-        httpx2.AsyncClient(trust_env=False) as sdk_http,
+        httpx2.AsyncClient(base_url=url, trust_env=False, verify=False) as http,
+        httpx2.AsyncClient(trust_env=False, verify=False) as sdk_http,
         grpc.aio.insecure_channel(server.control_address) as channel,
     ):
         openai = AsyncOpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0, http_client=sdk_http)

@@ -1,28 +1,18 @@
 """Input that is refused, as raw HTTP: the status, the field that is named, and OpenAI's error form."""
 
 import json
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
-import pytest_asyncio
 
 from prfaas.gateway.openai_api import MAX_BODY_BYTES
-from tests.gateway.running_router import RunningRouter, running_router
+from tests.gateway.running_router import RunningRouter
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 CHAT: dict[str, Any] = {"model": "tiny", "messages": [{"role": "user", "content": "hi"}]}
 TEXT: dict[str, Any] = {"model": "tiny", "prompt": "hi"}
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module", name="router")
-async def one_router_for_all(model: Path) -> AsyncIterator[RunningRouter]:
-    """These requests change nothing, so they share it."""
-    async with running_router(model) as router:
-        yield router
 
 
 def error_of(response: httpx2.Response, status: int) -> dict[str, Any]:
@@ -83,9 +73,9 @@ CHAT_FAULTS: list[tuple[dict[str, Any], str | None, str]] = [
 
 @pytest.mark.parametrize(("fault", "param", "words"), CHAT_FAULTS)
 async def test_a_faulty_chat_request(
-    router: RunningRouter, fault: dict[str, Any], param: str | None, words: str
+    shared_router: RunningRouter, fault: dict[str, Any], param: str | None, words: str
 ) -> None:
-    error = error_of(await router.http.post("/v1/chat/completions", json=CHAT | fault), 400)
+    error = error_of(await shared_router.http.post("/v1/chat/completions", json=CHAT | fault), 400)
     assert error["param"] == param
     assert words in error["message"]
     assert error["type"] == "invalid_request_error"
@@ -109,9 +99,9 @@ async def test_a_faulty_chat_request(
     ],
 )
 async def test_a_faulty_text_request(
-    router: RunningRouter, fault: dict[str, Any], param: str | None, words: str
+    shared_router: RunningRouter, fault: dict[str, Any], param: str | None, words: str
 ) -> None:
-    error = error_of(await router.http.post("/v1/completions", json=TEXT | fault), 400)
+    error = error_of(await shared_router.http.post("/v1/completions", json=TEXT | fault), 400)
     assert error["param"] == param
     assert words in error["message"]
 
@@ -128,47 +118,47 @@ async def test_a_faulty_text_request(
         b'{"model": "tiny", "prompt": "\\ud83d"}',
     ],
 )
-async def test_a_body_that_is_no_json_object(router: RunningRouter, body: bytes) -> None:
-    error_of(await router.http.post("/v1/completions", content=body), 400)
+async def test_a_body_that_is_no_json_object(shared_router: RunningRouter, body: bytes) -> None:
+    error_of(await shared_router.http.post("/v1/completions", content=body), 400)
 
 
-async def test_nesting_without_end(router: RunningRouter) -> None:
-    error = error_of(await router.http.post("/v1/completions", content=b"[" * 100_000), 400)
+async def test_nesting_without_end(shared_router: RunningRouter) -> None:
+    error = error_of(await shared_router.http.post("/v1/completions", content=b"[" * 100_000), 400)
     assert "not valid JSON" in error["message"]
 
 
 @pytest.mark.parametrize("number", ["NaN", "Infinity", "1e999"])
-async def test_numbers_that_are_none(router: RunningRouter, number: str) -> None:
+async def test_numbers_that_are_none(shared_router: RunningRouter, number: str) -> None:
     body = f'{{"model": "tiny", "prompt": "a", "temperature": {number}}}'
-    error_of(await router.http.post("/v1/completions", content=body), 400)
+    error_of(await shared_router.http.post("/v1/completions", content=body), 400)
 
 
-async def test_every_fault_is_in_the_message(router: RunningRouter) -> None:
-    error = error_of(await router.http.post("/v1/completions", json={"max_tokens": "5", "foo": 1}), 400)
+async def test_every_fault_is_in_the_message(shared_router: RunningRouter) -> None:
+    error = error_of(await shared_router.http.post("/v1/completions", json={"max_tokens": "5", "foo": 1}), 400)
     for field in ("model is required", "prompt is required", "max_tokens", "foo"):
         assert field in error["message"]
 
 
-async def test_what_the_chat_template_refuses(router: RunningRouter) -> None:
+async def test_what_the_chat_template_refuses(shared_router: RunningRouter) -> None:
     body = CHAT | {"messages": [{"role": "developer", "content": "x"}]}
-    error = error_of(await router.http.post("/v1/chat/completions", json=body), 400)
+    error = error_of(await shared_router.http.post("/v1/chat/completions", json=body), 400)
     assert "developer messages are unknown here" in error["message"]
 
 
 @pytest.mark.parametrize("value", ["Remote", "", "far", "local, remote"])
-async def test_a_bad_prefill_header(router: RunningRouter, value: str) -> None:
-    response = await router.http.post("/v1/completions", json=TEXT, headers={"x-prfaas-prefill": value})
+async def test_a_bad_prefill_header(shared_router: RunningRouter, value: str) -> None:
+    response = await shared_router.http.post("/v1/completions", json=TEXT, headers={"x-prfaas-prefill": value})
     assert error_of(response, 400)["param"] == "x-prfaas-prefill"
 
 
-async def test_a_bad_trace_header(router: RunningRouter) -> None:
-    response = await router.http.post("/v1/completions", json=TEXT, headers={"x-prfaas-trace": "yes"})
+async def test_a_bad_trace_header(shared_router: RunningRouter) -> None:
+    response = await shared_router.http.post("/v1/completions", json=TEXT, headers={"x-prfaas-trace": "yes"})
     assert error_of(response, 400)["param"] == "x-prfaas-trace"
 
 
 @pytest.mark.parametrize("path", ["/", "/v1", "/v1/embeddings", "/v1/completions/", "/v2/completions", "/redoc"])
-async def test_unknown_routes(router: RunningRouter, path: str) -> None:
-    error = error_of(await router.http.get(path), 404)
+async def test_unknown_routes(shared_router: RunningRouter, path: str) -> None:
+    error = error_of(await shared_router.http.get(path), 404)
     assert error["type"] == "invalid_request_error"
     assert path in error["message"]
 
@@ -177,14 +167,14 @@ async def test_unknown_routes(router: RunningRouter, path: str) -> None:
     ("method", "path", "allow"),
     [("GET", "/v1/chat/completions", "POST"), ("DELETE", "/v1/models", "GET"), ("POST", "/health", "GET")],
 )
-async def test_wrong_methods(router: RunningRouter, method: str, path: str, allow: str) -> None:
-    response = await router.http.request(method, path)
+async def test_wrong_methods(shared_router: RunningRouter, method: str, path: str, allow: str) -> None:
+    response = await shared_router.http.request(method, path)
     error = error_of(response, 405)
     assert method in error["message"]
     assert response.headers["allow"] == allow
 
 
-async def test_a_body_that_says_it_is_too_large(router: RunningRouter) -> None:
+async def test_a_body_that_says_it_is_too_large(shared_router: RunningRouter) -> None:
     body = json.dumps(TEXT | {"prompt": "x" * MAX_BODY_BYTES})
-    error = error_of(await router.http.post("/v1/completions", content=body), 413)
+    error = error_of(await shared_router.http.post("/v1/completions", content=body), 413)
     assert str(MAX_BODY_BYTES) in error["message"]

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from openai.types.chat import ChatCompletionChunk, ChatCompletionMessageParam
 
-from tests.gateway.fake_instance import FakeInstance, Finish, Say, Wait
+from tests.gateway.fake_instance import FakeInstance, Finish, OnCancel, Say, Wait
 from tests.gateway.running_router import CONTEXT_TOKENS, DRAWN_SEED, UNIX_TIME, RunningRouter
 
 ASK: list[ChatCompletionMessageParam] = [{"role": "user", "content": "hi"}]
@@ -140,25 +140,6 @@ async def test_the_first_tokens_arrive_before_the_last_are_made(router: RunningR
     assert text == "hellohello"
 
 
-@pytest.mark.parametrize("streamed", [False, True])
-@pytest.mark.parametrize(
-    ("stop", "expected"),
-    [("wor", "hello "), (["zzz", "o w"], "hell"), ("hello", ""), (["rld!", "lo"], "hel"), ("never", "hello world")],
-)
-async def test_stop_strings(router: RunningRouter, stop: str | list[str], expected: str, streamed: bool) -> None:
-    await router.add(account={"tokens_reused": 5})
-    if streamed:
-        chunks = await collect(router, stop=stop, stream_options={"include_usage": True})
-        text, reason, usage = text_of(chunks), chunks[-2].choices[0].finish_reason, chunks[-1].usage
-    else:
-        answer = await router.openai.chat.completions.create(model="tiny", messages=ASK, stop=stop)
-        text, reason, usage = answer.choices[0].message.content or "", answer.choices[0].finish_reason, answer.usage
-    assert (text, reason) == (expected, "stop")
-    assert usage
-    assert usage.prompt_tokens_details
-    assert usage.prompt_tokens_details.cached_tokens == 5
-
-
 def endless(fake: FakeInstance, text: str) -> None:
     never = asyncio.Event()
     fake.script = lambda _: [Say(fake.tokenizer.encode(text).ids), Wait(never)]
@@ -172,8 +153,11 @@ async def test_a_stop_string_cancels_at_the_instance(router: RunningRouter) -> N
     assert await fake.cancels.get() == fake.calls[0].request_id
 
 
-async def test_a_stop_string_ends_the_answer_also_where_the_instance_ignores_cancel(router: RunningRouter) -> None:
-    fake = await router.add(answers_cancel=False)
+@pytest.mark.parametrize("on_cancel", ["ignore", "break"])
+async def test_a_stop_string_ends_the_answer_also_where_no_account_comes(
+    router: RunningRouter, on_cancel: OnCancel
+) -> None:
+    fake = await router.add(on_cancel=on_cancel)
     endless(fake, "one two three")
     answer = await router.openai.chat.completions.create(
         model="tiny", messages=ASK, stop="three", extra_headers={"x-prfaas-trace": "1"}

@@ -23,7 +23,7 @@ from prfaas.core.errors import (
     PrfaasError,
     RequestError,
 )
-from tests.gateway.fake_instance import Abort, Fail, FakeInstance, Finish, Say, Script, Wait
+from tests.gateway.fake_instance import Abort, Fail, FakeInstance, Say, Script, Wait
 from tests.gateway.running_router import RunningRouter, eventually
 
 ASK: list[ChatCompletionMessageParam] = [{"role": "user", "content": "hi"}]
@@ -107,37 +107,6 @@ async def test_there_are_two_attempts_and_no_more(router: RunningRouter) -> None
     assert failed.value.status_code == 500
     assert failed.value.code == "engine_failed"
     assert router.metric("prfaas_router_failures_total", code="engine_failed") == 1
-
-
-@pytest.mark.parametrize(
-    ("script", "status", "code"),
-    [
-        (fails(EngineError("boom")), 500, "engine_failed"),
-        (fails(DigestError("bad bytes")), 502, "digest_mismatch"),
-        (fails(DeadlineError("late")), 504, "deadline_exceeded"),
-        (fails(CapacityError("too big for the pool")), 400, "capacity_exceeded"),
-        (fails(ContextLengthError("too long for me")), 400, "context_length_exceeded"),
-        (fails(DrainingError("leaving")), 503, "draining"),
-        (lambda _: [Abort(grpc.StatusCode.UNAVAILABLE)], 502, "peer_lost"),
-        (lambda _: [Abort(grpc.StatusCode.CANCELLED)], 502, "peer_lost"),
-        (lambda _: [Abort(grpc.StatusCode.RESOURCE_EXHAUSTED)], 503, "unavailable"),
-        (lambda _: [Abort(grpc.StatusCode.INTERNAL)], 500, "internal"),
-        (lambda _: [], 502, "peer_lost"),
-        (lambda _: [Finish("cancelled")], 502, "peer_lost"),
-        (lambda _: [Finish("bored")], 500, "internal"),
-    ],
-)
-@pytest.mark.parametrize("streamed", [False, True])
-async def test_a_failure_before_the_first_token_has_its_status(
-    router: RunningRouter, script: Script, status: int, code: str, streamed: bool
-) -> None:
-    await router.add(script=script)
-    response = await router.http.post("/v1/chat/completions", json=BODY | {"stream": streamed})
-    error = response.json()["error"]
-    assert (response.status_code, error["code"]) == (status, code)
-    assert set(error) == {"message", "type", "param", "code"}
-    assert ("retry-after" in response.headers) == (status == 503)
-    assert response.headers["x-request-id"].startswith("chatcmpl-")
 
 
 async def test_nobody_there(router: RunningRouter) -> None:
@@ -278,7 +247,7 @@ async def test_a_client_that_leaves_a_whole_answer_cancels_everywhere(router: Ru
 
 async def test_an_instance_that_ignores_cancel_still_loses_its_stream(router: RunningRouter) -> None:
     fake = await never_ending(router)
-    fake.answers_cancel = False
+    fake.on_cancel = "ignore"
     stream = await router.openai.chat.completions.create(model="tiny", messages=ASK, stream=True)
     await anext(aiter(stream))
     await stream.close()

@@ -63,10 +63,10 @@ def test_equal_keys_fully_overwritten_without_decay() -> None:
 
 @pytest.mark.parametrize("cut", [1, 63, 64, 65, 199])
 def test_cut_in_two_equals_one_go(cut: int) -> None:
-    *tokens, state = inputs(200)
-    whole, final = kda_prefill(*tokens, state)
-    first, middle = kda_prefill(*(x[:cut] for x in tokens), state)
-    second, end = kda_prefill(*(x[cut:] for x in tokens), middle)
+    q, k, v, log_decay, beta, state = inputs(200)
+    whole, final = kda_prefill(q, k, v, log_decay, beta, state)
+    first, middle = kda_prefill(q[:cut], k[:cut], v[:cut], log_decay[:cut], beta[:cut], state)
+    second, end = kda_prefill(q[cut:], k[cut:], v[cut:], log_decay[cut:], beta[cut:], middle)
     assert error_ratio(torch.cat([first, second]), whole) < 2e-6
     assert error_ratio(end, final) < 2e-6
 

@@ -47,7 +47,7 @@ def test_decode_over_scattered_pages_full_of_nan() -> None:
     expected = []
     for i, length in enumerate(lengths):
         latents = torch.randn(length, RANK + ROPE)
-        for page, part in enumerate(latents.split(PAGE)):
+        for page, part in enumerate(torch.split(latents, PAGE)):
             table[i, page] = next(free)
             cache[table[i, page], : len(part)] = part
         expected.append(mla_reference(q[i : i + 1], latents, kv_up, ROPE))

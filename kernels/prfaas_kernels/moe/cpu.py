@@ -49,7 +49,7 @@ def apply_experts(x: Tensor, weights: Tensor, ids: Tensor, gate_up: Tensor, down
     done = [_swiglu(part, gate_up[e], down[e]) for e, part in zip(hit, parts, strict=True)]
     by_choice = torch.empty_like(rows)
     by_choice[order] = torch.cat(done) if done else rows
-    mixed = torch.bmm(weights.to(x.dtype)[:, None], by_choice.view(tokens, top_k, -1))  # [T, 1, D]
+    mixed = torch.bmm(weights.to(x.dtype)[:, None], by_choice.view(tokens, top_k, x.shape[1]))  # [T, 1, D]
     return mixed.squeeze(1)
 
 

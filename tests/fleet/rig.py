@@ -1,0 +1,151 @@
+"""A whole fleet in one process: real router, instances, relay and sockets, with their insides within reach."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from openai import AsyncOpenAI
+
+from prfaas.cli.build_instance import BuiltInstance, build_instance
+from prfaas.cli.build_router import build_router
+from prfaas.config.sections import FleetConfig
+from prfaas.control.dial import Dialer
+from prfaas.gateway.server import RouterServer
+from prfaas.models.demo_model import demo_text
+from prfaas.relay.server import RelayServer, serve_relay
+from prfaas.relay.shaping import LinkProfile
+from tests.eventually import eventually_async
+
+THRESHOLD = 300
+
+
+def fleet_config(model: Path, relay_port: int, **sections: Any) -> FleetConfig:
+    """East prefills through a relay, west does both; small pages, fast heartbeats."""
+    raw: dict[str, Any] = {
+        "model": {"path": str(model), "name": "tiny", "max_context_tokens": 8192},
+        "router": {
+            "http": "127.0.0.1:0",
+            "control": "127.0.0.1:0",
+            "threshold_tokens": THRESHOLD,
+            "heartbeat_interval_s": 0.1,
+            "missed_heartbeats": 100,
+        },
+        "engine": {"num_pages": 256, "page_tokens": 16, "max_running_requests": 16, "step_tokens": 256},
+        "transport": {"stall_s": 2.0, "frame_bytes": 65536},
+        "clusters": [
+            {"name": "east", "kind": "prfaas", "instances": [{"name": "east-p", "role": "prefill"}]},
+            {
+                "name": "west",
+                "kind": "pd",
+                "instances": [{"name": "west-p", "role": "prefill"}, {"name": "west-d", "role": "decode"}],
+            },
+        ],
+        "links": [
+            {"between": ["east", "west"], "gbit_s": 1, "rtt_ms": 4, "relay": {"listen": f"127.0.0.1:{relay_port}"}}
+        ],
+    }
+    return FleetConfig.model_validate(raw | {key: raw[key] | changes for key, changes in sections.items()})
+
+
+@dataclass
+class Answer:
+    """One finished request."""
+
+    text: str
+    account: dict[str, Any]
+    finish_reason: str
+
+    @property
+    def tokens(self) -> list[int]:
+        return list(self.account["token_ids"])
+
+    @property
+    def crossed(self) -> bool:
+        return bool(self.account["prefill"]["cluster"] != self.account["decode"]["cluster"])
+
+
+@dataclass
+class InProcessFleet:
+    """Running parts by name."""
+
+    config: FleetConfig
+    relay: RelayServer
+    router: RouterServer
+    client: AsyncOpenAI
+    instances: dict[str, BuiltInstance] = field(default_factory=dict)
+
+    async def ask(self, prompt: str, max_tokens: int = 8, prefill: str | None = None, **options: Any) -> Answer:
+        headers = {"x-prfaas-trace": "1"} | ({"x-prfaas-prefill": prefill} if prefill else {})
+        completion = await self.client.completions.create(
+            model="tiny",
+            prompt=prompt,
+            max_tokens=max_tokens,
+            extra_headers=headers,
+            extra_body={"ignore_eos": True},
+            **{"temperature": 0, **options},
+        )
+        account = (completion.model_extra or {})["prfaas"]
+        return Answer(completion.choices[0].text, account, str(completion.choices[0].finish_reason))
+
+    async def settled(self) -> None:
+        """Every pool is empty again and says so."""
+        for name, built in self.instances.items():
+            front = built.server.front
+            await eventually_async(lambda front=front: _idle(front.stats))  # type: ignore[misc]
+            assert front.num_open == 0, name
+
+    async def start(self, name: str) -> None:
+        """Starts an instance of the file, for the first time or again."""
+        for cluster in self.config.clusters:
+            for section in cluster.instances:
+                if section.name == name:
+                    self.instances[name] = await build_instance(self.config, cluster.name, section)
+                    await self.instances[name].server.start()
+
+    async def stop(self, name: str) -> None:
+        """Ends one instance without waiting for what it is doing."""
+        await self.instances.pop(name).server.drain_and_stop(0)
+
+    def fallbacks(self) -> dict[str, float]:
+        """How often decode prefilled because a transfer failed, by error code."""
+        metric = self.instances["west-d"].server.metrics.fallbacks
+        return {s.labels["code"]: s.value for m in metric.collect() for s in m.samples if s.name.endswith("_total")}
+
+
+def _idle(stats: Any) -> bool:
+    return (stats.pages_used, stats.slots_used, stats.waiting_requests, stats.running_requests) == (0, 0, 0, 0)
+
+
+@contextlib.asynccontextmanager
+async def running(model: Path, **sections: Any) -> AsyncIterator[InProcessFleet]:
+    """Starts everything on free ports and waits until the router knows all instances."""
+    relay = await serve_relay("127.0.0.1", 0, LinkProfile(gbit_s=1.0, rtt_ms=4.0))
+    config = fleet_config(model, relay.port, **sections)
+    dialer = Dialer(config, config.router_cluster)
+    router = build_router(config, dialer)
+    await router.start()
+    addressed = config.router.model_copy(update={"control": router.control_address})
+    config = config.model_copy(update={"router": addressed})
+    client = AsyncOpenAI(base_url=f"http://{router.http_address}/v1", api_key="x", max_retries=0, timeout=60)
+    fleet = InProcessFleet(config, relay, router, client)
+    try:
+        await asyncio.gather(*(fleet.start(i.name) for cluster in config.clusters for i in cluster.instances))
+        yield fleet
+        await fleet.settled()
+    finally:
+        await client.close()
+        await router.drain_and_stop(5)
+        for built in fleet.instances.values():
+            await built.server.drain_and_stop(5)
+        await dialer.close()
+        await relay.close()
+
+
+def prompt_of(words: int, skip: int = 0) -> str:
+    """`words` words of real text, from word `skip` on; it starts over at the end."""
+    text = demo_text().split()
+    repeated = text * (1 + (skip + words) // len(text))
+    return " ".join(repeated[skip : skip + words])

@@ -1,0 +1,35 @@
+"""The OpenAPI document tells what the handlers really accept."""
+
+import re
+from typing import Any
+
+import pytest
+
+from tests.gateway.running_router import RunningRouter
+
+
+@pytest.mark.parametrize(
+    ("path", "required", "property_"),
+    [
+        ("/v1/chat/completions", {"model", "messages"}, "max_completion_tokens"),
+        ("/v1/completions", {"model", "prompt"}, "prompt"),
+    ],
+)
+async def test_request_bodies(router: RunningRouter, path: str, required: set[str], property_: str) -> None:
+    document: dict[str, Any] = (await router.http.get("/openapi.json")).json()
+    post = document["paths"][path]["post"]
+    reference = post["requestBody"]["content"]["application/json"]["schema"]["$ref"]
+    schema = document["components"]["schemas"][reference.rpartition("/")[2]]
+    assert set(schema["required"]) == required
+    assert property_ in schema["properties"]
+    assert schema["additionalProperties"] is False
+    assert {p["name"] for p in post["parameters"]} == {"x-prfaas-trace", "x-prfaas-prefill"}
+
+
+async def test_every_reference_resolves(router: RunningRouter) -> None:
+    text = (await router.http.get("/openapi.json")).text
+    document = (await router.http.get("/openapi.json")).json()
+    names = set(re.findall(r'"#/components/schemas/([^"]+)"', text))
+    assert "ErrorReply" in names
+    assert names <= set(document["components"]["schemas"])
+    assert "#/$defs" not in text

@@ -1,0 +1,232 @@
+"""The live table: who may register, who gets requests, and who is forgotten."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from prometheus_client import CollectorRegistry
+
+from prfaas.control.v1 import fleet_pb2 as pb
+from prfaas.core.ids import ClusterName, InstanceId
+from prfaas.gateway.admission import RefusedError
+from prfaas.gateway.registry import FORGET_AFTER_S, Registry
+from prfaas.policy.view import InstanceView, Placement
+from prfaas.telemetry.metrics import RouterMetrics
+from tests.gateway.running_router import ManualClock, fleet_config
+
+STALE_S = 30.0
+
+
+class Table:
+    """A registry, its clock and its metrics, with short words for what tests do often."""
+
+    def __init__(self) -> None:
+        self.clock = ManualClock()
+        self.metrics = RouterMetrics(CollectorRegistry())
+        config = fleet_config(Path("unused"), heartbeat_interval_s=10.0, missed_heartbeats=3)
+        self.registry = Registry(config, self.metrics, self.clock)
+
+    def register(self, name: str = "d", **changes: Any) -> pb.InstanceInfo:
+        info = instance(name, **changes)
+        self.registry.register(info, pb.Load(pages_total=10))
+        return info
+
+    def heartbeat(self, name: str = "d", epoch: int = 1, **load: Any) -> bool:
+        return self.registry.heartbeat(name, epoch, pb.Load(pages_total=10, **load))
+
+    def names(self) -> list[str]:
+        return [i.instance_id for i in self.registry.view().instances]
+
+    def states(self) -> dict[str, str]:
+        return {entry.info.instance_id: entry.state for entry in self.registry.entries()}
+
+
+def instance(name: str, **changes: Any) -> pb.InstanceInfo:
+    fields: dict[str, Any] = {
+        "instance_id": name,
+        "cluster": "home",
+        "role": pb.ROLE_DECODE,
+        "epoch": 1,
+        "control_address": f"10.0.0.1:{1000 + sum(name.encode())}",
+        "model_fingerprint": "f1",
+    }
+    return pb.InstanceInfo(**(fields | changes))
+
+
+@pytest.fixture
+def table() -> Table:
+    return Table()
+
+
+def refusal(table: Table, name: str = "d", **changes: Any) -> RefusedError:
+    before = table.states()
+    with pytest.raises(RefusedError) as refused:
+        table.register(name, **changes)
+    assert table.states() == before
+    return refused.value
+
+
+def test_what_a_registration_says_is_what_the_policy_sees(table: Table) -> None:
+    load = pb.Load(waiting_requests=1, running_requests=2, waiting_tokens=300, pages_used=4, pages_total=10)
+    info = instance("p", cluster="far", role=pb.ROLE_PREFILL)
+    table.registry.register(info, load)
+    (view,) = table.registry.view().instances
+    assert view == InstanceView(
+        InstanceId("p"), ClusterName("far"), "prfaas", "prefill", info.control_address, 300, 1, 2, 6
+    )
+
+
+def test_silence_makes_stale_and_a_heartbeat_heals(table: Table, caplog: pytest.LogCaptureFixture) -> None:
+    table.register()
+    table.clock.now_s += STALE_S - 0.1
+    assert table.names() == ["d"]
+    table.clock.now_s += 0.1
+    assert table.names() == []
+    assert table.states() == {"d": "stale"}
+    table.registry.sweep()
+    table.registry.sweep()
+    assert len([r for r in caplog.records if "silent" in r.message]) == 1
+    assert table.heartbeat()
+    assert table.names() == ["d"]
+
+
+def test_a_draining_instance_gets_nothing(table: Table) -> None:
+    table.register()
+    assert table.heartbeat(draining=True)
+    assert (table.names(), table.states()) == ([], {"d": "draining"})
+    assert table.heartbeat()
+    assert table.names() == ["d"]
+
+
+def test_the_dead_are_forgotten_in_the_end(table: Table) -> None:
+    info = table.register()
+    table.clock.now_s += FORGET_AFTER_S
+    table.registry.sweep()
+    assert table.registry.addresses() == {info.control_address}
+    table.clock.now_s += 1
+    table.registry.sweep()
+    assert table.registry.addresses() == set()
+    assert not table.heartbeat()
+
+
+def test_a_new_life_replaces_the_old(table: Table) -> None:
+    table.register(epoch=1)
+    table.register(epoch=2)
+    assert not table.heartbeat(epoch=1)
+    assert table.heartbeat(epoch=2)
+    table.registry.deregister("d", 1)
+    assert table.names() == ["d"], "a late word of the old life changes nothing"
+    table.registry.deregister("d", 2)
+    assert table.states() == {}
+    table.registry.deregister("d", 2)
+
+
+def test_unknown_instances_are_told_to_register(table: Table) -> None:
+    assert not table.heartbeat("who")
+
+
+def test_a_name_belongs_to_the_first_while_it_lives(table: Table) -> None:
+    table.register(control_address="10.0.0.1:1")
+    refused = refusal(table, control_address="10.0.0.2:1", epoch=2)
+    assert refused.status is grpc.StatusCode.ALREADY_EXISTS
+    assert "10.0.0.1:1" in refused.message
+    table.clock.now_s += STALE_S
+    table.register(control_address="10.0.0.2:1", epoch=2)
+    assert table.registry.view().instances[0].control_address == "10.0.0.2:1"
+
+
+def test_another_model_is_refused_while_the_first_lives(table: Table) -> None:
+    table.register("a")
+    refused = refusal(table, "b", model_fingerprint="f2", role=pb.ROLE_PREFILL)
+    assert refused.status is grpc.StatusCode.FAILED_PRECONDITION
+    assert "f2" in refused.message
+    assert "f1" in refused.message
+    assert "not interchangeable" in refused.message
+    table.register("a", model_fingerprint="f2", epoch=2)
+    table.register("b", model_fingerprint="f2")
+
+
+def test_a_silent_instance_does_not_return_with_another_model(table: Table) -> None:
+    table.register("a", model_fingerprint="f1")
+    table.clock.now_s += STALE_S
+    table.register("b", model_fingerprint="f2")
+    assert not table.heartbeat("a")
+    assert table.names() == ["b"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "status", "words"),
+    [
+        ({"instance_id": ""}, grpc.StatusCode.INVALID_ARGUMENT, "without instance_id"),
+        ({"epoch": 0}, grpc.StatusCode.INVALID_ARGUMENT, "epoch"),
+        ({"role": pb.ROLE_UNSPECIFIED}, grpc.StatusCode.INVALID_ARGUMENT, "role"),
+        ({"role": 7}, grpc.StatusCode.INVALID_ARGUMENT, "unknown role 7"),
+        ({"model_fingerprint": ""}, grpc.StatusCode.INVALID_ARGUMENT, "model_fingerprint"),
+        ({"control_address": "0.0.0.0:80"}, grpc.StatusCode.INVALID_ARGUMENT, "advertise_host"),
+        ({"control_address": "[::]:80"}, grpc.StatusCode.INVALID_ARGUMENT, "advertise_host"),
+        ({"control_address": "host"}, grpc.StatusCode.INVALID_ARGUMENT, "host"),
+        ({"control_address": "host:0"}, grpc.StatusCode.INVALID_ARGUMENT, "host:0"),
+        ({"cluster": "mars"}, grpc.StatusCode.FAILED_PRECONDITION, "far, home, second"),
+        ({"cluster": "far"}, grpc.StatusCode.FAILED_PRECONDITION, "only prefills"),
+    ],
+)
+def test_what_no_instance_may_say(table: Table, changes: dict[str, Any], status: grpc.StatusCode, words: str) -> None:
+    refused = refusal(table, **changes)
+    assert refused.status is status
+    assert words in refused.message
+
+
+@pytest.mark.parametrize(
+    "load",
+    [{"pages_used": 11}, {"state_slots_used": 1}, {"waiting_tokens": 2**63}],
+)
+def test_impossible_loads(table: Table, load: dict[str, Any]) -> None:
+    table.register()
+    with pytest.raises(RefusedError, match="impossible load"):
+        table.heartbeat(**load)
+    with pytest.raises(RefusedError, match="impossible load"):
+        table.registry.register(instance("e"), pb.Load(pages_total=10, **load))
+    assert table.registry.view().instances[0].waiting_tokens == 0
+
+
+def test_placements_count_until_the_next_heartbeat(table: Table) -> None:
+    table.register("a")
+    table.register("p", role=pb.ROLE_PREFILL)
+    decode, prefill = table.registry.view().instances
+    table.registry.placed(Placement(decode, prefill, 500, "why"))
+    table.registry.placed(Placement(decode, None, 20, "why"))
+    decode, prefill = table.registry.view().instances
+    assert (decode.running_requests, decode.waiting_tokens) == (2, 20)
+    assert (prefill.running_requests, prefill.waiting_tokens) == (0, 500)
+    table.heartbeat("p", waiting_tokens=7)
+    assert table.registry.view().instances[1].waiting_tokens == 7
+
+
+def test_contexts(table: Table) -> None:
+    assert table.registry.max_context_tokens() is None
+    table.register("a", max_context_tokens=100)
+    table.register("b", max_context_tokens=200)
+    table.register("p", role=pb.ROLE_PREFILL, max_context_tokens=9)
+    assert table.registry.max_context_tokens() == 200
+    assert table.registry.too_small_for(100) == set()
+    assert table.registry.too_small_for(101) == {"a"}
+    table.register("c")
+    assert table.registry.max_context_tokens() is None, "one without a limit of its own"
+
+
+def test_the_gauge(table: Table, caplog: pytest.LogCaptureFixture) -> None:
+    def gauge(role: str, state: str) -> float | None:
+        labels = {"cluster": "home", "role": role, "state": state}
+        return table.metrics.registry.get_sample_value("prfaas_router_instances", labels)
+
+    with caplog.at_level(logging.INFO):
+        table.register("a")
+        table.register("p", role=pb.ROLE_PREFILL)
+    assert len(caplog.records) == 2
+    assert (gauge("decode", "up"), gauge("prefill", "up"), gauge("decode", "stale")) == (1, 1, 0)
+    table.clock.now_s += STALE_S
+    table.heartbeat("p", draining=True)
+    table.registry.sweep()
+    assert (gauge("decode", "up"), gauge("decode", "stale"), gauge("prefill", "draining")) == (0, 1, 1)
