@@ -10,9 +10,9 @@ import torch
 from prometheus_client import CollectorRegistry, start_http_server
 
 from prfaas.cache.pool import PagePool
-from prfaas.cli.listen import advertised, listener, taken
 from prfaas.config.sections import EngineSection, FleetConfig, InstanceSection, split_address
 from prfaas.control.dial import SERVER_OPTIONS, Dialer
+from prfaas.control.listen import advertised, listener, unusable
 from prfaas.control.registrar import Registrar
 from prfaas.control.v1 import fleet_pb2 as pb
 from prfaas.core.errors import ConfigError
@@ -80,7 +80,7 @@ async def build_instance(config: FleetConfig, cluster: str, section: InstanceSec
         data_address=addresses["data"],
         model_fingerprint=model.fingerprint,
         shape=model.shape,
-        max_context_tokens=min(model.shape.max_context_tokens, config.model.max_context_tokens or 2**31),
+        max_context_tokens=_context_tokens(config, settings, model),
         transport=config.transport,
     )
     parts = _engine(model, settings, metrics)
@@ -163,6 +163,12 @@ def _key(config: FleetConfig, section: InstanceSection) -> str:
     return section.name
 
 
+def _context_tokens(config: FleetConfig, settings: EngineSection, model: LoadedModel) -> int:
+    """What one request can have here at most: the model's context, the file's limit, and the whole pool."""
+    pool_tokens = settings.num_pages * settings.page_tokens
+    return min(model.shape.max_context_tokens, config.model.max_context_tokens or pool_tokens, pool_tokens)
+
+
 def _check_frames(config: FleetConfig, model: LoadedModel) -> None:
     if config.transport.frame_bytes < model.shape.largest_row_bytes:
         raise ConfigError(
@@ -171,19 +177,19 @@ def _check_frames(config: FleetConfig, model: LoadedModel) -> None:
         )
 
 
-def _bind_grpc(server: grpc.aio.Server, address: str, what: str) -> int:
+def _bind_grpc(server: grpc.aio.Server, address: str, key: str) -> int:
     try:
         return int(server.add_insecure_port(address))
     except RuntimeError:
         # gRPC does not say why; asking the system for the same port does.
-        listener(address, what).close()
+        listener(address, key).close()
         raise
 
 
-def _serve_metrics(address: str, metrics: InstanceMetrics, what: str) -> int:
+def _serve_metrics(address: str, metrics: InstanceMetrics, key: str) -> int:
     host, port = split_address(address)
     try:
         server, _ = start_http_server(port, addr=host, registry=metrics.registry)
     except OSError as error:
-        raise ConfigError(taken(address, what, error)) from error
+        raise ConfigError(unusable(address, key, error)) from error
     return int(server.server_port)

@@ -1,7 +1,7 @@
 """The demo's prompts: real text of two sizes, short enough for the local cluster and long enough for the other one."""
 
 from prfaas.cli.demo_client import Ask
-from prfaas.models.demo_model import demo_text
+from prfaas.models.demo_text import demo_text
 
 MAX_TOKENS = 32
 

@@ -5,6 +5,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from secrets import token_hex
+from typing import Any, Literal
 
 from prfaas.cli.supervised import Supervisor, stop_event
 from prfaas.config.sections import ClusterSection, FleetConfig, InstanceSection, Role, split_address
@@ -20,6 +21,8 @@ class Service:
 
     start: Callable[[], Awaitable[None]]
     stop: Callable[[], Awaitable[None]]
+    broken: Callable[[], Awaitable[None]]
+    """Ends, and raises why, when the service cannot go on by itself."""
     addresses: Callable[[], dict[str, str]]
 
 
@@ -36,9 +39,21 @@ async def run(build: Build, supervisor: Supervisor) -> None:
     if starting.done():
         starting.result()
         supervisor.ready(service.addresses())
-        await stopping
-    starting.cancel()
+        await _until_stopped(stopping, service)
+    else:
+        starting.cancel()
+        await service.stop()
+
+
+async def _until_stopped(stopping: "asyncio.Task[Literal[True]]", service: Service) -> None:
+    breaking = asyncio.ensure_future(service.broken())
+    ends: set[asyncio.Future[Any]] = {stopping, breaking}
+    await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+    broke = breaking.exception() if breaking.done() else None
+    breaking.cancel()
     await service.stop()
+    if broke is not None:
+        raise broke
 
 
 async def router(config: FleetConfig) -> Service:
@@ -52,7 +67,9 @@ async def router(config: FleetConfig) -> Service:
         await server.drain_and_stop(config.router.drain_s)
         await dialer.close()
 
-    return Service(server.start, stop, lambda: {"http": server.http_address, "control": server.control_address})
+    return Service(
+        server.start, stop, server.wait, lambda: {"http": server.http_address, "control": server.control_address}
+    )
 
 
 async def instance(config: FleetConfig, role: Role, cluster: str | None, name: str | None) -> Service:
@@ -64,6 +81,7 @@ async def instance(config: FleetConfig, role: Role, cluster: str | None, name: s
     return Service(
         built.server.start,
         lambda: built.server.drain_and_stop(config.router.drain_s),
+        built.server.wait,
         lambda: built.addresses,
     )
 
@@ -90,7 +108,10 @@ async def relay(config: FleetConfig, link_name: str) -> Service:
         for server in running:
             await server.close()
 
-    return Service(start, stop, lambda: {"listen": f"{host}:{running[0].port}"})
+    async def never() -> None:
+        await asyncio.Event().wait()
+
+    return Service(start, stop, never, lambda: {"listen": f"{host}:{running[0].port}"})
 
 
 def resolve_instance(

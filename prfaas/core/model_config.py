@@ -104,14 +104,32 @@ def _moe(raw: Raw) -> MoeConfig:
     )
 
 
+_KIMI_LINEAR_ONLY: dict[str, Any] = {
+    "q_lora_rank": None,
+    "hidden_act": "silu",
+    "mla_use_nope": True,
+    "moe_router_activation_func": "sigmoid",
+    "moe_layer_freq": 1,
+    "attention_bias": False,
+}
+"""What the published models say, and the only thing implemented here; another value would give wrong logits."""
+
+
 def kimi_linear(raw: Raw) -> KimiLinearConfig:
-    """Reads a `kimi_linear` config in its published or its transformers spelling. Raises ModelError."""
-    if raw.get("q_lora_rank") is not None:
-        raise UnsupportedModelError("kimi_linear with q_lora_rank is not implemented; use a checkpoint without it")
-    if raw.get("hidden_act", "silu") != "silu":
-        raise UnsupportedModelError(
-            f"kimi_linear with hidden_act {raw['hidden_act']!r} is not implemented, only 'silu'"
-        )
+    """Reads a `kimi_linear` config in its published or its transformers spelling.
+
+    Raises ModelError for a missing or malformed value, UnsupportedModelError for a variant that is not implemented.
+    """
+    for key, only in _KIMI_LINEAR_ONLY.items():
+        if raw.get(key, only) != only:
+            raise UnsupportedModelError(f"kimi_linear with {key} = {raw[key]!r} is not implemented, only {only!r}")
+    try:
+        return _kimi_linear(raw)
+    except (TypeError, ValueError, AttributeError) as error:
+        raise ModelError(f"config.json: a value is not of the kind it should be: {error}") from error
+
+
+def _kimi_linear(raw: Raw) -> KimiLinearConfig:
     num_layers = int(_first(raw, "num_hidden_layers"))
     linear = raw.get("linear_attn_config") or {}
     moe_layers = _moe_layers(raw, num_layers)

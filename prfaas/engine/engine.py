@@ -73,12 +73,14 @@ class Engine:
         self._sinks: dict[RequestId, KvSink] = {}
         self._times: dict[RequestId, _Times] = {}
         self._emit: Emit
-        self._thread = threading.Thread(target=self._loop, name="engine", daemon=True)
+        self._on_death: Callable[[], None]
+        self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self.stats = Stats(pages_total=self._pages.size, slots_total=self._slots.size)
 
-    def start(self, emit: Emit) -> None:
-        """Begins the loop; `emit` gets every event from now on."""
+    def start(self, emit: Emit, on_death: Callable[[], None]) -> None:
+        """Begins the loop; `emit` gets every event from now on, `on_death` is called if the loop ever breaks."""
         self._emit = emit
+        self._on_death = on_death
         self._thread.start()
 
     def send(self, command: Command) -> None:
@@ -89,6 +91,13 @@ class Engine:
         """Ends the loop after the step that runs now."""
         self._commands.put(None)
         self._thread.join()
+
+    def _run(self) -> None:
+        try:
+            self._loop()
+        except Exception:  # the thread's edge: without its engine the process must not look alive
+            log.critical("the engine broke", exc_info=True)
+            self._on_death()
 
     def _loop(self) -> None:
         while True:

@@ -1,9 +1,7 @@
 """The router's two servers in one event loop: HTTP for clients, gRPC for instances."""
 
 import asyncio
-import errno
 import logging
-import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,8 +10,9 @@ import grpc
 import uvicorn
 from fastapi import FastAPI
 
-from prfaas.config.sections import RouterSection, split_address
+from prfaas.config.sections import RouterSection
 from prfaas.control.dial import SERVER_OPTIONS
+from prfaas.control.listen import listener
 from prfaas.control.v1.fleet_pb2_grpc import add_FleetServicer_to_server
 from prfaas.core.errors import ConfigError
 from prfaas.gateway.dispatch import Dispatcher
@@ -77,14 +76,15 @@ class RouterServer:
 
     async def start(self) -> None:
         """Returns when both ports answer. Raises ConfigError for an address that cannot be listened on."""
-        listener = _listen("router.http", self._config.http)
+        sock = listener(self._config.http, "router.http")
+        sock.setblocking(False)
         try:
             await self._start_grpc()
         except BaseException:
-            listener.close()
+            sock.close()
             raise
-        self.http_address = _with_port(self._config.http, listener.getsockname()[1])
-        serving = asyncio.create_task(self._uvicorn.serve(sockets=[listener]))
+        self.http_address = _with_port(self._config.http, sock.getsockname()[1])
+        serving = asyncio.create_task(self._uvicorn.serve(sockets=[sock]))
         serving.add_done_callback(lambda _: self._uvicorn.up.set())
         self._tasks = [serving, asyncio.create_task(self._sweep())]
         await self._uvicorn.up.wait()
@@ -114,7 +114,7 @@ class RouterServer:
     async def _start_grpc(self) -> None:
         address = self._config.control
         # gRPC says of a taken port only that it could not bind, so a socket of ours asks first.
-        _listen("router.control", address).close()
+        listener(address, "router.control").close()
         server = grpc.aio.server(options=SERVER_OPTIONS)
         add_FleetServicer_to_server(self._service, server)
         try:
@@ -130,32 +130,6 @@ class RouterServer:
             await asyncio.sleep(self._config.heartbeat_interval_s)
             self._registry.sweep()
             await self._dispatcher.prune()
-
-
-def _listen(key: str, address: str) -> socket.socket:
-    """A listening socket. Raises ConfigError that names the config's `key` and how to change it."""
-    host, port = split_address(address)
-    hint = f"choose another {{}} with --set {key}=HOST:PORT"
-    try:
-        family, kind, protocol, _, where = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        listener = socket.socket(family, kind, protocol)
-    except OSError as error:
-        raise ConfigError(f"{key}: cannot listen on {address}: {error.strerror}; {hint.format('address')}") from error
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(where)
-        # Two sockets that are only bound could share a port; one that listens owns it.
-        listener.listen(socket.SOMAXCONN)
-        listener.setblocking(False)
-    except OSError as error:
-        listener.close()
-        if error.errno == errno.EADDRINUSE:
-            raise ConfigError(f"{key}: {address} is already in use; {hint.format('port')}") from error
-        reason = os.strerror(error.errno) if error.errno else str(error)
-        raise ConfigError(f"{key}: cannot listen on {address}: {reason}; {hint.format('address')}") from error
-    return listener
 
 
 def _with_port(address: str, port: int) -> str:

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 from prfaas.control.convert import failure_to_pb, request_from_pb
 from prfaas.control.v1 import fleet_pb2 as pb
-from prfaas.core.errors import ContextLengthError, DeadlineError, PrfaasError
-from prfaas.core.request import Request
+from prfaas.core.errors import CancelledError, ContextLengthError, DeadlineError, PrfaasError
+from prfaas.core.request import FinishReason, Request
 from prfaas.engine.messages import Admitted, BeginDecode, Generated, Prefilled, PrefillHere
 from prfaas.instance.fetch import Fetcher
 from prfaas.instance.front import Front, RequestStream
@@ -77,6 +77,14 @@ class DecodeService:
         self._front = front
         self._fetcher = fetcher
         self._metrics = metrics
+        self._streaming: dict[str, RequestStream] = {}
+
+    def cancel(self, request_id: str) -> bool:
+        """Ends a request that has its first token, so that its caller still gets the account; False for any other."""
+        stream = self._streaming.get(request_id)
+        if stream is not None:
+            stream.interrupt()
+        return stream is not None
 
     async def generate(self, message: pb.GenerateRequest) -> AsyncGenerator[pb.GenerateEvent, None]:
         """Tokens, and at the end either `finished` with the account or `failure`."""
@@ -116,14 +124,19 @@ class DecodeService:
                 if target:
                     await self._import(request, admitted, target, journal)
                 event = await self._first_token(request, stream, journal)
-            while True:
+            self._streaming[request.request_id] = stream
+            finish = None
+            while finish is None:
                 yield pb.GenerateEvent(tokens=pb.Tokens(token_ids=[event.token_id]))
-                if event.finish is not None:
-                    break
-                event = await self._next_token(stream)
-            finished = pb.Finished(reason=event.finish.value, account=journal.account())
-            yield pb.GenerateEvent(finished=finished)
+                finish = event.finish
+                if finish is None:
+                    try:
+                        event = await self._next_token(stream)
+                    except CancelledError:
+                        finish = FinishReason.CANCELLED
+            yield pb.GenerateEvent(finished=pb.Finished(reason=finish.value, account=journal.account()))
         finally:
+            self._streaming.pop(request.request_id, None)
             stream.close()
 
     async def _import(self, request: Request, admitted: Admitted, target: pb.PrefillTarget, journal: _Journal) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from prfaas.core.errors import from_code
+from prfaas.core.errors import CancelledError, from_code
 from prfaas.core.ids import RequestId
 from prfaas.core.request import Request
 from prfaas.engine.engine import Engine
@@ -20,6 +20,10 @@ class RequestStream:
 
     def put(self, event: Event) -> None:
         self._events.put_nowait(event)
+
+    def interrupt(self) -> None:
+        """Makes `next` raise CancelledError after the events that came before."""
+        self.put(Failed(self._request_id, CancelledError.code, "the request was cancelled"))
 
     async def next(self) -> Event:
         """Raises the typed error when the engine failed the request."""
@@ -45,6 +49,7 @@ class Front:
         self._engine = engine
         self._loop = loop
         self._streams: dict[RequestId, RequestStream] = {}
+        self.engine_died = asyncio.Event()
 
     @property
     def stats(self) -> Stats:
@@ -55,7 +60,7 @@ class Front:
         return len(self._streams)
 
     def start(self) -> None:
-        self._engine.start(self._emit)
+        self._engine.start(self._emit, self._engine_broke)
 
     def send(self, command: Command) -> None:
         self._engine.send(command)
@@ -68,6 +73,10 @@ class Front:
 
     def detach(self, request_id: RequestId) -> None:
         self._streams.pop(request_id, None)
+
+    def _engine_broke(self) -> None:
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self.engine_died.set)
 
     def _emit(self, events: list[Event]) -> None:
         if not self._loop.is_closed():

@@ -10,6 +10,7 @@ from prfaas.control.dial import Dialer
 from prfaas.control.registrar import Registrar
 from prfaas.control.v1 import fleet_pb2 as pb
 from prfaas.control.v1.fleet_pb2_grpc import add_InstanceServicer_to_server
+from prfaas.core.errors import EngineError
 from prfaas.instance.front import Front
 from prfaas.instance.servicer import Servicer
 from prfaas.telemetry.metrics import InstanceMetrics
@@ -68,6 +69,11 @@ class InstanceServer:
         await self._grpc_server.start()
         self._registrar.start()
         await self._registrar.registered.wait()
+
+    async def wait(self) -> None:
+        """Returns never, or raises EngineError when the engine broke and the process is of no use any more."""
+        await self.front.engine_died.wait()
+        raise EngineError("the engine broke; its log says why")
 
     async def drain_and_stop(self, timeout_s: float) -> None:
         """Takes nothing new, lets running requests end for `timeout_s`, then cancels the rest and frees everything."""

@@ -47,6 +47,8 @@ class Servicer(InstanceServicer):
         await self._stream(f"prefill {request.request_id}", self._prefill.prefill(request), context, pb.PrefillEvent)
 
     async def Cancel(self, request: pb.CancelRequest, context: object) -> pb.CancelReply:  # noqa: ARG002
+        if self._decode.cancel(request.request_id):
+            return pb.CancelReply(found=True)
         tasks = [self._running.get(f"{kind} {request.request_id}") for kind in ("generate", "prefill")]
         found = [task for task in tasks if task is not None]
         for task in found:

@@ -24,7 +24,7 @@ class ForwardBatch:
     state_slots: Tensor
     """[B] int64: the slot of each sequence in every state tensor."""
     num_decodes: int
-    """Leading sequences that continue by one token and are computed together."""
+    """Leading sequences that continue by one token and are computed together; their `context_lens` are at least 1."""
     logit_rows: Tensor
     """[S] int64 positions in the packed tokens whose logits are wanted."""
 

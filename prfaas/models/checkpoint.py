@@ -12,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from prfaas.core.errors import ModelError
+from prfaas.core.model_files import read_config, read_json
 
 _BYTES = {"F64": 8, "I64": 8, "F32": 4, "I32": 4, "BF16": 2, "F16": 2, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1}
 _HEADER_LENGTH_BYTES = 8
@@ -63,28 +64,9 @@ class Checkpoint:
         return read_json(path) if path.is_file() else {}
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from `path`. Raises ModelError naming the file and the fault."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ModelError(f"{path}: cannot be read: {error.strerror}") from error
-    except ValueError as error:
-        raise ModelError(f"{path}: not valid JSON: {error}") from error
-    if not isinstance(content, dict):
-        raise ModelError(f"{path}: expected a JSON object, found {type(content).__name__}")
-    return content
-
-
 def open_checkpoint(directory: Path) -> Checkpoint:
     """Opens a Hugging Face model directory and indexes its tensors. Raises ModelError naming what is at fault."""
-    if not directory.is_dir():
-        raise ModelError(
-            f"model directory {directory} does not exist; `prfaas demo-model {directory}` writes a small one"
-        )
-    if not (directory / "config.json").is_file():
-        raise ModelError(f"{directory} has no config.json; it is not a Hugging Face model directory")
-    config = read_json(directory / "config.json")
+    config = read_config(directory)
     tensors: dict[str, StoredTensor] = {}
     for file in _weight_files(directory):
         tensors |= {tensor.name: tensor for tensor in _stored_tensors(file)}

@@ -4,12 +4,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from prfaas_kernels.linear import linear
-from prfaas_kernels.norm import rms_norm
 from torch import Tensor
 
 from prfaas.models.batch import CacheTensors, ForwardBatch, LayerDone
 from prfaas.models.batch_index import BatchIndex, index_batch
+from prfaas_kernels.linear import linear
+from prfaas_kernels.norm import rms_norm
 
 Mixer = Callable[[Tensor, BatchIndex, tuple[Tensor, ...]], Tensor]
 """Mixes tokens of a sequence: normalised [T, hidden] to [T, hidden]; reads and writes the layer's cache tensors."""

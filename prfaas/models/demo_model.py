@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 import tempfile
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +15,13 @@ from tokenizers import Tokenizer
 
 from prfaas.core.errors import ModelError
 from prfaas.core.model_config import kimi_linear
+from prfaas.models.demo_text import demo_text
 from prfaas.models.demo_tokenizer import CHAT_TEMPLATE, END_OF_TEXT, END_OF_TURN, train_tokenizer, unreadable_ids
 from prfaas.models.demo_weights import random_weights
 
 _NUM_LAYERS = 8
 _FULL_ATTENTION = (3, 7)
 _VOCAB = 2048
-
-
-def demo_text() -> str:
-    """A short history of messages over long distances, in sections that start with `# Title`."""
-    return (files("prfaas.models") / "data" / "demo_text.txt").read_text(encoding="utf-8")
 
 
 def write_demo_model(directory: Path, seed: int = 0) -> None:

@@ -1,7 +1,6 @@
 """Kimi Linear: its weights put into layers."""
 
 import torch
-from prfaas_kernels.moe import Routing
 
 from prfaas.core.model_config import KimiLinearConfig, MoeConfig
 from prfaas.models.decoder import DecoderLayer, HybridDecoder
@@ -10,6 +9,7 @@ from prfaas.models.layers.mla import MlaLayer
 from prfaas.models.layers.mlp import Mlp
 from prfaas.models.layers.moe import Moe
 from prfaas.models.weights import Weights
+from prfaas_kernels.moe import Routing
 
 _LATENT_NORM_EPS = 1e-6  # the published model leaves this norm at its class's default, whatever rms_norm_eps says
 

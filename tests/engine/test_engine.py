@@ -1,6 +1,7 @@
 """The step loop with a model that counts: a thread, real messages, no torch weights."""
 
 import queue
+import threading
 import time
 from collections.abc import Iterator
 
@@ -79,7 +80,8 @@ class Rig:
         self.metrics = InstanceMetrics(CollectorRegistry())
         self.engine = Engine(scheduler, runner, SHAPE, self.pools, self.metrics, time.monotonic)
         self.events: queue.SimpleQueue[Event] = queue.SimpleQueue()
-        self.engine.start(self._emit)
+        self.died = threading.Event()
+        self.engine.start(self._emit, self.died.set)
 
     def _emit(self, events: list[Event]) -> None:
         for event in events:
@@ -217,3 +219,12 @@ def test_release_frees_in_every_phase(rig: Rig, when: str) -> None:
         rig.engine.send(Release(RequestId(f"block{i}")))
     rig.submit("b", [1], 1)
     assert rig.tokens("b")[0] == [2]
+
+
+def test_a_broken_loop_is_reported_and_not_silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(_: Scheduler) -> None:
+        raise KeyError("a bug")
+
+    monkeypatch.setattr(Scheduler, "plan", broken)
+    rig = Rig()
+    assert rig.died.wait(10)

@@ -14,7 +14,7 @@ from prfaas.cli.build_router import build_router
 from prfaas.config.sections import FleetConfig
 from prfaas.control.dial import Dialer
 from prfaas.gateway.server import RouterServer
-from prfaas.models.demo_model import demo_text
+from prfaas.models.demo_text import demo_text
 from prfaas.relay.server import RelayServer, serve_relay
 from prfaas.relay.shaping import LinkProfile
 from tests.eventually import eventually_async

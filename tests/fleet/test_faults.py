@@ -8,8 +8,8 @@ import pytest
 
 from prfaas.relay.shaping import LinkProfile
 from tests.eventually import eventually_async
+from tests.fleet.fake_prefill import SilentPrefill, instead_of_east
 from tests.fleet.rig import Answer, InProcessFleet, prompt_of, running
-from tests.fleet.silent_prefill import SilentPrefill, replace_east
 
 LONG = prompt_of(500)
 
@@ -72,10 +72,9 @@ async def test_prefill_instance_that_never_sends_anything(model: Path, talkative
     async with running(model, transport={"stall_s": 0.5, "frame_bytes": 65536}) as fleet:
         tokens = await expected_tokens(fleet)
         silent = SilentPrefill(talkative=talkative)
-        server = await replace_east(fleet, silent)
-        await check_fallback(fleet, await fleet.ask(LONG, prefill="remote"), tokens, "deadline_exceeded")
-        await eventually_async(lambda: silent.calls == silent.cancelled == 1)
-        await server.stop(0)
+        async with instead_of_east(fleet, silent):
+            await check_fallback(fleet, await fleet.ask(LONG, prefill="remote"), tokens, "deadline_exceeded")
+            await eventually_async(lambda: silent.calls == silent.cancelled == 1)
 
 
 async def test_draining_prefill_instance_refuses_and_is_avoided(model: Path) -> None:
@@ -116,13 +115,12 @@ async def test_restart_of_the_decode_instance(model: Path) -> None:
 async def test_decode_instance_lost_while_it_streams(model: Path) -> None:
     async with running(model) as fleet:
         stream = await fleet.client.completions.create(
-            model="tiny", prompt=LONG, max_tokens=4000, stream=True, extra_body={"ignore_eos": True}
+            model="tiny", prompt=LONG, max_tokens=2000, stream=True, extra_body={"ignore_eos": True}
         )
         await anext(stream)
+        await fleet.stop("west-d")
         with pytest.raises(openai.APIError):
-            await fleet.stop("west-d")
-            async for _ in stream:
-                pass
+            [chunk async for chunk in stream]
         await fleet.start("west-d")
         await fleet.settled()
 

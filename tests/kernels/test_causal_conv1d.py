@@ -1,8 +1,8 @@
 import pytest
 import torch
-from prfaas_kernels.causal_conv1d import conv_decode, conv_prefill, conv_reference
 from torch import Tensor
 
+from prfaas_kernels.causal_conv1d import conv_decode, conv_prefill, conv_reference
 from tests.kernels.error_ratio import error_ratio
 
 CHANNELS, TAPS = 24, 4

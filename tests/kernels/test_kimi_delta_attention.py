@@ -3,9 +3,9 @@ import warnings
 
 import pytest
 import torch
-from prfaas_kernels.kimi_delta_attention import kda_decode, kda_log_decay, kda_prefill, kda_reference
 from torch import Tensor
 
+from prfaas_kernels.kimi_delta_attention import kda_decode, kda_log_decay, kda_prefill, kda_reference
 from tests.kernels.error_ratio import error_ratio
 
 HEADS, KEY, VALUE = 3, 16, 24

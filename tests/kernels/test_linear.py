@@ -1,7 +1,7 @@
 import pytest
 import torch
-from prfaas_kernels.linear import linear, linear_reference
 
+from prfaas_kernels.linear import linear, linear_reference
 from tests.kernels.error_ratio import error_ratio
 
 

@@ -1,9 +1,9 @@
 import pytest
 import torch
-from prfaas_kernels.mla import mla_decode, mla_prefill, mla_reference
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
+from prfaas_kernels.mla import mla_decode, mla_prefill, mla_reference
 from tests.kernels.error_ratio import error_ratio
 
 HEADS, NOPE, ROPE, VALUE, RANK = 3, 16, 8, 20, 24

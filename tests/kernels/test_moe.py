@@ -2,9 +2,9 @@ from dataclasses import replace
 
 import pytest
 import torch
-from prfaas_kernels.moe import Routing, apply_experts, apply_experts_reference, route, route_reference
 from torch import Tensor
 
+from prfaas_kernels.moe import Routing, apply_experts, apply_experts_reference, route, route_reference
 from tests.kernels.error_ratio import error_ratio
 
 EXPERTS, HIDDEN, INNER = 16, 24, 20

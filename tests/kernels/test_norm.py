@@ -1,7 +1,7 @@
 import pytest
 import torch
-from prfaas_kernels.norm import rms_norm, rms_norm_gated, rms_norm_gated_reference, rms_norm_reference
 
+from prfaas_kernels.norm import rms_norm, rms_norm_gated, rms_norm_gated_reference, rms_norm_reference
 from tests.kernels.error_ratio import error_ratio
 
 TOLERANCE = {torch.float32: 1e-6, torch.bfloat16: 5e-3}

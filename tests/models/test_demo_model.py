@@ -6,7 +6,8 @@ import torch
 from tokenizers import Tokenizer
 
 from prfaas.core.errors import ModelError
-from prfaas.models.demo_model import demo_text, write_demo_model
+from prfaas.models.demo_model import write_demo_model
+from prfaas.models.demo_text import demo_text
 from prfaas.models.loader import LoadedModel, load_model
 from tests.models.rig import Part, Rig, forward, greedy, in_chunks, logit_error, make_rig
 from tests.models.tiny import quiet_transformers

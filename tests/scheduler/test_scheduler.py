@@ -56,7 +56,7 @@ def test_a_long_prompt_is_cut_at_page_boundaries_and_decodes_go_first() -> None:
     assert plan is not None
     assert drew == [("short", None)]
     rig.add("long", 13)
-    seen = []
+    seen: list[list[tuple[int, int]]] = []
     while (step := rig.step())[0] is not None and len(seen) < 2:
         plan = step[0]
         assert plan is not None

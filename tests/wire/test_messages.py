@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prfaas.core.errors import WireError
-from prfaas.wire.messages import Hello, Manifest, Open, Rejected, decode, encode
+from prfaas.wire.messages import Hello, Manifest, Open, decode, encode
 from tests.wire.small import OPEN, manifest
 
 
@@ -34,6 +34,7 @@ def test_what_is_no_open(data: bytes) -> None:
 
 @given(st.binary(max_size=100))
 def test_noise_never_escapes_as_another_error(data: bytes) -> None:
-    for kind in (Hello, Open, Manifest, Rejected):
-        with contextlib.suppress(WireError):
-            decode(data, kind)
+    with contextlib.suppress(WireError):
+        decode(data, Open)
+    with contextlib.suppress(WireError):
+        decode(data, Manifest)

@@ -3,13 +3,13 @@
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
+
+from prfaas.models.batch_index import BatchIndex, PrefillSpan
 from prfaas_kernels.causal_conv1d import conv_decode, conv_prefill
 from prfaas_kernels.kimi_delta_attention import kda_decode, kda_log_decay, kda_prefill
 from prfaas_kernels.linear import linear
 from prfaas_kernels.norm import rms_norm_gated
-from torch import Tensor
-
-from prfaas.models.batch_index import BatchIndex, PrefillSpan
 
 
 @dataclass(frozen=True)

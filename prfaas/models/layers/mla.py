@@ -3,12 +3,12 @@
 from dataclasses import dataclass
 
 import torch
-from prfaas_kernels.linear import linear
-from prfaas_kernels.mla import mla_decode, mla_prefill
-from prfaas_kernels.norm import rms_norm
 from torch import Tensor
 
 from prfaas.models.batch_index import BatchIndex, PrefillSpan
+from prfaas_kernels.linear import linear
+from prfaas_kernels.mla import mla_decode, mla_prefill
+from prfaas_kernels.norm import rms_norm
 
 
 @dataclass(frozen=True)

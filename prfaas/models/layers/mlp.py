@@ -1,8 +1,9 @@
 """The dense SwiGLU."""
 
-from prfaas_kernels.linear import linear
 from torch import Tensor
 from torch.nn import functional
+
+from prfaas_kernels.linear import linear
 
 
 class Mlp:

@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass
 
-from prfaas_kernels.moe import Routing, apply_experts, route
 from torch import Tensor
 from torch.nn import functional
 
 from prfaas.models.layers.mlp import Mlp
+from prfaas_kernels.moe import Routing, apply_experts, route
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,16 @@
 """A prefill instance that takes every call and never sends a byte of KV: hung, or merely talkative."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import grpc
 
 from prfaas.control.v1 import fleet_pb2 as pb
 from prfaas.control.v1.fleet_pb2_grpc import FleetStub, InstanceServicer, add_InstanceServicer_to_server
 from tests.fleet.rig import InProcessFleet
+
+PrefillContext = grpc.aio.ServicerContext[pb.PrefillRequest, pb.PrefillEvent]
 
 
 class SilentPrefill(InstanceServicer):
@@ -17,9 +21,8 @@ class SilentPrefill(InstanceServicer):
         self.calls = 0
         self.cancelled = 0
 
-    async def Prefill(self, request: pb.PrefillRequest, context: object) -> None:  # type: ignore[override] # noqa: ARG002
+    async def Prefill(self, request: pb.PrefillRequest, context: PrefillContext) -> None:  # type: ignore[override] # noqa: ARG002
         self.calls += 1
-        assert isinstance(context, grpc.aio.ServicerContext)
         try:
             while True:
                 await asyncio.sleep(0.05)
@@ -29,7 +32,7 @@ class SilentPrefill(InstanceServicer):
             self.cancelled += 1
             raise
 
-    async def Generate(self, request: pb.GenerateRequest, context: object) -> None:  # type: ignore[override]
+    async def Generate(self, request: pb.GenerateRequest, context: object) -> None:  # type: ignore[override] # noqa: ARG002
         raise AssertionError("nobody asks a prefill instance to generate")
 
     async def Cancel(self, request: pb.CancelRequest, context: object) -> pb.CancelReply:  # noqa: ARG002
@@ -39,7 +42,8 @@ class SilentPrefill(InstanceServicer):
         return pb.DrainReply()
 
 
-async def replace_east(fleet: InProcessFleet, servicer: SilentPrefill) -> grpc.aio.Server:
+@asynccontextmanager
+async def instead_of_east(fleet: InProcessFleet, servicer: SilentPrefill) -> AsyncIterator[None]:
     """Stops the real prefill instance of the remote cluster and registers the silent one in its place."""
     fingerprint = fleet.instances["west-d"].identity.model_fingerprint
     await fleet.stop("east-p")
@@ -61,4 +65,8 @@ async def replace_east(fleet: InProcessFleet, servicer: SilentPrefill) -> grpc.a
     )
     async with grpc.aio.insecure_channel(fleet.router.control_address) as channel:
         await FleetStub(channel).Register(pb.RegisterRequest(instance=info, load=pb.Load()))
-    return server
+    try:
+        yield
+    finally:
+        # A gRPC server that is forgotten while it runs keeps the process from ending.
+        await server.stop(0)
