@@ -40,8 +40,15 @@ class Flow:
         self._sink_ready = True
         self._timer: asyncio.TimerHandle | None = None
 
+    @property
+    def attached(self) -> bool:
+        return self._source is not None
+
     def attach(self, source: asyncio.Transport, sink: asyncio.Transport) -> None:
+        """Joins the two ends; what the source has sent before (some servers speak first) is on the line already."""
         self._source, self._sink = source, sink
+        if self._timer is None:
+            self._arm(time.monotonic())
 
     @property
     def held_bytes(self) -> int:
@@ -55,7 +62,7 @@ class Flow:
         now_s = time.monotonic()
         self._source_open = bool(chunk)
         self._line.push(chunk, now_s)
-        if self._timer is None and self._sink_ready:
+        if self._timer is None:
             self._arm(now_s)
         self._balance()
 
@@ -101,7 +108,7 @@ class Flow:
 
     def _arm(self, now_s: float, at_least_s: float = 0.0) -> None:
         arrival_s = self._line.next_arrival_s()
-        if arrival_s is not None and self._sink_ready:
+        if arrival_s is not None and self._sink_ready and self._sink is not None:
             wait_s = min(max(arrival_s - now_s, at_least_s), _MAX_TIMER_S)
             self._timer = asyncio.get_running_loop().call_later(wait_s, self._pump)
 

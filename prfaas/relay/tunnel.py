@@ -54,7 +54,13 @@ class End(asyncio.BufferedProtocol):
         """Of the target: nothing is read until the tunnel starts, half a round trip from now."""
         self.transport = cast("asyncio.Transport", transport)
         tune(self.transport)
-        self.transport.pause_reading()
+        self._hold()
+        # uvloop begins to read only after this call, and forgets that it was told not to.
+        asyncio.get_running_loop().call_soon(self._hold)
+
+    def _hold(self) -> None:
+        if self.transport is not None and not self._outward.attached:
+            self.transport.pause_reading()
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - the link decides, not the loop
         return self._buffer[: self._outward.path.chunk_bytes]

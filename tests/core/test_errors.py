@@ -7,7 +7,8 @@ def test_every_class_has_a_code_of_its_own() -> None:
     def classes(root: type[PrfaasError]) -> list[type[PrfaasError]]:
         return [root, *(c for child in root.__subclasses__() for c in classes(child))]
 
-    found = classes(PrfaasError)
+    # Layers above may have narrower classes of their own, which keep the code of their parent.
+    found = [c for c in classes(PrfaasError) if c.__module__ == PrfaasError.__module__]
     assert len({c.code for c in found}) == len(found) == len(BY_CODE)
 
 

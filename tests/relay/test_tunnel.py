@@ -1,9 +1,11 @@
 """Bytes through a running relay: whole, in order, never faster than the link, half-closed in order."""
 
 import asyncio
+from collections.abc import Callable
 from random import Random
 
 import pytest
+import uvloop
 from xxhash import xxh3_64_hexdigest
 
 from prfaas.relay.shaping import LinkProfile
@@ -146,3 +148,27 @@ async def test_it_runs_on_uvloop_too() -> None:
 
     received = await asyncio.to_thread(lambda: asyncio.Runner(loop_factory=uvloop.new_event_loop).run(through()))
     assert received == b"early" + data
+
+
+@pytest.mark.parametrize("factory", [asyncio.new_event_loop, uvloop.new_event_loop])
+@pytest.mark.parametrize("rtt_ms", [0, 10])
+def test_targets_that_speak_before_the_tunnel_stands(
+    factory: Callable[[], asyncio.AbstractEventLoop], rtt_ms: float
+) -> None:
+    """As a gRPC server does; with a delay, its first bytes come before the client is told that it is connected."""
+    greeting = bytes(range(256)) * 1000
+
+    async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(greeting)
+        await reader.read()
+
+    async def main() -> None:
+        profile = LinkProfile(gbit_s=10, rtt_ms=rtt_ms)
+        async with running_relay(profile) as relay, running_target(greet) as port:
+            for _ in range(10):
+                stream = await open_tunnel(relay, port)
+                assert await asyncio.wait_for(stream.reader.readexactly(len(greeting)), PATIENCE_S) == greeting
+                await stream.close()
+
+    with asyncio.Runner(loop_factory=factory) as runner:
+        runner.run(main())
