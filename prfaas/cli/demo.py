@@ -5,6 +5,7 @@ import json
 import sys
 import sysconfig
 import time
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -55,30 +56,49 @@ async def run_demo(config_path: Path | None, overrides: tuple[str, ...], *, veri
     _write_model(config, console)
     log_dir = config.model.path.parent / "logs"
     specs = process_specs(config, path, overrides, "info")
-    with _progress(console) as progress:
-        waiting = {spec.name: progress.add_task(f"starting {spec.kind} [bold]{spec.name}[/bold]") for spec in specs}
-        fleet = Fleet(specs, config.router.drain_s, log_dir, lambda c: progress.remove_task(waiting[c.spec.name]))
-        await fleet.__aenter__()
-    try:
-        console.print(f"{len(specs)} processes are up in {time.monotonic() - started:.1f} s; logs: {log_dir}")
+    async with AsyncExitStack() as stack:
+        with _progress(console) as progress:
+            waiting = {spec.name: progress.add_task(f"starting {spec.kind} [bold]{spec.name}[/bold]") for spec in specs}
+            fleet = Fleet(specs, config.router.drain_s, log_dir, lambda c: progress.remove_task(waiting[c.spec.name]))
+            await stack.enter_async_context(fleet)
         http = fleet.child("router").addresses["http"]
+        console.print(_overview(config, http, time.monotonic() - started, log_dir), highlight=False)
         async with DemoClient(http, config.model.name) as client:
             report = await _talk(client, config, console, verify=verify)
-    finally:
-        await fleet.__aexit__()
     wall_s = time.monotonic() - started
-    console.print(f"stopped cleanly after {wall_s:.1f} s", highlight=False)
+    console.print(f"Stopped cleanly after {wall_s:.1f} s.", highlight=False)
     if json_output:
         sys.stdout.write(report.as_json(wall_s) + "\n")
     return 1 if report.mismatched else 0
+
+
+def _overview(config: FleetConfig, http: str, seconds: float, log_dir: Path) -> str:
+    """Who is running, in a few lines."""
+    lines = [
+        f"[bold]A fleet of {sum(len(c.instances) for c in config.clusters)} instances is up in {seconds:.1f} s[/bold]"
+    ]
+    for cluster in config.clusters:
+        names = ", ".join(f"{i.name} ({i.role})" for i in cluster.instances)
+        lines.append(f"  datacenter [bold]{cluster.name}[/bold]: {names}")
+    for link in config.links:
+        how = "emulated, TCP" if link.relay else "TCP"
+        lines.append(
+            f"  link {' ↔ '.join(link.between)}: {link.gbit_s:g} Gbit/s, {link.rtt_ms:g} ms round trip ({how})"
+        )
+    lines.append(f"  endpoint http://{http}/v1, model {config.model.name}, logs in {_short(log_dir)}")
+    return "\n".join(lines)
+
+
+def _short(path: Path) -> Path:
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 async def _talk(client: DemoClient, config: FleetConfig, console: Console, *, verify: bool) -> _Report:
     asks = demo_asks()
     report = _Report()
     console.print(
-        f"\n[bold]Asking {len(asks)} questions[/bold]; prompts above {config.router.threshold_tokens:,} tokens go to "
-        "the other datacenter. The weights are random, so the answers mean nothing:\n",
+        f"\n[bold]Asking {len(asks)} questions[/bold]; prompts above {config.router.threshold_tokens:,} tokens are "
+        "prefilled in the other datacenter.\nThe weights are random, so the words mean nothing:\n",
         highlight=False,
     )
     report.results.append(await client.stream(asks[0], lambda piece: _write(console, piece)))
@@ -131,4 +151,4 @@ def _write_model(config: FleetConfig, console: Console) -> None:
     with _progress(console) as progress:
         progress.add_task("writing a small model with random weights (once)")
         write_demo_model(config.model.path)
-    console.print(f"wrote a small Kimi Linear model with random weights to {config.model.path}")
+    console.print(f"Wrote a small Kimi Linear model with random weights to {_short(config.model.path)}")

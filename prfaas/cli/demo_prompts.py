@@ -18,13 +18,13 @@ def demo_asks() -> list[Ask]:
     everything = "\n\n".join(f"{title}\n{body}" for title, body in text)
     # The same chapters in another order: as long, and no prefix in common.
     backwards = "\n\n".join(f"{title}\n{body}" for title, body in reversed(text))
-    short = [Ask(f"short: {title.lower()}", f"{body}\n\nWhat is this about?", MAX_TOKENS) for title, body in text[:4]]
+    short = [Ask(title, f"{body}\n\nWhat is this about?", MAX_TOKENS) for title, body in text[:4]]
     return [
-        Ask("long: the whole history", f"{everything}\n\nWhat do all of these have in common?", MAX_TOKENS),
+        Ask("The whole history", f"{everything}\n\nWhat do all of these have in common?", MAX_TOKENS),
         short[0],
-        Ask("long: read backwards", f"{backwards}\n\nWhich came first?", MAX_TOKENS),
+        Ask("Read backwards", f"{backwards}\n\nWhich came first?", MAX_TOKENS),
         short[1],
-        Ask("long: read twice", f"{everything}\n\n{backwards}\n\nWhat has changed?", MAX_TOKENS),
+        Ask("Read twice", f"{everything}\n\n{backwards}\n\nWhat has changed?", MAX_TOKENS),
         short[2],
         short[3],
     ]

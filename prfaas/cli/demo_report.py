@@ -1,8 +1,9 @@
-"""The demo's tables."""
+"""The demo's tables, narrow enough for an 80-column terminal."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from rich import box
 from rich.table import Table
 
 from prfaas.cli.demo_client import Result
@@ -29,46 +30,62 @@ def _crossed(result: Result) -> bool:
     return bool(result.account["prefill"]["cluster"] != result.account["decode"]["cluster"])
 
 
+def _table(title: str, caption: str, first: str, *numbers: str) -> Table:
+    table = Table(title=title, caption=caption, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), title_justify="left")
+    table.caption_justify = "left"
+    table.add_column(first, no_wrap=True)
+    for heading in numbers:
+        table.add_column(heading, justify="right", no_wrap=True)
+    return table
+
+
 def requests_table(results: Sequence[Result]) -> Table:
-    """One row per request: where it was prefilled, what crossed, how long it took."""
-    table = Table(title="what happened to each request")
-    for heading, justify in (
-        ("prompt", "left"),
-        ("prompt tokens", "right"),
-        ("prefilled by", "left"),
-        ("KV", "right"),
-        ("transfer", "right"),
-        ("prefill", "right"),
-        ("TTFT", "right"),
-        ("tokens", "right"),
-    ):
-        table.add_column(heading, justify="left" if justify == "left" else "right")
-    for r in results:
-        a = r.account
-        where = f"{a['prefill']['instance']}" + (" (other datacenter)" if _crossed(r) else "")
+    """One row per request: where it was prefilled and decoded, what crossed, how long it took."""
+    table = _table(
+        "What happened to each request",
+        "transfer: first KV byte to commit on the decode instance; it overlaps the prefill, which sends layer by layer",
+        "prompt",
+        "tokens\nin",
+        "prefill→\ndecode",
+        "KV\nMB",
+        "prefill\nms",
+        "transfer\nms",
+        "TTFT\nms",
+        "tokens\nout",
+    )
+    for result in results:
+        account = result.account
+        crossed = _crossed(result)
+        path = f"{account['prefill']['cluster']}→{account['decode']['cluster']}"
         table.add_row(
-            r.ask.label,
-            f"{a['usage']['prompt_tokens']:,}",
-            where + (f" after {a['fallback']}" if a.get("fallback") else ""),
-            f"{a['kv']['bytes_wire'] / 1e6:.2f} MB",
-            f"{a['kv']['transfer_ms']:.0f} ms",
-            f"{a['prefill_ms']:.0f} ms",
-            f"{a['ttft_ms']:.0f} ms",
-            str(a["usage"]["completion_tokens"]),
-            style="cyan" if _crossed(r) else None,
+            result.ask.label,
+            f"{account['usage']['prompt_tokens']:,}",
+            f"[bold cyan]{path}[/bold cyan]" if crossed else path,
+            f"{account['kv']['bytes_wire'] / 1e6:.2f}",
+            f"{account['prefill_ms']:.0f}",
+            f"{account['kv']['transfer_ms']:.0f}",
+            f"{account['ttft_ms']:.0f}",
+            str(account["usage"]["completion_tokens"]),
         )
+        if account.get("fallback"):
+            table.add_row(f"  [red]fell back: {account['fallback']}[/red]")
     return table
 
 
 def verification_table(pairs: Sequence[Pair]) -> Table:
     """One row per prompt: are the tokens the same wherever it was prefilled?"""
-    table = Table(title="the same prompts, prefilled in each datacenter: are the tokens equal?")
-    for heading in ("prompt", "prompt tokens", "tokens compared", "equal"):
-        table.add_column(heading, justify="left" if heading == "prompt" else "right")
+    table = _table(
+        "The same prompts, prefilled in each datacenter",
+        "temperature 0; both prefills were forced by the header x-prfaas-prefill",
+        "prompt",
+        "tokens in",
+        "tokens compared",
+        "equal",
+    )
     for pair in pairs:
         verdict = "[green]yes[/green]" if pair.equal else "[red]NO[/red]"
         if not pair.as_asked:
-            verdict = "[red]not compared: a prefill did not run where it was sent[/red]"
+            verdict = "[red]not where sent[/red]"
         table.add_row(
             pair.local.ask.label,
             f"{pair.local.account['usage']['prompt_tokens']:,}",

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import json
-import os
 import signal
 import socket
 import sys
@@ -17,6 +16,7 @@ from prfaas.core.errors import ConfigError, EngineError
 
 KILL_AFTER_S = 10.0
 """What a process may take beyond its own drain time before it is killed."""
+LOG_TAIL_LINES = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +54,12 @@ def process_specs(
 class Child:
     """One running process and our end of its supervision socket."""
 
-    def __init__(self, spec: ProcessSpec, process: asyncio.subprocess.Process, line: socket.socket) -> None:
+    def __init__(
+        self, spec: ProcessSpec, process: asyncio.subprocess.Process, line: socket.socket, log_file: Path | None
+    ) -> None:
         self.spec = spec
         self.process = process
+        self._log_file = log_file
         self.addresses: dict[str, str] = {}
         self._line = line
 
@@ -66,7 +69,8 @@ class Child:
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
         command = [sys.executable, "-m", "prfaas", *spec.arguments, "--supervisor-fd", str(theirs.fileno())]
-        log = (log_dir / f"{spec.name.replace(' ', '-')}.log").open("wb") if log_dir else None
+        log_file = log_dir / f"{spec.name.replace(' ', '-')}.log" if log_dir else None
+        log = log_file.open("ab") if log_file else None
         try:
             # A session of its own: Ctrl-C reaches us alone, and we decide the order of stopping.
             process = await asyncio.create_subprocess_exec(
@@ -79,7 +83,7 @@ class Child:
             theirs.close()
             if log:
                 log.close()
-        return cls(spec, process, ours)
+        return cls(spec, process, ours, log_file)
 
     async def ready(self) -> None:
         """Raises ConfigError with the process's own words if it ends before it is ready."""
@@ -89,13 +93,20 @@ class Child:
             more = await loop.sock_recv(self._line, 65536)
             if not more:
                 code = await self.process.wait()
-                raise EngineError(f"{self.spec.name} ended with code {code} before it was ready; see its log")
+                raise EngineError(f"{self.spec.name} ended with code {code} before it was ready{self._last_words()}")
             data += more
         message = json.loads(data)
         if "error" in message:
             await self.process.wait()
             raise ConfigError(f"{self.spec.name}: {message['error']}")
         self.addresses = message["ready"]
+
+    def _last_words(self) -> str:
+        """The end of its log, if that is not on the terminal anyway."""
+        if self._log_file is None:
+            return ""
+        lines = self._log_file.read_text(errors="replace").splitlines()[-LOG_TAIL_LINES:]
+        return "; its log ends with:\n" + "\n".join(lines)
 
     async def stop(self, timeout_s: float) -> None:
         """SIGTERM, and SIGKILL after `timeout_s`."""
@@ -174,12 +185,3 @@ class Fleet:
         await child.ready()
         if self._on_ready:
             self._on_ready(child)
-
-
-def log_tail(path: Path, lines: int = 5) -> str:
-    """The last lines of a log file, for an error message."""
-    if not path.exists():
-        return ""
-    with path.open("rb") as file:
-        file.seek(max(0, os.fstat(file.fileno()).st_size - 8192))
-        return "\n".join(file.read().decode(errors="replace").splitlines()[-lines:])

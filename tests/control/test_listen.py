@@ -1,0 +1,41 @@
+"""Listening and advertising: clear errors for what cannot work."""
+
+import socket
+
+import pytest
+
+from prfaas.control.listen import advertised, listener
+from prfaas.core.errors import ConfigError
+
+
+def test_port_zero_gives_a_port_and_a_taken_one_an_error() -> None:
+    with listener("127.0.0.1:0", "a.b") as first:
+        address = f"127.0.0.1:{first.getsockname()[1]}"
+        with pytest.raises(ConfigError, match=rf"a\.c: {address} is already in use.*--set a\.c=HOST:PORT"):
+            listener(address, "a.c")
+    listener(address, "a.c").close()
+
+
+@pytest.mark.parametrize("address", ["192.0.2.1:0", "no-such-host.invalid:0"])
+def test_addresses_that_are_not_ours(address: str) -> None:
+    with pytest.raises(ConfigError, match="a: cannot listen on"):
+        listener(address, "a")
+
+
+def test_ipv6_when_the_machine_has_it() -> None:
+    if not socket.has_ipv6:
+        pytest.skip(reason="this machine has no IPv6")
+    try:
+        sock = listener("[::1]:0", "a")
+    except ConfigError:
+        pytest.skip(reason="this machine has no IPv6 loopback")
+    with sock:
+        assert sock.family == socket.AF_INET6
+
+
+def test_what_peers_are_told_to_dial() -> None:
+    assert advertised(7, "127.0.0.1:0", None, "a") == "127.0.0.1:7"
+    assert advertised(7, "0.0.0.0:0", "node-3", "a") == "node-3:7"
+    assert advertised(7, "[::1]:0", None, "a") == "[::1]:7"
+    with pytest.raises(ConfigError, match="advertise_host"):
+        advertised(7, "0.0.0.0:0", None, "a")
