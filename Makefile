@@ -27,8 +27,9 @@ check: $(VENV)/.dev  ## lint, format, types, layers, generated code, test rules
 	@diff -r --exclude=__pycache__ --exclude=__init__.py --exclude=*.proto prfaas/control/v1 $(VENV)/proto/prfaas/control/v1 \
 		|| { echo "generated code is not current: run 'make proto' and commit"; exit 1; }
 
-bench: $(VENV)/.dev  ## the benchmarks, one table each
-	$(BIN)/python -m benchmarks.demo $(ARGS)
+bench: $(VENV)/.dev  ## the benchmarks, one table each (benchmarks/README.md)
+	$(BIN)/python -m benchmarks.transport $(ARGS)
+	$(BIN)/python -m benchmarks.handover $(ARGS)
 
 proto: $(VENV)/.dev  ## regenerate the gRPC code
 	$(PROTOC) --python_out=. --pyi_out=. --grpc_python_out=. --mypy_grpc_out=. $(PROTO)

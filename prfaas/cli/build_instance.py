@@ -36,6 +36,9 @@ from prfaas.transport.outbox import Outbox
 from prfaas.transport.server import DataServer
 from prfaas.wire.messages import Hello
 
+MAX_CONCURRENT_CALLS = 4096
+"""Beyond these an instance refuses calls, rather than queue prompts without bound."""
+
 ROLES = {"prefill": pb.ROLE_PREFILL, "decode": pb.ROLE_DECODE}
 
 
@@ -63,7 +66,7 @@ async def build_instance(config: FleetConfig, cluster: str, section: InstanceSec
     model = load_model(config.model.path, config.model.dtype)
     _check_frames(config, model)
     metrics = InstanceMetrics(CollectorRegistry())
-    grpc_server = grpc.aio.server(options=SERVER_OPTIONS)
+    grpc_server = grpc.aio.server(options=SERVER_OPTIONS, maximum_concurrent_rpcs=MAX_CONCURRENT_CALLS)
     ports = {
         "control": _bind_grpc(grpc_server, section.control, f"{key}.control"),
         "data": int(data_socket.getsockname()[1]),
@@ -80,6 +83,7 @@ async def build_instance(config: FleetConfig, cluster: str, section: InstanceSec
         data_address=addresses["data"],
         model_fingerprint=model.fingerprint,
         shape=model.shape,
+        vocab_size=model.vocab_size,
         max_context_tokens=_context_tokens(config, settings, model),
         transport=config.transport,
     )
@@ -114,7 +118,7 @@ async def _wire(
 ) -> InstanceServer:
     front = Front(parts.engine, asyncio.get_running_loop())
     dialer = Dialer(config, identity.cluster)
-    outbox = Outbox(Hello(identity.instance_id, identity.cluster), config.transport, metrics)
+    outbox = Outbox(Hello(identity.instance_id, identity.cluster), config.transport, metrics, time.monotonic)
     inbox = Inbox(time.monotonic)
     fetcher = Fetcher(identity, inbox, parts.memory, dialer, metrics, time.monotonic)
     servicer = Servicer(
@@ -122,12 +126,12 @@ async def _wire(
         DecodeService(identity, front, fetcher, metrics),
         PrefillService(identity, front, parts.memory, outbox, dialer, metrics),
     )
-    router = dialer.channel(config.router.control, config.router_cluster)
+    router = dialer.channel(config.router.control_dial, config.router_cluster)
     info = _info(config, section, identity, addresses)
     return InstanceServer(
         servicer=servicer,
         grpc_server=grpc_server,
-        data_server=DataServer(data_socket, inbox, config.transport, metrics),
+        data_server=DataServer(data_socket, inbox, config.transport, metrics, time.monotonic),
         outbox=outbox,
         front=front,
         dialer=dialer,

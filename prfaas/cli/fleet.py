@@ -93,7 +93,7 @@ class Child:
             more = await loop.sock_recv(self._line, 65536)
             if not more:
                 code = await self.process.wait()
-                raise EngineError(f"{self.spec.name} ended with code {code} before it was ready{self._last_words()}")
+                raise EngineError(f"{self.spec.name} ended with code {code} before it was ready{self.last_words()}")
             data += more
         message = json.loads(data)
         if "error" in message:
@@ -101,7 +101,7 @@ class Child:
             raise ConfigError(f"{self.spec.name}: {message['error']}")
         self.addresses = message["ready"]
 
-    def _last_words(self) -> str:
+    def last_words(self) -> str:
         """The end of its log, if that is not on the terminal anyway."""
         if self._log_file is None:
             return ""
@@ -148,13 +148,9 @@ class Fleet:
             # All at once: an instance loads its model while the router comes up, and registers when it can.
             for spec in self._specs:
                 self.children.append(await Child.start(spec, self._log_dir))
-            async with asyncio.TaskGroup() as group:
-                for child in self.children:
-                    group.create_task(self._await_ready(child))
-        except BaseException as error:
+            await self._all_ready()
+        except BaseException:
             await self.stop()
-            if isinstance(error, BaseExceptionGroup):
-                raise error.exceptions[0] from None
             raise
         return self
 
@@ -180,6 +176,25 @@ class Fleet:
             stopping = [c for c in self.children if order.get(c.spec.kind, 1) == rank]
             await asyncio.gather(*(c.stop(self._drain_s + KILL_AFTER_S) for c in stopping))
         self.children = []
+
+    async def _all_ready(self) -> None:
+        """Raises the first failure, also of a process that was ready and died while others still start."""
+        starting = {child.spec.name: asyncio.create_task(self._await_ready(child)) for child in self.children}
+        dying = asyncio.create_task(self.next_exit(()))
+        try:
+            while left := {task for task in starting.values() if not task.done()}:
+                await asyncio.wait({*left, dying}, return_when=asyncio.FIRST_COMPLETED)
+                if dying.done():
+                    child = dying.result()
+                    await starting[child.spec.name]
+                    raise EngineError(f"{child.spec.name} ended while others were starting{child.last_words()}")
+                for task in left:
+                    if task.done():
+                        task.result()
+        finally:
+            dying.cancel()
+            for task in starting.values():
+                task.cancel()
 
     async def _await_ready(self, child: Child) -> None:
         await child.ready()

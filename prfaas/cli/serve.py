@@ -31,8 +31,9 @@ Build = Callable[[], Awaitable[Service]]
 
 async def run(build: Build, supervisor: Supervisor) -> None:
     """Builds, starts, reports readiness, waits for the stop event, stops. A stop during the start is obeyed too."""
-    stop = stop_event(supervisor)
+    # Building may load a model for minutes; until it is done there is nothing to drain, and signals end the process.
     service = await build()
+    stop = stop_event(supervisor)
     starting = asyncio.ensure_future(service.start())
     stopping = asyncio.ensure_future(stop.wait())
     await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)

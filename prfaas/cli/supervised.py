@@ -5,6 +5,7 @@ end of file means that the parent is gone, however it died.
 """
 
 import asyncio
+import contextlib
 import json
 import logging
 import os
@@ -31,7 +32,9 @@ class Supervisor:
 
     def _tell(self, message: dict[str, Any]) -> None:
         if self.fd is not None:
-            os.write(self.fd, json.dumps(message).encode() + b"\n")
+            # A parent that is gone is noticed by its end of file, not here.
+            with contextlib.suppress(OSError):
+                os.write(self.fd, json.dumps(message).encode() + b"\n")
 
 
 def stop_event(supervisor: Supervisor) -> asyncio.Event:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 from rich.console import Console
@@ -18,7 +19,17 @@ async def run_fleet(config: FleetConfig, path: Path, overrides: tuple[str, ...],
     stop = stop_event(Supervisor(None))
     specs = process_specs(config, path, overrides, log_level)
     console.print(f"starting {len(specs)} processes; the first start of a model takes a few seconds")
-    async with Fleet(specs, config.router.drain_s, on_ready=lambda c: _announce(console, c)) as fleet:
+    fleet = Fleet(specs, config.router.drain_s, on_ready=lambda c: _announce(console, c))
+    async with AsyncExitStack() as stack:
+        starting = asyncio.create_task(stack.enter_async_context(fleet))
+        stopping = asyncio.create_task(stop.wait())
+        await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        if not starting.done():
+            starting.cancel()
+            await asyncio.wait({starting})
+            return 0
+        await starting
         console.print(_overview(config, fleet))
         return await _watch(console, fleet, stop)
 

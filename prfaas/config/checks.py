@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from prfaas.config.sections import EngineSection, FleetConfig
+from prfaas.config.sections import EngineSection, FleetConfig, is_wildcard, split_address
 
 Path = tuple[str | int, ...]
 
@@ -24,6 +24,7 @@ def check(config: FleetConfig) -> list[Fault]:
         *_links(config),
         *_ports(config),
         *_engines(config),
+        *_dialled(config),
     ]
 
 
@@ -110,3 +111,18 @@ def _engine_sections(config: FleetConfig) -> Iterator[tuple[Path, EngineSection]
         for j, instance in enumerate(cluster.instances):
             if instance.engine:
                 yield ("clusters", i, "instances", j, "engine"), instance.engine
+
+
+def _dialled(config: FleetConfig) -> Iterator[Fault]:
+    """Other processes read these addresses from the same file, so they must be real ones."""
+    host, port = split_address(config.router.control)
+    if port == 0:
+        yield Fault(("router", "control"), "instances dial this address, so it needs a port of its own, not 0")
+    if is_wildcard(host) and config.router.advertise_host is None:
+        yield Fault(("router", "control"), f"instances cannot dial {host}; set router.advertise_host too")
+    for i, link in enumerate(config.links):
+        if link.relay and (
+            split_address(link.relay.listen)[1] == 0 or is_wildcard(split_address(link.relay.listen)[0])
+        ):
+            where: Path = ("links", i, "relay", "listen")
+            yield Fault(where, f"instances dial {link.relay.listen}, so it needs a real host and a port other than 0")

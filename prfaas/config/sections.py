@@ -7,18 +7,23 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 
 MAX_PORT = 65535
+MAX_HOST_CHARACTERS = 253
+MAX_FRAME_BYTES = 64 << 20
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$", max_length=63)]
 Role = Literal["prefill", "decode"]
 
 
-def _checked_address(value: str) -> str:
+def checked_address(value: str) -> str:
+    """`value` itself. Raises ValueError unless it is HOST:PORT."""
     host, _, port = value.rpartition(":")
-    if not host or not port.isdigit() or int(port) > MAX_PORT:
+    labels = host.strip("[]").split(".")
+    sane = 0 < len(host) <= MAX_HOST_CHARACTERS and all(0 < len(label) < 64 for label in labels)
+    if not sane or not host.isascii() or not port.isdigit() or int(port) > MAX_PORT:
         raise ValueError(f"{value!r} is not HOST:PORT with a port up to {MAX_PORT} (0 lets the system choose)")
     return value
 
 
-Address = Annotated[str, AfterValidator(_checked_address)]
+Address = Annotated[str, AfterValidator(checked_address)]
 
 
 def split_address(address: str) -> tuple[str, int]:
@@ -59,6 +64,8 @@ class RouterSection(Section):
 
     http: Address = "127.0.0.1:8000"
     control: Address = "127.0.0.1:7070"
+    advertise_host: str | None = None
+    """What instances dial when `control` listens on a wildcard."""
     cluster: Name | None = None
     """The cluster it runs in: links apply when instances of others reach it. Null: the first `pd` cluster."""
     threshold_tokens: int = Field(default=19_456, ge=0)
@@ -69,6 +76,12 @@ class RouterSection(Section):
     first_token_deadline_s: float = Field(default=300.0, gt=0)
     drain_s: float = Field(default=30.0, ge=0)
     """How long running requests may take to end after SIGTERM."""
+
+    @property
+    def control_dial(self) -> str:
+        """host:port that instances dial."""
+        host, port = split_address(self.control)
+        return f"{self.advertise_host or (f'[{host}]' if ':' in host else host)}:{port}"
 
 
 class PolicySection(Section):
@@ -92,12 +105,12 @@ class EngineSection(Section):
 class TransportSection(Section):
     """The KV data plane."""
 
-    frame_bytes: int = Field(default=1 << 20, ge=4096, le=64 << 20)
+    frame_bytes: int = Field(default=1 << 20, ge=4096, le=MAX_FRAME_BYTES)
     """Largest payload of one frame; also the receiver's staging memory per connection."""
     max_connections: int = Field(default=64, ge=1)
     """Senders that a receiver serves at once; it bounds staging memory."""
     connect_timeout_s: float = Field(default=5.0, gt=0)
-    stall_s: float = Field(default=10.0, gt=0)
+    stall_s: float = Field(default=10.0, ge=0.2)
     """A transfer without any progress for so long is given up, and the prompt prefilled on decode."""
 
 

@@ -21,7 +21,12 @@ _OPTIONS: list[tuple[str, str | int]] = [
 SERVER_OPTIONS: list[tuple[str, str | int]] = [
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+    # Without these two a server ends idle connections of clients that ping it ("too many pings").
     ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    # A server that only waits would otherwise never learn that its client is gone.
+    ("grpc.keepalive_time_ms", 10_000),
+    ("grpc.keepalive_timeout_ms", 5_000),
     # Two servers on one port would share its connections silently; a taken port must be an error.
     ("grpc.so_reuseport", 0),
 ]

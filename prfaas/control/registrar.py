@@ -61,7 +61,11 @@ class Registrar:
                 self._trouble = None
                 pause = self._interval_s if self.registered.is_set() else RETRY_S
             except grpc.aio.AioRpcError as error:
-                self._complain(error)
+                self._complain(f"{error.code().name}: {error.details()}")
+                pause = RETRY_S
+            except Exception as error:  # the task's edge: an instance that stops beating looks dead for ever
+                log.exception("registering broke")
+                self._complain(repr(error))
                 pause = RETRY_S
             await asyncio.sleep(pause)
 
@@ -72,9 +76,8 @@ class Registrar:
         self.registered.set()
         log.info("registered with the router as %s", self._instance.instance_id)
 
-    def _complain(self, error: grpc.aio.AioRpcError) -> None:
+    def _complain(self, trouble: str) -> None:
         """Says each trouble once, not at every attempt."""
-        trouble = f"{error.code().name}: {error.details()}"
         if trouble != self._trouble:
             log.warning("the router cannot be reached or refuses us: %s", trouble)
         self._trouble = trouble

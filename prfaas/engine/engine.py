@@ -72,6 +72,7 @@ class Engine:
         self._events: list[Event] = []
         self._sinks: dict[RequestId, KvSink] = {}
         self._times: dict[RequestId, _Times] = {}
+        self._num_steps = 0
         self._emit: Emit
         self._on_death: Callable[[], None]
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
@@ -164,6 +165,7 @@ class Engine:
             for chunk in plan.chunks:
                 self._fail(chunk.sequence.request_id, f"the engine step failed: {error}")
             return
+        self._num_steps += 1
         self._metrics.steps.inc()
         self._metrics.step_seconds.observe(self._clock() - started)
         self._metrics.tokens.labels("decode").inc(len(plan.decodes))
@@ -215,7 +217,11 @@ class Engine:
 
     def _fail(self, request_id: RequestId, message: str) -> None:
         log.error("request %s: %s", request_id, message)
-        self._release(request_id)
+        if request_id in self._sinks:
+            # What was handed to the sink may be on its way to a socket; its end releases the memory.
+            self._scheduler.hold(request_id)
+        else:
+            self._release(request_id)
         self._events.append(Failed(request_id, EngineError.code, message))
 
     def _release(self, request_id: RequestId) -> None:
@@ -233,6 +239,7 @@ class Engine:
             pages_total=self._pages.size,
             slots_used=self._slots.used,
             slots_total=self._slots.size,
+            steps=self._num_steps,
         )
         if self._events:
             events, self._events = self._events, []

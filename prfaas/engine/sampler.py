@@ -11,6 +11,8 @@ from torch import Tensor
 
 from prfaas.core.request import SamplingParams
 
+COLD = 1e-5
+"""Below this temperature the best token wins anyway, and dividing by it could overflow."""
 _MIX = 0x9E3779B97F4A7C15
 _MASK = 2**63 - 1
 
@@ -28,7 +30,7 @@ def sample(logits: Tensor, draws: list[Draw]) -> list[int | None]:
     finite = torch.isfinite(logits).all(dim=-1).tolist()
     greedy = logits.argmax(dim=-1).tolist()
     return [
-        None if not ok else best if draw.sampling.temperature == 0 else _draw(row, draw)
+        None if not ok else best if draw.sampling.temperature < COLD else _draw(row, draw)
         for row, draw, ok, best in zip(logits, draws, finite, greedy, strict=True)
     ]
 

@@ -103,6 +103,7 @@ class DecodeService:
 
     def _checked(self, message: pb.GenerateRequest) -> Request:
         request = request_from_pb(message)
+        self._identity.check_tokens(request.prompt_token_ids)
         limit = self._identity.max_context_tokens
         if request.prompt_tokens + request.sampling.max_tokens > limit:
             raise ContextLengthError(
@@ -122,7 +123,7 @@ class DecodeService:
                 admitted = await _expect_admitted(stream)
                 journal.queue_ms = admitted.queue_s * 1e3
                 if target:
-                    await self._import(request, admitted, target, journal)
+                    await self._import(request, stream, admitted, target, journal)
                 event = await self._first_token(request, stream, journal)
             self._streaming[request.request_id] = stream
             finish = None
@@ -139,7 +140,9 @@ class DecodeService:
             self._streaming.pop(request.request_id, None)
             stream.close()
 
-    async def _import(self, request: Request, admitted: Admitted, target: pb.PrefillTarget, journal: _Journal) -> None:
+    async def _import(
+        self, request: Request, stream: RequestStream, admitted: Admitted, target: pb.PrefillTarget, journal: _Journal
+    ) -> None:
         """Begins to decode on the transferred KV, or computes the prompt here if it did not come."""
         try:
             received = await self._fetcher.fetch(request, admitted, target)
@@ -153,10 +156,10 @@ class DecodeService:
             )
             self._metrics.fallbacks.labels(error.code).inc()
             journal.fallback = error.code
-            self._front.send(PrefillHere(request.request_id))
+            self._front.send(PrefillHere(stream.request_id))
             return
         journal.imported(target, received)
-        self._front.send(BeginDecode(request.request_id, received.manifest.first_token_id))
+        self._front.send(BeginDecode(stream.request_id, received.manifest.first_token_id))
 
     async def _first_token(self, request: Request, stream: RequestStream, journal: _Journal) -> Generated:
         while True:

@@ -10,7 +10,7 @@ from prfaas.control.dial import Dialer
 from prfaas.control.v1 import fleet_pb2 as pb
 from prfaas.control.v1.fleet_pb2_grpc import InstanceStub
 from prfaas.core.clock import Clock
-from prfaas.core.errors import CancelledError, DeadlineError, PrfaasError
+from prfaas.core.errors import CancelledError, DeadlineError, ManifestError, PrfaasError
 from prfaas.core.ids import TransferId, new_secret, new_transfer_id
 from prfaas.core.request import Request
 from prfaas.engine.memory import CacheMemory
@@ -77,6 +77,7 @@ class Fetcher:
             receiver_instance=self._identity.instance_id,
             receiver_cluster=self._identity.cluster,
             codec=CODEC_NAMES[Codec.RAW],
+            max_frame_bytes=self._identity.transport.frame_bytes,
         )
 
     async def _call(self, request: Request, ticket: pb.Ticket, target: pb.PrefillTarget, attempt: "_Attempt") -> None:
@@ -96,7 +97,7 @@ class Fetcher:
             async for event in call:
                 if event.WhichOneof("event") == "failure":
                     attempt.end(failure_from_pb(event.failure))
-                elif event.progress.queued or event.progress.tokens_done > tokens_done:
+                elif event.progress.moving or event.progress.tokens_done > tokens_done:
                     # A process that says it lives but computes nothing is as good as dead.
                     tokens_done = event.progress.tokens_done
                     attempt.alive()
@@ -116,6 +117,8 @@ class Fetcher:
             if not attempt.outcome.done() and attempt.silent_s() > stall_s:
                 attempt.end(DeadlineError(f"nothing was heard of the prefill or its KV for {stall_s:g} s"))
         outcome = attempt.outcome.result()
+        if isinstance(outcome, Received) and outcome.manifest.first_token_id >= self._identity.vocab_size:
+            outcome = ManifestError(f"the first token, {outcome.manifest.first_token_id}, is not in the vocabulary")
         if isinstance(outcome, PrfaasError):
             self._metrics.transfers.labels("in", outcome.code).inc()
             raise outcome

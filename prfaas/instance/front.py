@@ -1,8 +1,9 @@
 """The engine's asyncio side: commands in, and each request's events out on a queue of its own."""
 
 import asyncio
+from dataclasses import replace
 
-from prfaas.core.errors import CancelledError, from_code
+from prfaas.core.errors import CancelledError, EngineError, from_code
 from prfaas.core.ids import RequestId
 from prfaas.core.request import Request
 from prfaas.engine.engine import Engine
@@ -15,7 +16,8 @@ class RequestStream:
 
     def __init__(self, front: "Front", request_id: RequestId) -> None:
         self._front = front
-        self._request_id = request_id
+        self.request_id = request_id
+        """What the engine calls the request: its id made unique, since two calls may come with one id."""
         self._events: asyncio.Queue[Event] = asyncio.Queue()
 
     def put(self, event: Event) -> None:
@@ -23,7 +25,7 @@ class RequestStream:
 
     def interrupt(self) -> None:
         """Makes `next` raise CancelledError after the events that came before."""
-        self.put(Failed(self._request_id, CancelledError.code, "the request was cancelled"))
+        self.put(Failed(self.request_id, CancelledError.code, "the request was cancelled"))
 
     async def next(self) -> Event:
         """Raises the typed error when the engine failed the request."""
@@ -34,12 +36,16 @@ class RequestStream:
 
     def detach(self) -> None:
         """Stops listening and leaves the request running: someone else will release it."""
-        self._front.detach(self._request_id)
+        self._front.detach(self.request_id)
 
     def close(self) -> None:
         """Stops listening and frees all that the request holds; once is enough, more does no harm."""
         self.detach()
-        self._front.send(Release(self._request_id))
+        self.release()
+
+    def release(self) -> None:
+        """Frees all that the request holds, in whatever state it is."""
+        self._front.send(Release(self.request_id))
 
 
 class Front:
@@ -49,6 +55,7 @@ class Front:
         self._engine = engine
         self._loop = loop
         self._streams: dict[RequestId, RequestStream] = {}
+        self._opened = 0
         self.engine_died = asyncio.Event()
 
     @property
@@ -66,9 +73,14 @@ class Front:
         self._engine.send(command)
 
     def open(self, request: Request, mode: Mode, sink: KvSink | None = None) -> RequestStream:
-        stream = RequestStream(self, request.request_id)
-        self._streams[request.request_id] = stream
-        self._engine.send(Submit(request, mode, sink))
+        """Submits a request. Raises EngineError when the engine is broken."""
+        if self.engine_died.is_set():
+            raise EngineError("the engine broke; this instance is going down")
+        self._opened += 1
+        unique = RequestId(f"{request.request_id}#{self._opened}")
+        stream = RequestStream(self, unique)
+        self._streams[unique] = stream
+        self._engine.send(Submit(replace(request, request_id=unique), mode, sink))
         return stream
 
     def detach(self, request_id: RequestId) -> None:
@@ -76,7 +88,12 @@ class Front:
 
     def _engine_broke(self) -> None:
         if not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self.engine_died.set)
+            self._loop.call_soon_threadsafe(self._fail_all)
+
+    def _fail_all(self) -> None:
+        self.engine_died.set()
+        for request_id, stream in self._streams.items():
+            stream.put(Failed(request_id, EngineError.code, "the engine broke"))
 
     def _emit(self, events: list[Event]) -> None:
         if not self._loop.is_closed():

@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from prfaas.core.errors import PrfaasError
 from prfaas.core.shape import ModelShape
 from prfaas.engine.memory import CacheMemory
-from prfaas.transport.outbox import OutgoingTransfer, Peer, Summary
+from prfaas.transport.outgoing import OutgoingTransfer, Summary
+from prfaas.transport.peer import Peer
 from prfaas.wire.header import ObjectKey
 
 
@@ -60,9 +61,12 @@ class KvExport:
         self._peer.abandon(self._transfer, error)
 
     def _cut(self, layer: int, tensor: int, start: int, end: int) -> Iterator[ObjectKey]:
-        rows = self._frame_bytes // self._shape.layers[layer].row_bytes(tensor)
-        for first in range(start, end, rows):
-            yield ObjectKey(layer, tensor, first, min(first + rows, end))
+        """Objects of about equal size, none above the frame size."""
+        most = max(1, self._frame_bytes // self._shape.layers[layer].row_bytes(tensor))
+        pieces = -(-(end - start) // most)
+        for i in range(pieces):
+            first, last = (start + (end - start) * j // pieces for j in (i, i + 1))
+            yield ObjectKey(layer, tensor, first, last)
 
 
 class KvImport:

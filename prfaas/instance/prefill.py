@@ -6,6 +6,7 @@ import logging
 from collections.abc import AsyncGenerator
 from typing import Any
 
+from prfaas.config.sections import MAX_FRAME_BYTES, checked_address
 from prfaas.control.convert import failure_to_pb, request_from_pb
 from prfaas.control.dial import Dialer
 from prfaas.control.v1 import fleet_pb2 as pb
@@ -13,19 +14,20 @@ from prfaas.core.errors import CancelledError, ManifestError, PrfaasError, Ticke
 from prfaas.core.ids import SECRET_BYTES, TRANSFER_ID_BYTES, TransferId
 from prfaas.core.request import Request
 from prfaas.engine.memory import CacheMemory
-from prfaas.engine.messages import Progressed, Release
+from prfaas.engine.messages import Progressed
 from prfaas.instance.front import Front, RequestStream
 from prfaas.instance.identity import Identity
 from prfaas.instance.kv import KvExport
 from prfaas.scheduler.sequence import Mode
 from prfaas.telemetry.metrics import InstanceMetrics
-from prfaas.transport.outbox import Outbox, OutgoingTransfer
+from prfaas.transport.outbox import Outbox
+from prfaas.transport.outgoing import OutgoingTransfer
 from prfaas.wire.messages import Open
 
 log = logging.getLogger(__name__)
 
 KEEPALIVE_S = 1.0
-"""At least so often the caller hears that we live."""
+"""At least so often the caller hears whether we get on."""
 
 
 class PrefillService:
@@ -52,19 +54,27 @@ class PrefillService:
         try:
             request = self._checked(message)
         except PrfaasError as error:
+            self._metrics.requests.labels("prefill", error.code).inc()
             yield pb.PrefillEvent(failure=failure_to_pb(error))
             return
         ended: asyncio.Future[PrfaasError | None] = asyncio.get_running_loop().create_future()
         export = self._export(message, request, ended)
-        stream = self._front.open(request, Mode.EXPORT, export)
+        try:
+            stream = self._front.open(request, Mode.EXPORT, export)
+        except PrfaasError as error:
+            export.abandon(error)
+            yield pb.PrefillEvent(failure=failure_to_pb(error))
+            return
+        # The end of the transfer, and nothing else, frees the request's memory: until then a sender may be reading it.
+        ended.add_done_callback(lambda _: stream.release())
         try:
             async with contextlib.aclosing(self._progress(stream, export, ended)) as events:
                 async for event in events:
                     yield event
             refusal = ended.result()
+            self._metrics.requests.labels("prefill", refusal.code if refusal else "ok").inc()
             yield pb.PrefillEvent(failure=failure_to_pb(refusal)) if refusal else self._done(request, export)
         finally:
-            # From here on the end of the transfer, and nothing else, frees the request's memory.
             stream.detach()
             export.abandon(CancelledError("the prefill call ended before its transfer did"))
 
@@ -77,7 +87,18 @@ class PrefillService:
             )
         if len(ticket.transfer_id) != TRANSFER_ID_BYTES or len(ticket.secret) != SECRET_BYTES:
             raise TicketError("a ticket needs a transfer id and a secret of 16 bytes each")
-        return request_from_pb(message)
+        if 0 < ticket.max_frame_bytes < self._identity.shape.largest_row_bytes:
+            raise TicketError(
+                f"the receiver takes frames of {ticket.max_frame_bytes} bytes, the model's largest indivisible piece "
+                f"has {self._identity.shape.largest_row_bytes}; raise transport.frame_bytes there"
+            )
+        try:
+            checked_address(ticket.data_address)
+        except ValueError as error:
+            raise TicketError(f"the ticket's data address: {error}") from None
+        request = request_from_pb(message)
+        self._identity.check_tokens(request.prompt_token_ids)
+        return request
 
     def _export(
         self, message: pb.PrefillRequest, request: Request, ended: asyncio.Future[PrfaasError | None]
@@ -90,23 +111,22 @@ class PrefillService:
                 ended.set_result(error)
 
         def on_done(error: PrfaasError | None) -> None:
-            self._front.send(Release(request.request_id))
             self._metrics.transfers.labels("out", error.code if error else "ok").inc()
             if not loop.is_closed():
                 loop.call_soon_threadsafe(settle, error)
 
         opening = Open(bytes(ticket.secret), self._identity.model_fingerprint, request.prompt_tokens)
         transfer = OutgoingTransfer(TransferId(bytes(ticket.transfer_id)), ticket.epoch, opening, on_done)
-        peer = self._outbox.peer(ticket.data_address, self._dialer.proxy_to(ticket.receiver_cluster))
         # The connection comes up while the prompt waits its turn.
-        peer.start(transfer)
+        proxy = self._dialer.proxy_to(ticket.receiver_cluster)
+        peer = self._outbox.start(ticket.data_address, proxy, transfer)
         return KvExport(
             self._identity.shape,
             self._memory,
             peer,
             transfer,
             prompt_tokens=request.prompt_tokens,
-            frame_bytes=self._identity.transport.frame_bytes,
+            frame_bytes=min(self._identity.transport.frame_bytes, ticket.max_frame_bytes or MAX_FRAME_BYTES),
         )
 
     async def _progress(
@@ -114,11 +134,13 @@ class PrefillService:
     ) -> AsyncGenerator[pb.PrefillEvent, None]:
         """Until the transfer has ended; an engine failure ends it."""
         tokens_done = 0
+        moved = self._moved()
+        keepalive_s = min(KEEPALIVE_S, self._identity.transport.stall_s / 4)
         reading = asyncio.ensure_future(stream.next())
         try:
             while not ended.done():
                 waited: set[asyncio.Future[Any]] = {reading, ended}
-                await asyncio.wait(waited, timeout=KEEPALIVE_S, return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait(waited, timeout=keepalive_s, return_when=asyncio.FIRST_COMPLETED)
                 if reading.done() and not ended.done():
                     try:
                         event = reading.result()
@@ -128,13 +150,18 @@ class PrefillService:
                         return
                     tokens_done = event.tokens_done if isinstance(event, Progressed) else tokens_done
                     reading = asyncio.ensure_future(stream.next())
-                yield pb.PrefillEvent(progress=pb.PrefillProgress(tokens_done=tokens_done, queued=tokens_done == 0))
+                before, moved = moved, self._moved()
+                progress = pb.PrefillProgress(tokens_done=tokens_done, moving=moved != before)
+                yield pb.PrefillEvent(progress=progress)
         finally:
             reading.cancel()
 
+    def _moved(self) -> tuple[int, int]:
+        """Grows whenever this instance computes or sends anything."""
+        return self._front.stats.steps, self._outbox.bytes_acknowledged()
+
     def _done(self, request: Request, export: KvExport) -> pb.PrefillEvent:
         assert export.summary is not None
-        self._metrics.requests.labels("prefill", "ok").inc()
         return pb.PrefillEvent(
             done=pb.PrefillDone(
                 tokens_computed=request.prompt_tokens,

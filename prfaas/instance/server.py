@@ -90,6 +90,7 @@ class InstanceServer:
         await self._registrar.stop()
         await self._grpc_server.stop(grace=0)
         await self._dialer.close()
-        self._outbox.close()
-        self._data_server.close()
-        self._stop_engine()
+        # These wait for threads, which may be in the middle of a frame.
+        await asyncio.to_thread(self._outbox.close)
+        await asyncio.to_thread(self._data_server.close)
+        await asyncio.to_thread(self._stop_engine)

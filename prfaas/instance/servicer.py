@@ -11,7 +11,7 @@ import grpc
 from prfaas.control.convert import failure_to_pb
 from prfaas.control.v1 import fleet_pb2 as pb
 from prfaas.control.v1.fleet_pb2_grpc import InstanceServicer
-from prfaas.core.errors import DrainingError, EngineError, PrfaasError
+from prfaas.core.errors import CancelledError, DrainingError, EngineError, PrfaasError
 from prfaas.instance.decode import DecodeService
 from prfaas.instance.prefill import PrefillService
 
@@ -83,6 +83,13 @@ class Servicer(InstanceServicer):
             async with aclosing(events):
                 async for event in events:
                     await context.write(event)
+        except asyncio.CancelledError:
+            if context.cancelled():
+                raise
+            # Cancelled on somebody else's behalf: gRPC would end the call without a word to the caller.
+            task.uncancel()
+            refusal = CancelledError("the request was cancelled")
+            await context.write(kind(failure=failure_to_pb(refusal)))
         except Exception as error:  # a request's edge: whatever it was, others go on
             log.exception("%s failed", name)
             await context.write(kind(failure=failure_to_pb(EngineError(f"{type(error).__name__}: {error}"))))

@@ -109,6 +109,11 @@ class Scheduler:
         if sequence is not None and sequence.phase is Phase.RESERVED:
             sequence.phase = Phase.PREFILL
 
+    def hold(self, request_id: RequestId) -> None:
+        """Computes no more of a request, and keeps its memory until `release`."""
+        if sequence := self._active.get(request_id):
+            sequence.phase = Phase.HELD
+
     def release(self, request_id: RequestId) -> bool:
         """Forgets a request in any phase and frees what it holds; False if it is unknown."""
         if self._waiting.pop(request_id, None):

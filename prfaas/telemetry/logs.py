@@ -3,9 +3,15 @@
 import logging
 import sys
 
+from prfaas.core.errors import ConfigError
+
+LEVELS = ("debug", "info", "warning", "error")
+
 
 def set_up(process_name: str, level: str) -> None:
-    """Sends the log of this process to stderr. `level` is a name such as "info"."""
+    """Sends the log of this process to stderr. Raises ConfigError for a `level` that is not in LEVELS."""
+    if level not in LEVELS:
+        raise ConfigError(f"--log-level {level!r} is not one of {', '.join(LEVELS)}")
     logging.basicConfig(
         stream=sys.stderr,
         level=level.upper(),

@@ -1,7 +1,10 @@
 """Opens data connections, directly or through an HTTP CONNECT proxy."""
 
 import contextlib
+import fcntl
 import socket
+import struct
+import termios
 
 import h11
 
@@ -37,11 +40,19 @@ def fail_when_stalled(sock: socket.socket, stall_s: float) -> None:
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, max(1, int(stall_s / 4)))
 
 
-def hang_up(sock: socket.socket) -> None:
-    """Wakes every thread that waits on the socket, then closes it; repeating it does no harm."""
+def unacknowledged_bytes(sock: socket.socket) -> int:
+    """Bytes that were sent, and that the other end of the TCP connection has not acknowledged."""
+    return int(struct.unpack("i", fcntl.ioctl(sock, termios.TIOCOUTQ, bytes(4)))[0])
+
+
+def wake(sock: socket.socket) -> None:
+    """Ends the connection so that every thread that waits on it returns; repeating it does no harm.
+
+    Only the thread that owns the socket closes it: a descriptor closed under another thread may be somebody else's by
+    the time that thread uses it.
+    """
     with contextlib.suppress(OSError):
         sock.shutdown(socket.SHUT_RDWR)
-    sock.close()
 
 
 def _ask_proxy(sock: socket.socket, address: str) -> None:

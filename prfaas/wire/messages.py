@@ -9,6 +9,9 @@ from prfaas.core.errors import WireError
 MAX_MESSAGE_BYTES = 16 << 20
 """A manifest of 1M tokens, 64 layers and 1 MiB frames has far fewer bytes."""
 
+MAX_SMALL_MESSAGE_BYTES = 64 << 10
+"""For all but manifests: what a peer may make us read before it has shown a secret."""
+
 UInt = Annotated[int, msgspec.Meta(ge=0)]
 
 

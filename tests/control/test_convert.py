@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from prfaas.control.convert import failure_from_pb, failure_to_pb, from_rpc_error, request_from_pb, sampling_to_pb
 from prfaas.control.v1 import fleet_pb2 as pb
+from prfaas.control.v1.fleet_pb2_grpc import InstanceStub
 from prfaas.core.errors import BY_CODE, PeerLostError, RequestError
 from prfaas.core.request import MAX_SEED, SamplingParams
 
@@ -42,9 +43,8 @@ def test_numbers_out_of_range_are_request_errors() -> None:
 
 async def test_an_unreachable_peer_is_named() -> None:
     async with grpc.aio.insecure_channel("127.0.0.1:1") as channel:
-        call = channel.unary_unary("/x/y")
         with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await call(b"")
+            await InstanceStub(channel).Drain(pb.DrainRequest())
     error = from_rpc_error(caught.value, "east-prefill-0")
     assert isinstance(error, PeerLostError)
     assert str(error).startswith("east-prefill-0: ")

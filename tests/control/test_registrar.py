@@ -25,7 +25,7 @@ class FakeRouter(FleetServicer):
         self.known = True
         self.refuse = 0
 
-    async def Register(self, request: pb.RegisterRequest, context: Context) -> pb.RegisterReply:  # type: ignore[override]
+    async def Register(self, request: pb.RegisterRequest, context: Context) -> pb.RegisterReply:
         if self.refuse:
             self.refuse -= 1
             await context.abort(grpc.StatusCode.FAILED_PRECONDITION, "another model")
@@ -33,12 +33,12 @@ class FakeRouter(FleetServicer):
         self.known = True
         return pb.RegisterReply(heartbeat_interval_s=0.02)
 
-    async def Heartbeat(self, request: pb.HeartbeatRequest, context: Context) -> pb.HeartbeatReply:  # type: ignore[override] # noqa: ARG002
+    async def Heartbeat(self, request: pb.HeartbeatRequest, context: Context) -> pb.HeartbeatReply:  # noqa: ARG002
         assert request.epoch == 5
         self.beats += 1
         return pb.HeartbeatReply(known=self.known)
 
-    async def Deregister(self, request: pb.DeregisterRequest, context: Context) -> pb.DeregisterReply:  # type: ignore[override] # noqa: ARG002
+    async def Deregister(self, request: pb.DeregisterRequest, context: Context) -> pb.DeregisterReply:  # noqa: ARG002
         self.gone.append(request.epoch)
         return pb.DeregisterReply()
 

@@ -228,3 +228,10 @@ def test_a_broken_loop_is_reported_and_not_silent(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(Scheduler, "plan", broken)
     rig = Rig()
     assert rig.died.wait(10)
+
+
+def test_a_failed_export_keeps_its_memory_until_the_sender_lets_go(rig: Rig) -> None:
+    rig.submit("x", [1] * 8 + [CRASH], 1, Mode.EXPORT, Sink())
+    rig.until("x", Failed)
+    eventually(lambda: rig.engine.stats.pages_used == 3)
+    rig.engine.send(Release(RequestId("x")))

@@ -59,3 +59,7 @@ def test_top_p_keeps_the_smallest_set_that_reaches_it() -> None:
 def test_rows_that_are_not_finite_give_nothing() -> None:
     logits = torch.tensor([[1.0, float("nan")], [1.0, 2.0], [float("inf"), 0.0]])
     assert sample(logits, [draw(0, temperature=0)] * 3) == [None, 1, None]
+
+
+def test_almost_no_temperature_is_greedy() -> None:
+    assert sample(torch.tensor([[1.0, 2.0, 9.0, 3.0]]), [draw(0, temperature=1e-39)]) == [2]

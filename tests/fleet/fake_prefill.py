@@ -27,7 +27,7 @@ class SilentPrefill(InstanceServicer):
             while True:
                 await asyncio.sleep(0.05)
                 if self._talkative:
-                    await context.write(pb.PrefillEvent(progress=pb.PrefillProgress(tokens_done=0, queued=False)))
+                    await context.write(pb.PrefillEvent(progress=pb.PrefillProgress(tokens_done=0, moving=False)))
         except asyncio.CancelledError:
             self.cancelled += 1
             raise

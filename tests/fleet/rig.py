@@ -109,6 +109,10 @@ class InProcessFleet:
         """Ends one instance without waiting for what it is doing."""
         await self.instances.pop(name).server.drain_and_stop(0)
 
+    async def throttle(self, gbit_s: float) -> None:
+        """Changes the link's rate from now on."""
+        self.relay.set_profile(LinkProfile(gbit_s=gbit_s, rtt_ms=4.0))
+
     def fallbacks(self) -> dict[str, float]:
         """How often decode prefilled because a transfer failed, by error code."""
         metric = self.instances["west-d"].server.metrics.fallbacks

@@ -14,7 +14,9 @@ from prfaas.core.errors import PrfaasError
 from prfaas.core.ids import TransferId, new_transfer_id
 from prfaas.telemetry.metrics import InstanceMetrics
 from prfaas.transport.inbox import Inbox, Outcome
-from prfaas.transport.outbox import Outbox, OutgoingTransfer, Peer, Summary
+from prfaas.transport.outbox import Outbox
+from prfaas.transport.outgoing import OutgoingTransfer, Summary
+from prfaas.transport.peer import Peer
 from prfaas.transport.server import DataServer
 from prfaas.wire.header import ObjectKey
 from prfaas.wire.messages import Hello, Open
@@ -44,7 +46,17 @@ class Sent:
     """One transfer on the sending side."""
 
     transfer: OutgoingTransfer
+    peer: Peer
     ended: "queue.SimpleQueue[PrfaasError | None]"
+
+    def send(self, *keys: ObjectKey) -> None:
+        """In two buffers each, as memory that lies in pages is sent."""
+        for key in keys:
+            data = memoryview(content(key))
+            self.peer.send(self.transfer, key, [data[:16], data[16:]])
+
+    def finish(self) -> None:
+        self.peer.finish(self.transfer, SUMMARY)
 
     def result(self) -> PrfaasError | None:
         return self.ended.get(timeout=10)
@@ -71,7 +83,7 @@ class Receiver:
         listener = socket.create_server(("127.0.0.1", port))
         self.port = int(listener.getsockname()[1])
         self.address = f"127.0.0.1:{self.port}"
-        self.server = DataServer(listener, self.inbox, config, self.metrics)
+        self.server = DataServer(listener, self.inbox, config, self.metrics, time.monotonic)
         self.server.start()
 
     def __enter__(self) -> Self:
@@ -92,7 +104,7 @@ class Sender:
 
     def __init__(self, config: TransportSection = CONFIG) -> None:
         self.metrics = InstanceMetrics(CollectorRegistry())
-        self.outbox = Outbox(Hello("east-0", "east"), config, self.metrics)
+        self.outbox = Outbox(Hello("east-0", "east"), config, self.metrics, time.monotonic)
 
     def __enter__(self) -> Self:
         return self
@@ -100,22 +112,14 @@ class Sender:
     def __exit__(self, *exc: object) -> None:
         self.outbox.close()
 
-    def start(self, peer: Peer, transfer_id: TransferId, opening: Open = OPEN, epoch: int = EPOCH) -> Sent:
+    def start(self, address: str, transfer_id: TransferId, opening: Open = OPEN, epoch: int = EPOCH) -> Sent:
         ended: queue.SimpleQueue[PrfaasError | None] = queue.SimpleQueue()
-        sent = Sent(OutgoingTransfer(transfer_id, epoch, opening, ended.put), ended)
-        peer.start(sent.transfer)
-        return sent
+        transfer = OutgoingTransfer(transfer_id, epoch, opening, ended.put)
+        return Sent(transfer, self.outbox.start(address, None, transfer), ended)
 
-    def send_all(self, peer: Peer, expected: Expected) -> Sent:
+    def send_all(self, address: str, expected: Expected) -> Sent:
         """A whole transfer of the tiny model."""
-        sent = self.start(peer, expected.transfer_id)
-        for key in PIECES:
-            send_piece(peer, sent, key)
-        peer.finish(sent.transfer, SUMMARY)
+        sent = self.start(address, expected.transfer_id)
+        sent.send(*PIECES)
+        sent.finish()
         return sent
-
-
-def send_piece(peer: Peer, sent: Sent, key: ObjectKey) -> None:
-    """In two buffers, as memory that lies in pages is sent."""
-    data = memoryview(content(key))
-    peer.send(sent.transfer, key, [data[:16], data[16:]])

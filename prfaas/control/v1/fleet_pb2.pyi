@@ -207,7 +207,7 @@ class Account(_message.Message):
     def __init__(self, prefill_cluster: _Optional[str] = ..., prefill_instance: _Optional[str] = ..., tokens_computed: _Optional[int] = ..., tokens_reused: _Optional[int] = ..., kv_bytes_raw: _Optional[int] = ..., kv_bytes_wire: _Optional[int] = ..., kv_codec: _Optional[str] = ..., transfer_ms: _Optional[float] = ..., decode_cluster: _Optional[str] = ..., decode_instance: _Optional[str] = ..., queue_ms: _Optional[float] = ..., prefill_ms: _Optional[float] = ..., fallback: _Optional[str] = ...) -> None: ...
 
 class Ticket(_message.Message):
-    __slots__ = ("transfer_id", "epoch", "secret", "data_address", "receiver_instance", "receiver_cluster", "codec")
+    __slots__ = ("transfer_id", "epoch", "secret", "data_address", "receiver_instance", "receiver_cluster", "codec", "max_frame_bytes")
     TRANSFER_ID_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     SECRET_FIELD_NUMBER: _ClassVar[int]
@@ -215,6 +215,7 @@ class Ticket(_message.Message):
     RECEIVER_INSTANCE_FIELD_NUMBER: _ClassVar[int]
     RECEIVER_CLUSTER_FIELD_NUMBER: _ClassVar[int]
     CODEC_FIELD_NUMBER: _ClassVar[int]
+    MAX_FRAME_BYTES_FIELD_NUMBER: _ClassVar[int]
     transfer_id: bytes
     epoch: int
     secret: bytes
@@ -222,7 +223,8 @@ class Ticket(_message.Message):
     receiver_instance: str
     receiver_cluster: str
     codec: str
-    def __init__(self, transfer_id: _Optional[bytes] = ..., epoch: _Optional[int] = ..., secret: _Optional[bytes] = ..., data_address: _Optional[str] = ..., receiver_instance: _Optional[str] = ..., receiver_cluster: _Optional[str] = ..., codec: _Optional[str] = ...) -> None: ...
+    max_frame_bytes: int
+    def __init__(self, transfer_id: _Optional[bytes] = ..., epoch: _Optional[int] = ..., secret: _Optional[bytes] = ..., data_address: _Optional[str] = ..., receiver_instance: _Optional[str] = ..., receiver_cluster: _Optional[str] = ..., codec: _Optional[str] = ..., max_frame_bytes: _Optional[int] = ...) -> None: ...
 
 class PrefillRequest(_message.Message):
     __slots__ = ("request_id", "prompt_token_ids", "sampling", "ticket", "model_fingerprint")
@@ -249,12 +251,12 @@ class PrefillEvent(_message.Message):
     def __init__(self, progress: _Optional[_Union[PrefillProgress, _Mapping]] = ..., done: _Optional[_Union[PrefillDone, _Mapping]] = ..., failure: _Optional[_Union[Failure, _Mapping]] = ...) -> None: ...
 
 class PrefillProgress(_message.Message):
-    __slots__ = ("tokens_done", "queued")
+    __slots__ = ("tokens_done", "moving")
     TOKENS_DONE_FIELD_NUMBER: _ClassVar[int]
-    QUEUED_FIELD_NUMBER: _ClassVar[int]
+    MOVING_FIELD_NUMBER: _ClassVar[int]
     tokens_done: int
-    queued: bool
-    def __init__(self, tokens_done: _Optional[int] = ..., queued: _Optional[bool] = ...) -> None: ...
+    moving: bool
+    def __init__(self, tokens_done: _Optional[int] = ..., moving: _Optional[bool] = ...) -> None: ...
 
 class PrefillDone(_message.Message):
     __slots__ = ("tokens_computed", "queue_ms", "prefill_ms", "kv_bytes_raw", "kv_bytes_wire")

@@ -1,0 +1,1 @@
+"""The data plane's benchmark: both ends of every peer, and the processes that run them."""
