@@ -122,6 +122,7 @@ def up(
     from prfaas.cli.up import run_fleet
 
     with _one_line_errors(Supervisor(None)):
+        logs.set_up("up", log_level)
         fleet = load(file, overrides or [])
         code = _run(run_fleet(fleet, file, tuple(overrides or []), log_level))
     raise typer.Exit(code)
@@ -181,7 +182,8 @@ def _one_line_errors(supervisor: Supervisor) -> Iterator[None]:
         yield
     except PrfaasError as error:
         supervisor.failed(str(error))
-        errors.print(Text.assemble(("error: ", "bold red"), str(error)), soft_wrap=True)
+        if supervisor.fd is None:  # a parent says it, and says it once
+            errors.print(Text.assemble(("error: ", "bold red"), str(error)), soft_wrap=True)
         raise typer.Exit(EXIT_USER_ERROR) from None
 
 
@@ -199,4 +201,6 @@ def main() -> None:
     # gRPC lets `no_proxy` overrule a channel's own proxy without a word, and it often names loopback: a link's relay or
     # proxy would be bypassed. This variable takes its place, and names nothing.
     os.environ["no_grpc_proxy"] = "none.invalid"  # noqa: SIM112 - gRPC reads it in lower case
+    # Its C core writes to stderr what our own log lines say with names and reasons.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     app(prog_name="prfaas")

@@ -15,6 +15,8 @@ log = logging.getLogger(__name__)
 CALL_TIMEOUT_S = 5.0
 RETRY_S = 0.5
 DEFAULT_INTERVAL_S = 1.0
+FAILURES_BEFORE_WARNING = 3
+"""In a row. Fewer are what starting and stopping a fleet looks like."""
 
 
 class Registrar:
@@ -26,7 +28,7 @@ class Registrar:
         self._load = load
         self._interval_s = DEFAULT_INTERVAL_S
         self._task: asyncio.Task[None] | None = None
-        self._trouble: str | None = None
+        self._failures = 0
         self.registered = asyncio.Event()
 
     def start(self) -> None:
@@ -58,7 +60,7 @@ class Registrar:
                     await self.beat()
                 else:
                     await self._register()
-                self._trouble = None
+                self._failures = 0
                 pause = self._interval_s if self.registered.is_set() else RETRY_S
             except grpc.aio.AioRpcError as error:
                 self._complain(f"{error.code().name}: {error.details()}")
@@ -77,7 +79,7 @@ class Registrar:
         log.info("registered with the router as %s", self._instance.instance_id)
 
     def _complain(self, trouble: str) -> None:
-        """Says each trouble once, not at every attempt."""
-        if trouble != self._trouble:
+        """Says that there is trouble once, when it lasts, and not at every attempt."""
+        self._failures += 1
+        if self._failures == FAILURES_BEFORE_WARNING:
             log.warning("the router cannot be reached or refuses us: %s", trouble)
-        self._trouble = trouble

@@ -72,10 +72,11 @@ class Engine:
         self._events: list[Event] = []
         self._sinks: dict[RequestId, KvSink] = {}
         self._times: dict[RequestId, _Times] = {}
-        self._num_steps = 0
         self._emit: Emit
         self._on_death: Callable[[], None]
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
+        self.layers_computed = 0
+        """Grows while the engine works, several times a step; a watcher tells a long step from a hang by it."""
         self.stats = Stats(pages_total=self._pages.size, slots_total=self._slots.size)
 
     def start(self, emit: Emit, on_death: Callable[[], None]) -> None:
@@ -165,7 +166,6 @@ class Engine:
             for chunk in plan.chunks:
                 self._fail(chunk.sequence.request_id, f"the engine step failed: {error}")
             return
-        self._num_steps += 1
         self._metrics.steps.inc()
         self._metrics.step_seconds.observe(self._clock() - started)
         self._metrics.tokens.labels("decode").inc(len(plan.decodes))
@@ -199,13 +199,12 @@ class Engine:
         if finish is not None:
             self._release(sequence.request_id)
 
-    def _layer_done(self, plan: StepPlan) -> LayerDone | None:
+    def _layer_done(self, plan: StepPlan) -> LayerDone:
         """Tells the sinks of exported chunks, layer by layer, while later layers compute."""
         exported = [(self._sinks[c.sequence.request_id], c) for c in plan.prefills if c.sequence.mode is Mode.EXPORT]
-        if not exported:
-            return None
 
         def layer_done(layer: int) -> None:
+            self.layers_computed += 1
             paged = self._shape.layers[layer].paged
             for sink, chunk in exported:
                 if paged:
@@ -231,6 +230,8 @@ class Engine:
 
     def _report(self) -> None:
         scheduler = self._scheduler
+        self.layers_computed = 0
+        """Grows while the engine works, several times a step; a watcher tells a long step from a hang by it."""
         self.stats = Stats(
             waiting_requests=scheduler.num_waiting,
             running_requests=scheduler.num_active,
@@ -239,7 +240,6 @@ class Engine:
             pages_total=self._pages.size,
             slots_used=self._slots.used,
             slots_total=self._slots.size,
-            steps=self._num_steps,
         )
         if self._events:
             events, self._events = self._events, []

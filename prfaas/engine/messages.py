@@ -108,5 +108,3 @@ class Stats(msgspec.Struct, frozen=True):
     pages_total: int = 0
     slots_used: int = 0
     slots_total: int = 0
-    steps: int = 0
-    """Engine steps since the start."""

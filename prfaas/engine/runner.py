@@ -21,7 +21,7 @@ class Runner:
         self._forward = forward
         self._cache = cache
 
-    def run(self, plan: StepPlan, on_layer: LayerDone | None) -> dict[RequestId, int | None]:
+    def run(self, plan: StepPlan, on_layer: LayerDone) -> dict[RequestId, int | None]:
         """Computes every chunk; the drawn token of each sequence with a complete prompt, None where logits are bad."""
         drawing = [chunk for chunk in plan.chunks if chunk.samples]
         with torch.inference_mode():

@@ -63,6 +63,10 @@ class Front:
         return self._engine.stats
 
     @property
+    def layers_computed(self) -> int:
+        return self._engine.layers_computed
+
+    @property
     def num_open(self) -> int:
         return len(self._streams)
 

@@ -158,7 +158,7 @@ class PrefillService:
 
     def _moved(self) -> tuple[int, int]:
         """Grows whenever this instance computes or sends anything."""
-        return self._front.stats.steps, self._outbox.bytes_acknowledged()
+        return self._front.layers_computed, self._outbox.bytes_acknowledged()
 
     def _done(self, request: Request, export: KvExport) -> pb.PrefillEvent:
         assert export.summary is not None

@@ -78,7 +78,7 @@ async def test_registers_again_with_a_router_that_forgot() -> None:
 
 async def test_a_refusal_is_logged_once_and_tried_again(caplog: pytest.LogCaptureFixture) -> None:
     router = FakeRouter()
-    router.refuse = 3
+    router.refuse = 4
     async with joined(router) as registrar:
         await registrar.registered.wait()
     assert [r.message for r in caplog.records if "another model" in r.message] == [
