@@ -1,0 +1,27 @@
+"""A router, a relay and everything pure run where torch is not installed."""
+
+import subprocess
+import sys
+
+import pytest
+
+MODULES = [
+    "prfaas.cache.pool",
+    "prfaas.cli.build_router",
+    "prfaas.cli.main",
+    "prfaas.cli.up",
+    "prfaas.control.dial",
+    "prfaas.gateway.app",
+    "prfaas.policy.place",
+    "prfaas.relay.server",
+    "prfaas.scheduler.scheduler",
+    "prfaas.transport.server",
+    "prfaas.wire.session",
+]
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_without_torch(module: str) -> None:
+    code = f"import sys; sys.modules['torch'] = None; import {module}"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
