@@ -27,6 +27,10 @@ class ProcessSpec:
     kind: str
     arguments: tuple[str, ...]
 
+    @property
+    def log_name(self) -> str:
+        return f"{self.name.replace(' ', '-')}.log"
+
 
 def process_specs(
     config: FleetConfig, config_path: Path, overrides: tuple[str, ...], log_level: str
@@ -69,7 +73,7 @@ class Child:
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
         command = [sys.executable, "-m", "prfaas", *spec.arguments, "--supervisor-fd", str(theirs.fileno())]
-        log_file = log_dir / f"{spec.name.replace(' ', '-')}.log" if log_dir else None
+        log_file = log_dir / spec.log_name if log_dir else None
         log = log_file.open("ab") if log_file else None
         try:
             # A session of its own: Ctrl-C reaches us alone, and we decide the order of stopping.
@@ -144,6 +148,8 @@ class Fleet:
     async def __aenter__(self) -> Self:
         if self._log_dir:
             self._log_dir.mkdir(parents=True, exist_ok=True)
+            for spec in self._specs:  # what an earlier fleet said would only confuse
+                (self._log_dir / spec.log_name).unlink(missing_ok=True)
         try:
             # All at once: an instance loads its model while the router comes up, and registers when it can.
             for spec in self._specs:
