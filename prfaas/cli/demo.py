@@ -2,8 +2,10 @@
 
 import dataclasses
 import json
+import os
 import sys
 import sysconfig
+import tempfile
 import time
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
@@ -54,7 +56,7 @@ async def run_demo(config_path: Path | None, overrides: tuple[str, ...], *, veri
     overrides = (*defaults, *overrides)
     config = load(path, overrides)
     _write_model(config, console)
-    log_dir = config.model.path.parent / "logs"
+    log_dir = _log_dir(config)
     specs = process_specs(config, path, overrides, "info")
     async with AsyncExitStack() as stack:
         with _progress(console) as progress:
@@ -87,6 +89,12 @@ def _overview(config: FleetConfig, http: str, seconds: float, log_dir: Path) -> 
         )
     lines.append(f"  endpoint http://{http}/v1, model {config.model.name}, logs in {_short(log_dir)}")
     return "\n".join(lines)
+
+
+def _log_dir(config: FleetConfig) -> Path:
+    """Beside the model, where that can be written."""
+    beside = config.model.path.parent
+    return beside / "logs" if os.access(beside, os.W_OK) else Path(tempfile.mkdtemp(prefix="prfaas-logs-"))
 
 
 def _short(path: Path) -> Path:

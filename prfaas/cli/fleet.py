@@ -72,7 +72,8 @@ class Child:
         """Its log goes to `log_dir`/NAME.log, or to our stderr."""
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
-        command = [sys.executable, "-m", "prfaas", *spec.arguments, "--supervisor-fd", str(theirs.fileno())]
+        # -P: nothing in the user's working directory may shadow a module of ours.
+        command = [sys.executable, "-P", "-m", "prfaas", *spec.arguments, "--supervisor-fd", str(theirs.fileno())]
         log_file = log_dir / spec.log_name if log_dir else None
         log = log_file.open("ab") if log_file else None
         try:
@@ -147,9 +148,7 @@ class Fleet:
 
     async def __aenter__(self) -> Self:
         if self._log_dir:
-            self._log_dir.mkdir(parents=True, exist_ok=True)
-            for spec in self._specs:  # what an earlier fleet said would only confuse
-                (self._log_dir / spec.log_name).unlink(missing_ok=True)
+            self._fresh_logs(self._log_dir)
         try:
             # All at once: an instance loads its model while the router comes up, and registers when it can.
             for spec in self._specs:
@@ -182,6 +181,15 @@ class Fleet:
             stopping = [c for c in self.children if order.get(c.spec.kind, 1) == rank]
             await asyncio.gather(*(c.stop(self._drain_s + KILL_AFTER_S) for c in stopping))
         self.children = []
+
+    def _fresh_logs(self, log_dir: Path) -> None:
+        """What an earlier fleet said would only confuse."""
+        try:
+            log_dir.mkdir(parents=True, exist_ok=True)
+            for spec in self._specs:
+                (log_dir / spec.log_name).unlink(missing_ok=True)
+        except OSError as error:
+            raise ConfigError(f"cannot write logs to {log_dir}: {error.strerror}") from error
 
     async def _all_ready(self) -> None:
         """Raises the first failure, also of a process that was ready and died while others still start."""

@@ -1,8 +1,10 @@
 """The `prfaas` command: parses, composes, and turns every expected failure into one line and exit code 2."""
 
 import asyncio
+import io
 import os
 import platform
+import sys
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
@@ -141,9 +143,13 @@ def demo(
 
     Writes a small model with random weights the first time: the text it writes means nothing, all else is real.
     """
-    from prfaas.cli.demo import run_demo
-
     with _one_line_errors(Supervisor(None)):
+        try:
+            from prfaas.cli.demo import run_demo
+        except ModuleNotFoundError as error:
+            if error.name != "openai":
+                raise
+            raise ConfigError("the demo is a client too, and needs one: pip install 'prfaas[demo]'") from None
         code = _run(run_demo(config, tuple(overrides or []), verify=verify, json_output=json_output))
     raise typer.Exit(code)
 
@@ -203,4 +209,8 @@ def main() -> None:
     os.environ["no_grpc_proxy"] = "none.invalid"  # noqa: SIM112 - gRPC reads it in lower case
     # Its C core writes to stderr what our own log lines say with names and reasons.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    # A terminal that cannot show an arrow shows a question mark, rather than end the program.
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     app(prog_name="prfaas")

@@ -18,7 +18,7 @@ def checked_address(value: str) -> str:
     host, _, port = value.rpartition(":")
     labels = host.strip("[]").split(".")
     sane = 0 < len(host) <= MAX_HOST_CHARACTERS and all(0 < len(label) < 64 for label in labels)
-    if not sane or not host.isascii() or not port.isdigit() or int(port) > MAX_PORT:
+    if not sane or not value.isascii() or not port.isdigit() or int(port) > MAX_PORT:
         raise ValueError(f"{value!r} is not HOST:PORT with a port up to {MAX_PORT} (0 lets the system choose)")
     return value
 
@@ -73,6 +73,8 @@ class RouterSection(Section):
     heartbeat_interval_s: float = Field(default=1.0, gt=0, le=60)
     missed_heartbeats: int = Field(default=3, ge=1)
     """After so many silent intervals an instance gets no new requests."""
+    default_max_tokens: int = Field(default=2048, ge=1)
+    """What a chat that names no limit may generate; it counts against the pool from the start."""
     first_token_deadline_s: float = Field(default=300.0, gt=0)
     drain_s: float = Field(default=30.0, ge=0)
     """How long running requests may take to end after SIGTERM."""

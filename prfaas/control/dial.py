@@ -38,7 +38,7 @@ class Dialer:
     def __init__(self, config: FleetConfig, own_cluster: str) -> None:
         self._config = config
         self._own_cluster = own_cluster
-        self._channels: dict[str, grpc.aio.Channel] = {}
+        self._channels: dict[tuple[str, str | None], grpc.aio.Channel] = {}
 
     def proxy_to(self, cluster: str) -> str | None:
         """host:port of the CONNECT proxy on the way to `cluster`; None for a direct way."""
@@ -49,20 +49,20 @@ class Dialer:
 
     def channel(self, address: str, cluster: str) -> grpc.aio.Channel:
         """The channel to `address` in `cluster`; gRPC itself reconnects it."""
-        if address not in self._channels:
-            proxy = self.proxy_to(cluster)
+        proxy = self.proxy_to(cluster)
+        if (address, proxy) not in self._channels:
             # Without a proxy of ours, one from the environment must not slip between two instances.
             way: list[tuple[str, str | int]] = (
                 [("grpc.http_proxy", f"http://{proxy}")] if proxy else [("grpc.enable_http_proxy", 0)]
             )
-            self._channels[address] = grpc.aio.insecure_channel(address, options=[*_OPTIONS, *way])
-        return self._channels[address]
+            self._channels[address, proxy] = grpc.aio.insecure_channel(address, options=[*_OPTIONS, *way])
+        return self._channels[address, proxy]
 
     async def forget(self, address: str) -> None:
         """Closes the channel to an instance that is gone."""
-        if channel := self._channels.pop(address, None):
-            await channel.close()
+        for key in [key for key in self._channels if key[0] == address]:
+            await self._channels.pop(key).close()
 
     async def close(self) -> None:
-        for address in list(self._channels):
+        for address, _ in list(self._channels):
             await self.forget(address)

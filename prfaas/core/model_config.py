@@ -76,8 +76,10 @@ def _layer_kinds(raw: Raw, num_layers: int) -> tuple[bool, ...]:
 
 
 def _moe_layers(raw: Raw, num_layers: int) -> tuple[bool, ...]:
-    if raw.get("mlp_layer_types") is not None:
-        return tuple(kind == "sparse" for kind in raw["mlp_layer_types"])
+    if (kinds := raw.get("mlp_layer_types")) is not None:
+        if len(kinds) != num_layers or set(kinds) - {"sparse", "dense"}:
+            raise ModelError(f"config.json: mlp_layer_types has {len(kinds)} entries for {num_layers} layers: {kinds}")
+        return tuple(kind == "sparse" for kind in kinds)
     if raw.get("num_experts") is None and raw.get("num_local_experts") is None:
         return (False,) * num_layers
     dense_first = int(raw.get("first_k_dense_replace", 1))
@@ -92,6 +94,18 @@ def _eos_ids(raw: Raw) -> tuple[int, ...]:
 
 
 def _moe(raw: Raw) -> MoeConfig:
+    moe = _read_moe(raw)
+    reachable = moe.num_experts // max(1, moe.num_groups) * moe.groups_per_token
+    whole = moe.num_groups > 0 and moe.num_experts % moe.num_groups == 0
+    if not whole or not 1 <= moe.groups_per_token <= moe.num_groups or not 1 <= moe.experts_per_token <= reachable:
+        raise ModelError(
+            f"config.json: {moe.experts_per_token} of {moe.num_experts} experts from {moe.groups_per_token} of "
+            f"{moe.num_groups} groups cannot be chosen"
+        )
+    return moe
+
+
+def _read_moe(raw: Raw) -> MoeConfig:
     return MoeConfig(
         num_experts=int(_first(raw, "num_experts", "num_local_experts")),
         experts_per_token=int(_first(raw, "num_experts_per_token", "num_experts_per_tok")),
@@ -111,6 +125,7 @@ _KIMI_LINEAR_ONLY: dict[str, Any] = {
     "moe_router_activation_func": "sigmoid",
     "moe_layer_freq": 1,
     "attention_bias": False,
+    "quantization_config": None,
 }
 """What the published models say, and the only thing implemented here; another value would give wrong logits."""
 

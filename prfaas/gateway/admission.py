@@ -67,6 +67,6 @@ def check_load(instance_id: str, load: pb.Load) -> None:
 
 def _dialable(address: str) -> bool:
     host, colon, port = address.rpartition(":")
-    if not host or not colon or not port.isdigit():
+    if not host or not colon or not (port.isascii() and port.isdigit()):
         return False
     return 0 < int(port) <= 65535 and not is_wildcard(split_address(address)[0])

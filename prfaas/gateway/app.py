@@ -54,7 +54,7 @@ def build_app(
     seeds: Callable[[], int] = draw_seed,
 ) -> FastAPI:
     """The router's HTTP side. `max_context_tokens` is the model's limit, already shortened by the config's."""
-    model = ServedModel(config.model.name, int(unix_time()), max_context_tokens)
+    model = ServedModel(config.model.name, int(unix_time()), max_context_tokens, config.router.default_max_tokens)
     openai = OpenAIApi(model, tokenizer, registry, dispatcher, gate, metrics, clock, unix_time, seeds)
     status = StatusApi(config, registry, gate, metrics)
     app = FastAPI(title="prfaas", version=__version__, redoc_url=None, redirect_slashes=False)
@@ -88,6 +88,8 @@ def _add_openai(app: FastAPI, api: OpenAIApi) -> None:
 def _add_status(app: FastAPI, api: StatusApi) -> None:
     app.add_api_route("/health", api.health)
     app.add_api_route("/ready", api.ready, responses=_answers(ReadyReply))
+    for path, handler in (("/health", api.health), ("/ready", api.ready)):  # some load balancers ask so
+        app.add_api_route(path, handler, methods=["HEAD"], include_in_schema=False)
     app.add_api_route("/fleet", api.fleet, responses=_answers(FleetReply))
     app.add_api_route("/metrics", api.prometheus)
 

@@ -37,18 +37,21 @@ class GenerateCall:
         self.instance = instance
         self._call = self._stub.Generate(message)
 
-    async def read_first(self) -> pb.GenerateEvent:
-        """Like `read`; also raises DeadlineError where the instance lets the request's deadline pass in silence."""
+    async def read(self) -> pb.GenerateEvent:
+        """The next event. Raises a PrfaasError where the call failed, or ended without its last event.
+
+        DeadlineError where the instance is silent for as long as the first token may take: a process can live, and
+        answer pings, while its engine hangs.
+        """
         try:
             async with asyncio.timeout(self._deadline_s + DEADLINE_GRACE_S):
-                return await self.read()
+                return await self._read()
         except TimeoutError:
             raise DeadlineError(
                 f"{self.instance.instance_id} sent neither a token nor an error within {self._deadline_s:g} s"
             ) from None
 
-    async def read(self) -> pb.GenerateEvent:
-        """The next event. Raises a PrfaasError where the call failed, or ended without its last event."""
+    async def _read(self) -> pb.GenerateEvent:
         peer = self.instance.instance_id
         try:
             event = await self._call.read()
@@ -123,7 +126,7 @@ class InstanceCalls:
 
     async def close(self) -> None:
         """Waits for the cancellations on their way; each is bounded by `CANCEL_TIMEOUT_S`."""
-        await asyncio.gather(*self._cancels)
+        await asyncio.gather(*self._cancels, return_exceptions=True)
 
     def _channel(self, instance: InstanceView) -> grpc.aio.Channel:
         return self._dialer.channel(instance.control_address, instance.cluster)

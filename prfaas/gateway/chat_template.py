@@ -7,11 +7,25 @@ from pathlib import Path
 from typing import Any, NoReturn, TypedDict
 
 from jinja2 import TemplateError
+from jinja2.ext import Extension
+from jinja2.nodes import Node
+from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from prfaas.core.errors import ModelError, RequestError
 
 SPECIAL_TOKENS = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
+
+_TEMPLATE_FAULTS = (
+    TemplateError,
+    TypeError,
+    ValueError,
+    KeyError,
+    AttributeError,
+    ArithmeticError,
+    RecursionError,
+)
+"""What a template can do wrong with messages that it did not expect."""
 
 
 class Message(TypedDict, total=False):
@@ -36,8 +50,11 @@ class ChatTemplate:
     def render(self, messages: Sequence[Message]) -> str:
         """The prompt, up to where the assistant's answer begins. Raises RequestError for what the template refuses."""
         try:
-            return self._template.render(messages=messages, add_generation_prompt=True, **self._special_tokens)
-        except TemplateError as error:
+            # Templates ask whether `tools` is none, which an undefined name is not.
+            return self._template.render(
+                messages=messages, tools=None, documents=None, add_generation_prompt=True, **self._special_tokens
+            )
+        except _TEMPLATE_FAULTS as error:
             raise RequestError(f"the model's chat template refuses these messages: {error}") from error
 
 
@@ -45,16 +62,17 @@ def load_chat_template(path: Path) -> ChatTemplate | None:
     """The template in the model directory `path`, None if it has none. Raises ModelError for one that is broken."""
     config = _read_config(path / "tokenizer_config.json")
     file = path / "chat_template.jinja"
-    source = file.read_text(encoding="utf-8") if file.exists() else _default(config.get("chat_template"))
-    if source is None:
-        return None
-    tokens = {name: _token(config[name]) for name in SPECIAL_TOKENS if config.get(name) is not None}
-    return ChatTemplate(source, tokens)
+    try:
+        source = file.read_text(encoding="utf-8") if file.exists() else _default(config.get("chat_template"))
+        tokens = {name: _token(config[name]) for name in SPECIAL_TOKENS if config.get(name) is not None}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"{path}: the chat template or a special token is malformed: {error!r}") from error
+    return ChatTemplate(source, tokens) if source is not None else None
 
 
 def _environment() -> ImmutableSandboxedEnvironment:
     environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
+        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols", _Generation]
     )
     # jinja's own tojson escapes for HTML, which is not what models were trained on.
     environment.filters["tojson"] = _to_json
@@ -63,8 +81,24 @@ def _environment() -> ImmutableSandboxedEnvironment:
     return environment
 
 
-def _to_json(value: Any, indent: int | None = None, ensure_ascii: bool = False, sort_keys: bool = False) -> str:
-    return json.dumps(value, indent=indent, ensure_ascii=ensure_ascii, sort_keys=sort_keys)
+def _to_json(
+    value: Any,
+    ensure_ascii: bool = False,
+    indent: int | None = None,
+    separators: tuple[str, str] | None = None,
+    sort_keys: bool = False,
+) -> str:
+    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
+
+
+class _Generation(Extension):
+    """`{% generation %}` marks the assistant's words for training; here the words simply stay."""
+
+    tags = {"generation"}  # noqa: RUF012 - jinja's own declaration
+
+    def parse(self, parser: Parser) -> Node | list[Node]:
+        next(parser.stream)
+        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
 
 
 def _raise_exception(message: str) -> NoReturn:

@@ -24,8 +24,13 @@ class TextDecoder:
 
     def push(self, token_id: int) -> str:
         """The text that has become certain; empty inside a character."""
-        piece = self._stream.step(self._tokenizer, token_id)
         self._held.append(token_id)
+        try:
+            piece = self._stream.step(self._tokenizer, token_id)
+        except Exception:  # noqa: BLE001 - the library raises nothing narrower
+            # Decoders that join runs of bytes take back characters they have shown; go on from what is held.
+            piece = self._decode(self._held)
+            self._stream = DecodeStream(self._held, skip_special_tokens=True)
         if piece is None:
             return self._cut() if len(self._held) > MAX_HELD_TOKENS else ""
         self._shown, self._held = self._held, []

@@ -115,7 +115,7 @@ class Generation:
         while not self._ended:
             try:
                 call = self._call or self._start()
-                message = await (call.read() if self._has_tokens else call.read_first())
+                message = await call.read()
                 event = self._event(message, call)
             except PrfaasError as error:
                 self._place_again(error)

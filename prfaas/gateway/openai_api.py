@@ -37,6 +37,8 @@ class ServedModel:
     name: str
     created_s: int
     max_context_tokens: int
+    default_max_tokens: int
+    """What a chat that names no limit may generate."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +60,9 @@ class OpenAIApi:
         arrived_s = self.clock()
         body = parse.parse(ChatBody, await parse.read_body(http, MAX_BODY_BYTES))
         self._check_model(body.model)
-        prompt = await self.tokenizer.encode_chat([message.for_template() for message in body.messages])
+        prompt = await self.tokenizer.encode_chat(
+            [message.for_template() for message in body.messages], self._context_tokens()
+        )
         return await self._answer(http, body, prompt, ChatForm(self._head(http, body)), arrived_s)
 
     async def completions(self, http: HttpRequest) -> Response:
@@ -67,7 +71,7 @@ class OpenAIApi:
         body = parse.parse(CompletionBody, await parse.read_body(http, MAX_BODY_BYTES))
         self._check_model(body.model)
         if isinstance(body.prompt, str):
-            prompt = await self.tokenizer.encode_text(body.prompt)
+            prompt = await self.tokenizer.encode_text(body.prompt, self._context_tokens())
         else:
             prompt = self.tokenizer.check_ids(body.prompt)
         return await self._answer(http, body, prompt, TextForm(self._head(http, body)), arrived_s)
@@ -110,9 +114,7 @@ class OpenAIApi:
 
     def _max_tokens(self, wanted: int | None, prompt_tokens: int) -> int:
         """Raises ContextLengthError when the prompt, or prompt and answer, do not fit."""
-        context = min(
-            self.model.max_context_tokens, self.registry.max_context_tokens() or self.model.max_context_tokens
-        )
+        context = self._context_tokens()
         room = context - prompt_tokens
         if room < 1:
             raise ContextLengthError(
@@ -123,7 +125,10 @@ class OpenAIApi:
                 f"the prompt has {prompt_tokens} tokens and up to {wanted} are to be generated, "
                 f"{prompt_tokens + wanted} in all; the context has {context}"
             )
-        return room if wanted is None else wanted
+        return min(room, self.model.default_max_tokens) if wanted is None else wanted
+
+    def _context_tokens(self) -> int:
+        return min(self.model.max_context_tokens, self.registry.max_context_tokens() or self.model.max_context_tokens)
 
     def _check_model(self, name: str) -> None:
         if name != self.model.name:

@@ -1,5 +1,6 @@
 """From the bytes of a body, and headers, to validated values; every fault becomes an ApiError that names its field."""
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
@@ -15,19 +16,23 @@ B = TypeVar("B", bound=GenerationBody)
 TRACE_HEADER = "x-prfaas-trace"
 PREFILL_HEADER = "x-prfaas-prefill"
 MAX_FAULTS = 5
+BODY_TIMEOUT_S = 60.0
 
 
 async def read_body(request: Request, limit_bytes: int) -> bytes:
-    """The whole body. Raises ApiError 413 as soon as it is known to be longer than `limit_bytes`."""
+    """The whole body. Raises ApiError 413 as soon as it is known to be too long, 408 when it does not come."""
     declared = request.headers.get("content-length", "")
     if declared.isdigit() and int(declared) > limit_bytes:
         raise _too_large(limit_bytes)
     body = bytearray()
     try:
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > limit_bytes:
-                raise _too_large(limit_bytes)
+        async with asyncio.timeout(BODY_TIMEOUT_S):
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > limit_bytes:
+                    raise _too_large(limit_bytes)
+    except TimeoutError:
+        raise ApiError(408, f"the body did not arrive within {BODY_TIMEOUT_S:g} s", code="request_timeout") from None
     except ClientDisconnect:
         raise ClientGoneError("the client left while it sent its request") from None
     return bytes(body)

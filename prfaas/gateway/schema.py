@@ -11,6 +11,8 @@ DEFAULT_COMPLETION_TOKENS = 16
 MAX_STOP_STRINGS = 4
 MAX_STOP_CHARS = 512
 MAX_TOKENS = 2**31 - 1
+MAX_MESSAGES = 16_384
+MAX_TEXT_PARTS = 1_024
 
 
 def _is_list(value: Any) -> str:
@@ -31,7 +33,9 @@ class TextPart(Body):
 
 
 # The tags choose one branch, so that an error names what is wrong instead of every alternative.
-Content = Annotated[Annotated[str, Tag("<string>")] | Annotated[list[TextPart], Tag("<list>")], Discriminator(_is_list)]
+# fail_fast: the report of a list ends at its first fault; a million faults would take a minute and gigabytes to report.
+TextParts = Annotated[list[TextPart], Field(max_length=MAX_TEXT_PARTS, fail_fast=True)]
+Content = Annotated[Annotated[str, Tag("<string>")] | Annotated[TextParts, Tag("<list>")], Discriminator(_is_list)]
 StopString = Annotated[str, Field(min_length=1, max_length=MAX_STOP_CHARS)]
 Stop = Annotated[
     Annotated[StopString, Tag("<string>")]
@@ -39,7 +43,8 @@ Stop = Annotated[
     Discriminator(_is_list),
 ]
 TokenId = Annotated[int, Field(ge=0)]
-Prompt = Annotated[Annotated[str, Tag("<string>")] | Annotated[list[TokenId], Tag("<list>")], Discriminator(_is_list)]
+TokenIds = Annotated[list[TokenId], Field(fail_fast=True)]
+Prompt = Annotated[Annotated[str, Tag("<string>")] | Annotated[TokenIds, Tag("<list>")], Discriminator(_is_list)]
 
 
 class ChatMessage(Body):
@@ -107,7 +112,7 @@ class GenerationBody(Body):
 class ChatBody(GenerationBody):
     """`POST /v1/chat/completions`"""
 
-    messages: list[ChatMessage] = Field(min_length=1)
+    messages: list[ChatMessage] = Field(min_length=1, max_length=MAX_MESSAGES, fail_fast=True)
     max_completion_tokens: int | None = Field(default=None, ge=1, le=MAX_TOKENS)
 
     @model_validator(mode="after")
@@ -118,7 +123,7 @@ class ChatBody(GenerationBody):
 
     @property
     def wanted_tokens(self) -> int | None:
-        """How many tokens to generate at most; None: as many as fit in the context."""
+        """How many tokens to generate at most; None: `router.default_max_tokens`, or as many as fit."""
         return self.max_tokens if self.max_completion_tokens is None else self.max_completion_tokens
 
 
@@ -130,6 +135,8 @@ class CompletionBody(GenerationBody):
     @field_validator("prompt", mode="before")
     @classmethod
     def _one_prompt(cls, value: Any) -> Any:
+        if isinstance(value, list) and len(value) == 1 and isinstance(value[0], str | list):
+            return value[0]  # some clients wrap even a single prompt
         if isinstance(value, list) and value and isinstance(value[0], str | list):
             raise ValueError("a list of prompts is not supported yet; send one request per prompt")
         return value

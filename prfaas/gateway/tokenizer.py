@@ -6,12 +6,13 @@ from pathlib import Path
 
 from tokenizers import Tokenizer
 
-from prfaas.core.errors import ModelError, RequestError
+from prfaas.core.errors import ContextLengthError, ModelError, RequestError
 from prfaas.gateway.chat_template import ChatTemplate, Message, load_chat_template
 from prfaas.gateway.detokenize import Detokenizer
 
 INLINE_CHARS = 8192
 """Shorter texts take about a millisecond: less than a thread costs other requests."""
+INLINE_MESSAGES = 64
 
 
 class ModelTokenizer:
@@ -23,7 +24,9 @@ class ModelTokenizer:
         tokenizer.no_padding()
         self._tokenizer = tokenizer
         self._chat_template = chat_template
-        self._num_ids = 1 + max(tokenizer.get_vocab(with_added_tokens=True).values(), default=-1)
+        vocabulary = tokenizer.get_vocab(with_added_tokens=True)
+        self._num_ids = 1 + max(vocabulary.values(), default=-1)
+        self._longest_token_chars = max(map(len, vocabulary), default=1)
 
     @classmethod
     def load(cls, path: Path) -> "ModelTokenizer":
@@ -35,16 +38,33 @@ class ModelTokenizer:
             raise ModelError(f"{file} is not a usable tokenizer: {error}") from error
         return cls(tokenizer, load_chat_template(path))
 
-    async def encode_chat(self, messages: Sequence[Message]) -> tuple[int, ...]:
-        """The chat as token ids, up to where the answer begins. Raises RequestError if there is no chat template."""
-        if self._chat_template is None:
-            raise RequestError("this model has no chat template; use /v1/completions")
-        # The template writes the special tokens itself.
-        return await self._encode(self._chat_template.render(messages), add_special_tokens=False)
+    async def encode_chat(self, messages: Sequence[Message], max_tokens: int) -> tuple[int, ...]:
+        """The chat as token ids, up to where the answer begins.
 
-    async def encode_text(self, text: str) -> tuple[int, ...]:
-        """A plain prompt as token ids, with the special tokens that the tokenizer's post-processor adds."""
-        return await self._encode(text, add_special_tokens=True)
+        Raises RequestError if there is no chat template, ContextLengthError for what cannot be `max_tokens` or fewer.
+        """
+        template = self._chat_template
+        if template is None:
+            raise RequestError("this model has no chat template; use /v1/completions")
+        chars = sum(len(message["content"]) for message in messages)
+        self._check_length(chars, max_tokens)
+
+        def encode() -> tuple[int, ...]:
+            # The template writes the special tokens itself.
+            return self._encode_now(template.render(messages), add_special_tokens=False)
+
+        inline = chars <= INLINE_CHARS and len(messages) <= INLINE_MESSAGES
+        return encode() if inline else await asyncio.to_thread(encode)
+
+    async def encode_text(self, text: str, max_tokens: int) -> tuple[int, ...]:
+        """A plain prompt as token ids, with the special tokens that the tokenizer's post-processor adds.
+
+        Raises ContextLengthError for what cannot be `max_tokens` or fewer.
+        """
+        self._check_length(len(text), max_tokens)
+        if len(text) <= INLINE_CHARS:
+            return self._encode_now(text, add_special_tokens=True)
+        return await asyncio.to_thread(self._encode_now, text, add_special_tokens=True)
 
     def check_ids(self, token_ids: Sequence[int]) -> tuple[int, ...]:
         """A prompt that is token ids already. Raises RequestError for ids outside the vocabulary."""
@@ -58,10 +78,13 @@ class ModelTokenizer:
         """The decoder of one answer."""
         return Detokenizer(self._tokenizer, stop_strings)
 
-    async def _encode(self, text: str, *, add_special_tokens: bool) -> tuple[int, ...]:
-        if len(text) <= INLINE_CHARS:
-            return self._encode_now(text, add_special_tokens)
-        return await asyncio.to_thread(self._encode_now, text, add_special_tokens)
+    def _check_length(self, chars: int, max_tokens: int) -> None:
+        """Refuses a text that cannot fit before seconds of a processor go into finding out by how much."""
+        if chars > max_tokens * self._longest_token_chars:
+            raise ContextLengthError(
+                f"the prompt has {chars} characters, at least {chars // self._longest_token_chars} tokens; "
+                f"the context has {max_tokens}"
+            )
 
     def _encode_now(self, text: str, add_special_tokens: bool) -> tuple[int, ...]:
         # Of the encode calls only the batch ones release the GIL, and the fast one computes no offsets.

@@ -79,8 +79,8 @@ def _weight_files(directory: Path) -> list[Path]:
         files = [directory / "model.safetensors"]
     else:
         weight_map = read_json(index).get("weight_map")
-        if not isinstance(weight_map, dict):
-            raise ModelError(f"{index}: has no weight_map")
+        if not isinstance(weight_map, dict) or not all(isinstance(name, str) for name in weight_map.values()):
+            raise ModelError(f"{index}: has no weight_map from tensors to files")
         files = [directory / str(name) for name in sorted(set(weight_map.values()))]
     missing = [file.name for file in files if not file.is_file()]
     if missing:

@@ -9,6 +9,7 @@ from torch import Tensor
 from prfaas.core.errors import ModelError
 from prfaas.models.checkpoint import Checkpoint, StoredTensor
 
+_FLOATS = {"F64", "F32", "BF16", "F16"}
 _SHOWN = 5  # faults of each kind spelled out in a message; a wrong config makes thousands
 
 
@@ -49,19 +50,26 @@ class Weights:
 
 
 def match_weights(checkpoint: Checkpoint, specs: Iterable[WeightSpec], dtype: torch.dtype) -> Weights:
-    """Finds each spec's tensor. Raises ModelError listing all that is missing, unexpected or of the wrong shape."""
+    """Finds each spec's tensor. Raises ModelError listing all that is missing, unexpected or unusable."""
     by_name = {spec.name: spec for spec in specs}
-    stored, missing, misshapen = {}, [], []
+    stored, missing, misshapen, quantised = {}, [], [], []
     for spec in by_name.values():
         found = next((checkpoint.tensors[n] for n in (spec.name, *spec.spellings) if n in checkpoint.tensors), None)
         if found is not None:
             stored[spec.name] = found
             if found.shape not in (spec.shape, *spec.stored_shapes):
                 misshapen.append(f"{found.name} is {list(found.shape)}, not {list(spec.shape)}")
+            if found.dtype not in _FLOATS:
+                quantised.append(f"{found.name} is {found.dtype}")
         elif not spec.unused:
             missing.append(spec.name)
     extra = sorted(set(checkpoint.tensors) - {tensor.name for tensor in stored.values()})
-    faults = [_fault("missing", missing), _fault("unexpected", extra), _fault("of wrong shape", misshapen)]
+    faults = [
+        _fault("missing", missing),
+        _fault("unexpected", extra),
+        _fault("of wrong shape", misshapen),
+        _fault("quantised", quantised),
+    ]
     if any(faults):
         raise ModelError(f"{checkpoint.directory}: tensors {'; '.join(fault for fault in faults if fault)}")
     return Weights(checkpoint, dtype, by_name, stored)

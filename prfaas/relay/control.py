@@ -21,7 +21,7 @@ def change(link: Link, body: bytes) -> None:
         fields = msgspec.json.decode(body, type=dict[str, object])
         up = msgspec.convert(fields.pop("up", link.up), bool)
         profile = msgspec.convert(msgspec.structs.asdict(link.profile) | fields, LinkProfile)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         known = ", ".join((*LinkProfile.__struct_fields__, "up"))
         raise ConfigError(f"{error}; send a JSON object with any of: {known}") from error
     if profile != link.profile:

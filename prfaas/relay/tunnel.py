@@ -20,6 +20,8 @@ logger = logging.getLogger(__name__)
 RECEIVE_BUFFER_BYTES = 256 * 1024
 
 _WATCH_S = 0.5
+LAST_BYTES_S = 10.0
+"""What a peer has to read the end of a connection that both sides have ended."""
 
 
 def tune(transport: asyncio.Transport) -> None:
@@ -155,6 +157,9 @@ class Tunnel:
             for end in (self.client, self.target):
                 if end.transport is not None:
                     end.transport.close()
+            # A peer that never reads its last bytes would otherwise keep the tunnel for ever.
+            timer = asyncio.get_running_loop().call_later(LAST_BYTES_S, self.reset)
+            self.closed.add_done_callback(lambda _: timer.cancel())
 
     def _lost(self, exc: Exception | None) -> None:
         if exc is not None:

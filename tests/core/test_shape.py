@@ -60,3 +60,25 @@ def test_missing_key_is_named() -> None:
     without = {k: v for k, v in KIMI_48B.items() if k != "kv_lora_rank"}
     with pytest.raises(ModelError, match="kv_lora_rank"):
         model_shape(without, "float32")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"num_experts_per_token": 300},
+        {"num_expert_group": 7},
+        {"num_expert_group": 8, "topk_group": 9},
+        {"num_expert_group": 128, "topk_group": 1},
+        {"mlp_layer_types": ["sparse"]},
+        {"num_hidden_layers": "many"},
+    ],
+)
+def test_configs_that_cannot_be_computed_are_refused(change: dict[str, object]) -> None:
+    with pytest.raises(ModelError, match=r"config\.json"):
+        model_shape(KIMI_48B | change, "float32")
+
+
+@pytest.mark.parametrize("key", ["q_lora_rank", "mla_use_nope", "moe_router_activation_func", "quantization_config"])
+def test_variants_that_would_give_wrong_logits_are_refused(key: str) -> None:
+    with pytest.raises(UnsupportedModelError, match=key):
+        model_shape(KIMI_48B | {key: "something else"}, "float32")

@@ -6,7 +6,10 @@ from typing import Any
 import httpx2
 import pytest
 
+from prfaas.gateway import parse
+from prfaas.gateway.errors import ApiError
 from prfaas.gateway.openai_api import MAX_BODY_BYTES
+from prfaas.gateway.schema import ChatBody
 from tests.gateway.running_router import RunningRouter
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -172,6 +175,17 @@ async def test_wrong_methods(shared_router: RunningRouter, method: str, path: st
     error = error_of(response, 405)
     assert method in error["message"]
     assert response.headers["allow"] == allow
+
+
+@pytest.mark.parametrize("path", ["/health", "/ready"])
+async def test_load_balancers_may_ask_with_head(shared_router: RunningRouter, path: str) -> None:
+    assert (await shared_router.http.head(path)).status_code in (200, 503)
+
+
+async def test_a_million_faults_are_reported_as_the_first() -> None:
+    body = b'{"model":"tiny","messages":[' + b"{}," * 200_000 + b"{}]}"
+    with pytest.raises(ApiError, match=r"messages\[0\]\.role is required; messages\[0\]\.content is required$"):
+        parse.parse(ChatBody, body)
 
 
 async def test_a_body_that_says_it_is_too_large(shared_router: RunningRouter) -> None:

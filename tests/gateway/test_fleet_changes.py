@@ -43,7 +43,7 @@ async def test_channels_to_departed_instances_are_closed(router: RunningRouter) 
     fake = await router.add()
     await ask(router)
     await router.dispatcher.prune()
-    assert fake.address in router.dispatcher.calls._dialer._channels
+    assert (fake.address, None) in router.dispatcher.calls._dialer._channels
     await FleetStub(router.control).Deregister(pb.DeregisterRequest(instance_id=fake.name, epoch=fake.epoch))
     await router.dispatcher.prune()
     assert not router.dispatcher.calls._dialer._channels

@@ -9,14 +9,16 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tokenizers import Tokenizer, processors
+from tokenizers import Tokenizer, decoders, models, processors
 
-from prfaas.core.errors import ModelError, RequestError
+from prfaas.core.errors import ContextLengthError, ModelError, RequestError
 from prfaas.gateway.chat_template import ChatTemplate, Message
 from prfaas.gateway.tokenizer import INLINE_CHARS, ModelTokenizer
 from tests.gateway import tiny_model
 
 ASK: list[Message] = [{"role": "user", "content": "hi"}]
+
+MANY = 1 << 20
 
 
 @pytest.fixture
@@ -31,7 +33,7 @@ def write_config(path: Path, **config: Any) -> None:
 
 async def test_a_chat_is_encoded_as_the_template_writes_it(model: Path) -> None:
     raw = Tokenizer.from_file(str(model / "tokenizer.json"))
-    ids = await ModelTokenizer.load(model).encode_chat([{"role": "system", "content": "be kind"}, *ASK])
+    ids = await ModelTokenizer.load(model).encode_chat([{"role": "system", "content": "be kind"}, *ASK], MANY)
     text = "<|im_start|>system\nbe kind<|im_end|>\n<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n"
     assert raw.decode(ids, skip_special_tokens=False) == text
     assert ids[0] == raw.token_to_id("<|im_start|>")
@@ -46,8 +48,8 @@ async def test_only_plain_prompts_get_the_post_processors_tokens(copy: Path) -> 
     )
     raw.save(str(copy / "tokenizer.json"))
     tokenizer = ModelTokenizer.load(copy)
-    assert await tokenizer.encode_text("hi") == (start, *raw.encode("hi", add_special_tokens=False).ids)
-    chat = await tokenizer.encode_chat(ASK)
+    assert await tokenizer.encode_text("hi", MANY) == (start, *raw.encode("hi", add_special_tokens=False).ids)
+    chat = await tokenizer.encode_chat(ASK, MANY)
     assert chat.count(start) == 2, "the template writes its two, and nobody adds a third"
 
 
@@ -56,7 +58,7 @@ async def test_truncation_in_the_file_does_not_cut_prompts(copy: Path) -> None:
     raw.enable_truncation(5)
     raw.enable_padding(length=50)
     raw.save(str(copy / "tokenizer.json"))
-    assert len(await ModelTokenizer.load(copy).encode_text("x" * 20)) == 20
+    assert len(await ModelTokenizer.load(copy).encode_text("x" * 20, MANY)) == 20
 
 
 async def test_long_texts_are_encoded_beside_the_event_loop(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -70,7 +72,7 @@ async def test_long_texts_are_encoded_beside_the_event_loop(model: Path, monkeyp
 
     monkeypatch.setattr(tokenizer, "_encode_now", watched)
     text = "once upon a time " * INLINE_CHARS
-    long, short = await tokenizer.encode_text(text), await tokenizer.encode_text("hi")
+    long, short = await tokenizer.encode_text(text, MANY), await tokenizer.encode_text("hi", MANY)
     assert threads[0] is not threading.main_thread()
     assert threads[1] is threading.main_thread()
     assert long == tuple(Tokenizer.from_file(str(model / "tokenizer.json")).encode(text).ids)
@@ -80,7 +82,7 @@ async def test_long_texts_are_encoded_beside_the_event_loop(model: Path, monkeyp
 @given(st.text(max_size=50))
 async def test_what_is_encoded_decodes_to_itself(text: str) -> None:
     raw = tiny_model.train()
-    assert raw.decode(await ModelTokenizer(raw, None).encode_text(text), skip_special_tokens=False) == text
+    assert raw.decode(await ModelTokenizer(raw, None).encode_text(text, MANY), skip_special_tokens=False) == text
 
 
 def test_prompts_of_token_ids(model: Path) -> None:
@@ -98,22 +100,22 @@ async def test_a_file_of_its_own_wins_over_the_config(copy: Path) -> None:
     (copy / "chat_template.jinja").write_text("{{ messages[0].content }}{{ eos_token }}")
     tokenizer = ModelTokenizer.load(copy)
     raw = Tokenizer.from_file(str(copy / "tokenizer.json"))
-    assert raw.decode(await tokenizer.encode_chat(ASK), skip_special_tokens=False) == "hi<|im_end|>"
+    assert raw.decode(await tokenizer.encode_chat(ASK, MANY), skip_special_tokens=False) == "hi<|im_end|>"
 
 
 async def test_of_several_templates_the_default_is_taken(copy: Path) -> None:
     templates = [{"name": "tool_use", "template": "no"}, {"name": "default", "template": "yes"}]
     write_config(copy, chat_template=templates, eos_token={"content": "<|im_end|>", "lstrip": False})
     raw = Tokenizer.from_file(str(copy / "tokenizer.json"))
-    assert raw.decode(await ModelTokenizer.load(copy).encode_chat(ASK)) == "yes"
+    assert raw.decode(await ModelTokenizer.load(copy).encode_chat(ASK, MANY)) == "yes"
 
 
 async def test_without_a_chat_template_there_is_no_chat(copy: Path) -> None:
     (copy / "tokenizer_config.json").unlink()
     tokenizer = ModelTokenizer.load(copy)
     with pytest.raises(RequestError, match="/v1/completions"):
-        await tokenizer.encode_chat(ASK)
-    assert await tokenizer.encode_text("hi")
+        await tokenizer.encode_chat(ASK, MANY)
+    assert await tokenizer.encode_text("hi", MANY)
 
 
 def test_a_directory_without_a_tokenizer(tmp_path: Path) -> None:
@@ -158,3 +160,36 @@ def test_templates_render_as_in_hugging_face() -> None:
 def test_what_a_template_refuses_is_the_clients_error(source: str) -> None:
     with pytest.raises(RequestError, match="chat template"):
         ChatTemplate(source, {}).render(ASK)
+
+
+async def test_a_text_that_cannot_fit_is_refused_unread(model: Path) -> None:
+    tokenizer = ModelTokenizer.load(model)
+    with pytest.raises(ContextLengthError, match="the context has 10"):
+        await tokenizer.encode_text("x" * 1_000_000, 10)
+    with pytest.raises(ContextLengthError, match="the context has 10"):
+        await tokenizer.encode_chat([{"role": "user", "content": "x" * 1_000_000}], 10)
+
+
+def test_decoders_that_take_characters_back_do_not_end_the_answer() -> None:
+    raw = Tokenizer(models.BPE({"<0xE2>": 0, "<0x82>": 1, "<0xAC>": 2, "<0xFF>": 3, "x": 4}, [], byte_fallback=True))
+    raw.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Fuse()])
+    decoder = ModelTokenizer(raw, None).detokenizer([])
+    text = "".join(decoder.push(token) for token in (0, 1, 2, 3, 4)) + decoder.flush()
+    assert text.endswith("x")
+
+
+@pytest.mark.parametrize(
+    ("template", "rendered"),
+    [
+        ("{% if tools is not none %}TOOLS{% endif %}{{ messages[0].content }}", "hi"),
+        ("{{ {'a': 1} | tojson(separators=(',', ':')) }}", '{"a":1}'),
+        ("{% generation %}{{ messages[0].content }}{% endgeneration %}", "hi"),
+    ],
+)
+def test_templates_as_hugging_face_renders_them(template: str, rendered: str) -> None:
+    assert ChatTemplate(template, {}).render([{"role": "user", "content": "hi"}]) == rendered
+
+
+def test_a_template_that_stumbles_is_the_requests_fault() -> None:
+    with pytest.raises(RequestError, match="refuses these messages"):
+        ChatTemplate("{{ messages[0].content + 1 }}", {}).render([{"role": "user", "content": "hi"}])

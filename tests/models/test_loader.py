@@ -133,3 +133,8 @@ def test_fingerprint_is_stable_and_knows_weights_and_dtype(tiny: Tiny, tmp_path:
     assert prints[0] == prints[1] == tiny.ours.fingerprint
     assert len(set(prints)) == 3
     assert all(len(p) == 32 for p in prints)
+
+
+def test_quantised_weights_are_refused_and_not_cast(tiny: Tiny, tmp_path: Path) -> None:
+    norm = load_file(tiny.directory / "model.safetensors")[NORM]
+    fails(rewrite(tiny.directory, tmp_path / "m", {NORM: norm.to(torch.int8)}), "quantised", NORM, "I8")
