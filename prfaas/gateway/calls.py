@@ -22,6 +22,8 @@ ACCOUNT_WAIT_S = 0.5
 """How long the end of an answer may wait for the account of a request that was stopped early."""
 
 log = logging.getLogger(__name__)
+TOKEN_GAP_S = 120.0
+"""No step of an engine, prefills of others included, takes so long."""
 
 
 class GenerateCall:
@@ -33,6 +35,7 @@ class GenerateCall:
         self._stub = InstanceStub(channel)
         self.request_id = message.request_id
         self._deadline_s = message.deadline_s
+        self._heard = False
         self._on_end: Callable[[], None] | None = on_end
         self.instance = instance
         self._call = self._stub.Generate(message)
@@ -40,16 +43,19 @@ class GenerateCall:
     async def read(self) -> pb.GenerateEvent:
         """The next event. Raises a PrfaasError where the call failed, or ended without its last event.
 
-        DeadlineError where the instance is silent for as long as the first token may take: a process can live, and
-        answer pings, while its engine hangs.
+        DeadlineError where the instance lets the request's deadline pass in silence, or `TOKEN_GAP_S` after its first
+        event: a process can live, and answer pings, while its engine hangs.
         """
+        patience_s = TOKEN_GAP_S if self._heard else self._deadline_s + DEADLINE_GRACE_S
         try:
-            async with asyncio.timeout(self._deadline_s + DEADLINE_GRACE_S):
-                return await self._read()
+            async with asyncio.timeout(patience_s):
+                event = await self._read()
         except TimeoutError:
             raise DeadlineError(
-                f"{self.instance.instance_id} sent neither a token nor an error within {self._deadline_s:g} s"
+                f"{self.instance.instance_id} sent neither a token nor an error within {patience_s:g} s"
             ) from None
+        self._heard = True
+        return event
 
     async def _read(self) -> pb.GenerateEvent:
         peer = self.instance.instance_id
