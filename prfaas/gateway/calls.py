@@ -18,12 +18,12 @@ from prfaas.policy.view import InstanceView, Placement
 CANCEL_TIMEOUT_S = 2.0
 DEADLINE_GRACE_S = 5.0
 """The decode instance watches the deadline itself; the router's own limit only catches one that hangs."""
+TOKEN_GAP_S = 120.0
+"""No step of an engine, prefills of others included, takes so long."""
 ACCOUNT_WAIT_S = 0.5
 """How long the end of an answer may wait for the account of a request that was stopped early."""
 
 log = logging.getLogger(__name__)
-TOKEN_GAP_S = 120.0
-"""No step of an engine, prefills of others included, takes so long."""
 
 
 class GenerateCall:
