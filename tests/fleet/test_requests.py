@@ -79,7 +79,8 @@ async def test_what_no_pool_can_hold_is_refused_at_once(model: Path) -> None:
     async with running(model, engine={"num_pages": 4}) as fleet:
         with pytest.raises(openai.APIStatusError) as caught:
             await fleet.ask(prompt_of(200))
-        assert "in the context of 64" in str(caught.value)
+        assert caught.value.status_code == 400
+        assert "the context has 64" in str(caught.value)
         assert (await fleet.ask(prompt_of(5))).tokens
 
 
