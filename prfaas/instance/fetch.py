@@ -10,7 +10,7 @@ from prfaas.control.dial import Dialer
 from prfaas.control.v1 import fleet_pb2 as pb
 from prfaas.control.v1.fleet_pb2_grpc import InstanceStub
 from prfaas.core.clock import Clock
-from prfaas.core.errors import CancelledError, DeadlineError, ManifestError, PrfaasError
+from prfaas.core.errors import CancelledError, DeadlineError, ManifestError, PeerLostError, PrfaasError
 from prfaas.core.ids import TransferId, new_secret, new_transfer_id
 from prfaas.core.request import Request
 from prfaas.engine.memory import CacheMemory
@@ -105,6 +105,8 @@ class Fetcher:
             attempt.end(from_rpc_error(error, target.instance_id))
         finally:
             call.cancel()
+            # A commit was noted before the prefill instance could hear of it; without one nothing more will come.
+            attempt.end(PeerLostError(f"{target.instance_id} ended the prefill call without its KV or an error"))
 
     async def _wait(self, attempt: "_Attempt", transfer: IncomingTransfer) -> Received:
         stall_s = self._identity.transport.stall_s

@@ -34,6 +34,11 @@ class KvExport:
         self.bytes_raw = 0
         self.summary: Summary | None = None
 
+    @property
+    def bytes_wire(self) -> int:
+        """Payload bytes sent so far."""
+        return self._transfer.bytes_wire
+
     def reserved(self, pages: tuple[int, ...], slot: int) -> None:
         self._pages, self._slot = pages, slot
 

@@ -168,6 +168,6 @@ class PrefillService:
                 queue_ms=export.summary.queue_ms,
                 prefill_ms=export.summary.prefill_ms,
                 kv_bytes_raw=export.bytes_raw,
-                kv_bytes_wire=export.bytes_raw,
+                kv_bytes_wire=export.bytes_wire,
             )
         )

@@ -14,17 +14,18 @@ PrefillContext = grpc.aio.ServicerContext[pb.PrefillRequest, pb.PrefillEvent]
 
 
 class SilentPrefill(InstanceServicer):
-    """`talkative` keeps reporting that nothing has been computed yet."""
+    """`talkative` keeps reporting that nothing has been computed yet; `hasty` ends the call at once."""
 
-    def __init__(self, *, talkative: bool) -> None:
+    def __init__(self, *, talkative: bool = False, hasty: bool = False) -> None:
         self._talkative = talkative
+        self._hasty = hasty
         self.calls = 0
         self.cancelled = 0
 
     async def Prefill(self, request: pb.PrefillRequest, context: PrefillContext) -> None:  # type: ignore[override] # noqa: ARG002
         self.calls += 1
         try:
-            while True:
+            while not self._hasty:
                 await asyncio.sleep(0.05)
                 if self._talkative:
                     await context.write(pb.PrefillEvent(progress=pb.PrefillProgress(tokens_done=0, moving=False)))

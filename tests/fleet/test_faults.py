@@ -77,6 +77,13 @@ async def test_prefill_instance_that_never_sends_anything(model: Path, talkative
             await eventually_async(lambda: silent.calls == silent.cancelled == 1)
 
 
+async def test_prefill_instance_that_ends_the_call_without_a_word(model: Path) -> None:
+    async with running(model) as fleet:
+        tokens = await expected_tokens(fleet)
+        async with instead_of_east(fleet, SilentPrefill(hasty=True)):
+            await check_fallback(fleet, await fleet.ask(LONG, prefill="remote"), tokens, "peer_lost")
+
+
 async def test_draining_prefill_instance_refuses_and_is_avoided(model: Path) -> None:
     async with running(model) as fleet:
         tokens = await expected_tokens(fleet)
