@@ -1,9 +1,13 @@
-"""Uninitialised memory is NaN in these tests, so an output that is not written shows."""
+"""Uninitialised memory is NaN in these tests, so an output that is not written shows; ops can run in both forms."""
 
+import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
+
+from prfaas_kernels import native
 
 
 @pytest.fixture(autouse=True)
@@ -14,3 +18,20 @@ def poisoned_memory() -> Iterator[None]:
     with torch.inference_mode():
         yield
     torch.use_deterministic_algorithms(False)
+
+
+@pytest.fixture(scope="session")
+def library_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where this run's compiled kernels are kept, so that they are compiled once."""
+    return tmp_path_factory.mktemp("kernels")
+
+
+@pytest.fixture(params=["torch", "compiled"])
+def form(request: pytest.FixtureRequest, library_directory: Path) -> Iterator[str]:
+    """Runs a test with torch's ops, then with the compiled kernels."""
+    if request.param == "compiled":
+        if shutil.which("g++") is None:
+            pytest.skip("no g++ here")
+        native.enable(library_directory)
+    yield request.param
+    native.disable()

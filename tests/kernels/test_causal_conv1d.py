@@ -2,10 +2,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from prfaas_kernels.causal_conv1d import conv_decode, conv_prefill, conv_reference
+from prfaas_kernels.causal_conv1d import conv_decode, conv_decode_slots, conv_prefill, conv_reference
 from tests.kernels.error_ratio import error_ratio
 
 CHANNELS, TAPS = 24, 4
+
+pytestmark = pytest.mark.usefixtures("form")
 
 
 def inputs(tokens: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -45,3 +47,32 @@ def test_decode_is_prefill_of_one_token_for_each_sequence() -> None:
         expected, expected_state = conv_prefill(x[i : i + 1], weight, states[i])
         assert error_ratio(out[i : i + 1], expected) < 1e-6
         assert torch.equal(new_states[i], expected_state)
+
+
+@pytest.mark.parametrize("taps", [2, 4, 9])
+def test_bfloat16(taps: int) -> None:
+    x, weight, state = (torch.randn(n, CHANNELS).bfloat16() for n in (70, taps, taps - 1))
+    out, new_state = conv_prefill(x, weight, state)
+    expected, expected_state = conv_reference(x, weight, state)
+    assert out.dtype == torch.bfloat16
+    assert error_ratio(out, expected) < 1e-2
+    assert torch.equal(new_state.float(), expected_state)
+
+
+def test_state_is_not_written_to() -> None:
+    x, weight, state = inputs(5)
+    kept = state.clone()
+    conv_prefill(x, weight, state)
+    assert torch.equal(state, kept)
+
+
+def test_decode_in_slots_touches_no_other_slot() -> None:
+    x, weight, _ = inputs(3)
+    states = torch.full((6, TAPS - 1, CHANNELS), torch.nan)
+    slots = torch.tensor([5, 0, 2])
+    states[slots] = torch.randn(3, TAPS - 1, CHANNELS)
+    expected, expected_states = conv_decode(x, weight, states[slots])
+    out = conv_decode_slots(x, weight, states, slots)
+    assert error_ratio(out, expected) < 1e-6
+    assert torch.equal(states[slots], expected_states)
+    assert torch.isnan(states[[1, 3, 4]]).all()

@@ -5,12 +5,20 @@ import pytest
 import torch
 from torch import Tensor
 
-from prfaas_kernels.kimi_delta_attention import kda_decode, kda_log_decay, kda_prefill, kda_reference
+from prfaas_kernels.kimi_delta_attention import (
+    kda_decode,
+    kda_decode_slots,
+    kda_log_decay,
+    kda_prefill,
+    kda_reference,
+)
 from tests.kernels.error_ratio import error_ratio
 
 HEADS, KEY, VALUE = 3, 16, 24
 TOKENS = [1, 2, 15, 16, 17, 63, 64, 65, 200, 700]
 Inputs = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
+
+both_forms = pytest.mark.usefixtures("form")
 
 
 def inputs(tokens: int, a_log: float = 0.0, spread: float = 1.0) -> Inputs:
@@ -22,6 +30,7 @@ def inputs(tokens: int, a_log: float = 0.0, spread: float = 1.0) -> Inputs:
     return q, k, v, log_decay, beta, torch.randn(HEADS, KEY, VALUE)
 
 
+@both_forms
 @pytest.mark.parametrize("tokens", TOKENS)
 def test_prefill_agrees_with_reference(tokens: int) -> None:
     args = inputs(tokens)
@@ -33,6 +42,7 @@ def test_prefill_agrees_with_reference(tokens: int) -> None:
     assert torch.equal(args[-1], kept)
 
 
+@both_forms
 @pytest.mark.parametrize("tokens", [1, 63, 64, 65, 200])
 @pytest.mark.parametrize("spread", [1.0, 10.0, 100.0])
 def test_strong_decays_neither_overflow_nor_lose_precision(tokens: int, spread: float) -> None:
@@ -43,6 +53,7 @@ def test_strong_decays_neither_overflow_nor_lose_precision(tokens: int, spread: 
     assert error_ratio(state, expected_state) < 2e-6
 
 
+@both_forms
 def test_weak_decay_next_to_a_total_one() -> None:
     q, k, v, _, beta, state = inputs(130)
     log_decay = torch.full((130, HEADS, KEY), -1e-3)
@@ -51,6 +62,7 @@ def test_weak_decay_next_to_a_total_one() -> None:
     assert error_ratio(kda_prefill(*args)[0], kda_reference(*args)[0]) < 2e-6
 
 
+@both_forms
 def test_equal_keys_fully_overwritten_without_decay() -> None:
     _, _, v, _, _, state = inputs(200)
     k = torch.randn(1, HEADS, KEY).expand(200, -1, -1)
@@ -61,6 +73,7 @@ def test_equal_keys_fully_overwritten_without_decay() -> None:
     assert error_ratio(final, expected_final) < 5e-6
 
 
+@both_forms
 @pytest.mark.parametrize("cut", [1, 63, 64, 65, 199])
 def test_cut_in_two_equals_one_go(cut: int) -> None:
     q, k, v, log_decay, beta, state = inputs(200)
@@ -71,6 +84,7 @@ def test_cut_in_two_equals_one_go(cut: int) -> None:
     assert error_ratio(end, final) < 2e-6
 
 
+@both_forms
 def test_decode_is_one_step_of_each_sequence() -> None:
     batch = [inputs(1, a_log=a_log) for a_log in (0.0, 1.0, math.log(16))]
     q, k, v, log_decay, beta = (torch.cat(parts) for parts in list(zip(*batch, strict=True))[:5])
@@ -82,6 +96,40 @@ def test_decode_is_one_step_of_each_sequence() -> None:
         assert error_ratio(new_states[i], expected_state) < 2e-6
 
 
+@both_forms
+def test_bfloat16_inputs_of_a_wide_head() -> None:
+    q, k, v = (torch.randn(70, HEADS, 80).bfloat16() for _ in range(3))
+    log_decay, beta = -torch.rand(70, HEADS, 80), torch.rand(70, HEADS)
+    args = (q, k, v, log_decay, beta, torch.randn(HEADS, 80, 80))
+    out, state = kda_prefill(*args)
+    expected, expected_state = kda_reference(*args)
+    assert error_ratio(out, expected) < 2e-6
+    assert error_ratio(state, expected_state) < 2e-6
+
+
+@both_forms
+def test_decode_in_slots_touches_no_other_slot() -> None:
+    q, k, v, log_decay, beta, _ = inputs(2)
+    states = torch.full((4, HEADS, KEY, VALUE), torch.nan)
+    slots = torch.tensor([3, 1])
+    states[slots] = torch.randn(2, HEADS, KEY, VALUE)
+    expected, expected_states = kda_decode(q, k, v, log_decay, beta, states[slots])
+    out = kda_decode_slots(q, k, v, log_decay, beta, states, slots)
+    assert error_ratio(out, expected) < 1e-6
+    assert error_ratio(states[slots], expected_states) < 1e-6
+    assert torch.isnan(states[[0, 2]]).all()
+
+
+@both_forms
+def test_log_decay_agrees_with_its_definition() -> None:
+    x, a_log, dt_bias = 5 * torch.randn(70, 2 * 24).bfloat16(), torch.randn(2), torch.randn(2 * 24)
+    wide = torch.nn.functional.pad(x, (3, 4))[:, 3:-4]
+    softplus = torch.unflatten(torch.log1p((x.double() + dt_bias).exp()), 1, (2, 24))
+    decay = kda_log_decay(wide, a_log, dt_bias)
+    assert ((decay + a_log.exp()[:, None] * softplus).abs() <= 1e-6 * decay.abs()).all()
+
+
+@both_forms
 def test_log_decay_is_finite_for_extreme_inputs() -> None:
     x = torch.tensor([[-1e4, -50.0, 0.0, 30.0, 1e4, 88.0]])
     decay = kda_log_decay(x, torch.full((2,), math.log(16)), torch.zeros(6))

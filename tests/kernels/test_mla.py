@@ -38,12 +38,13 @@ def test_prefill_in_bfloat16() -> None:
     assert error_ratio(out, mla_reference(q, latents, kv_up, ROPE)) < 2e-2
 
 
-def test_decode_over_scattered_pages_full_of_nan() -> None:
-    lengths = [1, 15, 16, 17, 100]
-    cache = torch.full((40, PAGE, RANK + ROPE), torch.nan)
+@pytest.mark.parametrize("lengths", [[1, 15, 16, 17, 100], [100] * 9, [7, 50000, 5]])
+def test_decode_over_scattered_pages_full_of_nan(lengths: list[int]) -> None:
+    pages = 1 + sum(-(-length // PAGE) for length in lengths)
+    cache = torch.full((pages, PAGE, RANK + ROPE), torch.nan)
     table = torch.zeros(len(lengths), -(-max(lengths) // PAGE), dtype=torch.int64)
     q, _, kv_up = inputs(len(lengths), 1)
-    free = iter((torch.randperm(39) + 1).tolist())
+    free = iter((torch.randperm(pages - 1) + 1).tolist())
     expected = []
     for i, length in enumerate(lengths):
         latents = torch.randn(length, RANK + ROPE)

@@ -1,18 +1,23 @@
-"""The convolution as one multiply-add per tap over token-major rows, in blocks that stay in cache."""
+"""The convolution by a compiled kernel; else one multiply-add per tap over token-major rows, in blocks in cache."""
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from prfaas_kernels.causal_conv1d import compiled
+
 _BLOCK_TOKENS = 128
 
 
 def conv_prefill(x: Tensor, weight: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-    """Convolves one sequence `x` [T, C] with `weight` [W, C] (oldest tap first).
+    """Convolves one sequence `x` [T, C], T >= 1, with `weight` [W, C] (oldest tap first).
 
     `state` [W-1, C] holds the inputs before `x`, oldest first, zeros before the start. Returns SiLU of the result
     [T, C] in the dtype of `x`, and the new state [W-1, C].
     """
+    if compiled.fits(x, weight, state[None]):
+        new_state = state.clone()
+        return compiled.convolve(x, weight, new_state[None], None, 1), new_state
     tokens = x.shape[0]
     padded = torch.cat([state, x])  # [W-1+T, C]
     out = torch.empty_like(padded[:tokens])
@@ -30,5 +35,19 @@ def conv_decode(x: Tensor, weight: Tensor, state: Tensor) -> tuple[Tensor, Tenso
 
     Returns SiLU of the result [B, C] and the new states [B, W-1, C].
     """
+    if compiled.fits(x, weight, state):
+        new_state = state.clone()
+        return compiled.convolve(x, weight, new_state, None, x.shape[0]), new_state
     window = torch.cat([state, x[:, None]], dim=1)  # [B, W, C]
     return functional.silu((window * weight).sum(1)), window[:, 1:]
+
+
+def conv_decode_slots(x: Tensor, weight: Tensor, states: Tensor, slots: Tensor) -> Tensor:
+    """One token `x` [B, C] of each of B sequences; `states[slots]` of `states` [slots, W-1, C] move on in place.
+
+    `slots` [B] int64, no two equal. Returns SiLU of the result [B, C].
+    """
+    if compiled.fits(x, weight, states) and slots.is_contiguous():
+        return compiled.convolve(x, weight, states, slots, x.shape[0])
+    out, states[slots] = conv_decode(x, weight, states[slots])
+    return out

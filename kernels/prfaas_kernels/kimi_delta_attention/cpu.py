@@ -1,10 +1,13 @@
-"""Kimi Delta Attention as batched matrix products: chunks in WY form for prefill, one fused step for decode."""
+"""Kimi Delta Attention by compiled kernels; else in matrix products: chunks in WY form, one fused step for decode."""
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from prfaas_kernels.kimi_delta_attention import compiled
 from prfaas_kernels.kimi_delta_attention.chunk import chunk_products
+from prfaas_kernels.native import takes
+from prfaas_kernels.native.delta_rule import delta_rule, fits
 
 _CHUNK = 64
 _BLOCKS_TOGETHER = 16  # chunks times heads worked on at once: enough to batch, few enough to stay in cache
@@ -15,6 +18,8 @@ def kda_log_decay(x: Tensor, a_log: Tensor, dt_bias: Tensor) -> Tensor:
 
     `x` [T, H*K], `a_log` [H], `dt_bias` [H*K]. Returns [T, H, K].
     """
+    if takes(x):
+        return compiled.log_decay(x, a_log, dt_bias)
     rate = torch.unflatten(functional.softplus(x.float() + dt_bias), -1, (a_log.shape[0], -1))
     return rate.mul_(-a_log.exp()[:, None])
 
@@ -39,6 +44,9 @@ def kda_prefill(
     (not written to). Returns outputs [T, H, V] and the final state [H, K, V], both fp32. The recurrence is in
     `reference.py`, the form used here in README.md.
     """
+    if fits(q, k, v, state[None]):
+        state = state.clone()
+        return delta_rule(q, k, v, log_decay, beta, state[None], None, 1), state
     tokens = q.shape[0]
     segment = _CHUNK * max(1, _BLOCKS_TOGETHER // q.shape[1])
     out = q.new_empty(tokens, *v.shape[1:], dtype=torch.float32)
@@ -74,9 +82,24 @@ def kda_decode(
 
     `q`, `k`, `log_decay` [B, H, K], `v` [B, H, V], `beta` [B, H]. Returns outputs [B, H, V] fp32 and `state`.
     """
+    if fits(q, k, v, state):
+        return delta_rule(q, k, v, log_decay, beta, state, None, q.shape[0]), state
     q, k = _unit(q) * q.shape[-1] ** -0.5, _unit(k)
     state.mul_(log_decay.exp()[..., None])
     recalled, read = torch.matmul(torch.stack([k, q], dim=2), state).unbind(2)  # [B, H, V] each
     written = beta[..., None] * (v - recalled)
     state.addcmul_(k[..., None], written[:, :, None])
     return read + (q * k).sum(-1, keepdim=True) * written, state
+
+
+def kda_decode_slots(
+    q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor, beta: Tensor, states: Tensor, slots: Tensor
+) -> Tensor:
+    """`kda_decode` of sequences whose states are `states[slots]`, updated in place without a copy where possible.
+
+    `states` [slots, H, K, V] fp32, `slots` [B] int64, no two equal. Returns outputs [B, H, V] fp32.
+    """
+    if fits(q, k, v, states) and slots.is_contiguous():
+        return delta_rule(q, k, v, log_decay, beta, states, slots, q.shape[0])
+    out, states[slots] = kda_decode(q, k, v, log_decay, beta, states[slots])
+    return out

@@ -3,8 +3,9 @@
 import torch
 from torch import Tensor
 
+from prfaas_kernels.gqa import gqa_prefill
+from prfaas_kernels.gqa.paged import decode_pages
 from prfaas_kernels.linear import linear
-from prfaas_kernels.mla.causal import causal_attention
 
 
 def _absorb(q: Tensor, kv_up: Tensor, rope_dim: int) -> Tensor:
@@ -44,16 +45,15 @@ def _prefill_expanded(q: Tensor, latents: Tensor, kv_up: Tensor, rope_dim: int) 
     kv = torch.unflatten(linear(latents[:, :rank], kv_up.flatten(0, 1)), -1, (heads, expanded))  # [L, H, nope + v]
     shared = latents[:, None, rank:].expand(-1, heads, -1)
     keys = torch.cat([kv[..., :nope], shared], dim=-1)  # [L, H, nope + rope]
-    by_head = [x.transpose(0, 1) for x in (q, keys, kv[..., nope:])]
-    return causal_attention(by_head[0], by_head[1], by_head[2], q.shape[-1] ** -0.5).transpose(0, 1)
+    return gqa_prefill(q, keys, kv[..., nope:], q.shape[-1] ** -0.5)
 
 
 def _prefill_absorbed(q: Tensor, latents: Tensor, kv_up: Tensor, rope_dim: int) -> Tensor:
-    _, heads, width = q.shape
-    keys = latents.expand(heads, -1, -1)
-    values = keys[..., : kv_up.shape[2]]
-    mixed = causal_attention(_absorb(q, kv_up, rope_dim), keys, values, width**-0.5)  # [H, T, rank]
-    return _expand_values(mixed, kv_up, width - rope_dim)
+    width, rank = q.shape[-1], kv_up.shape[2]
+    absorbed = _absorb(q, kv_up, rope_dim).transpose(0, 1)  # [T, H, rank + rope]
+    keys = latents[:, None]  # one head of keys for all
+    mixed = gqa_prefill(absorbed, keys, keys[..., :rank], width**-0.5)  # [T, H, rank]
+    return _expand_values(mixed.transpose(0, 1), kv_up, width - rope_dim)
 
 
 def mla_decode(q: Tensor, cache: Tensor, block_table: Tensor, lengths: Tensor, kv_up: Tensor, rope_dim: int) -> Tensor:
@@ -64,11 +64,12 @@ def mla_decode(q: Tensor, cache: Tensor, block_table: Tensor, lengths: Tensor, k
     Returns [B, H, v] in the dtype of `q`. Whatever lies in pages beyond a length, NaN included, has no effect.
     """
     width, rank = q.shape[-1], kv_up.shape[2]
-    latents = cache[block_table].flatten(1, 2)  # [B, L, rank + rope]
-    beyond = torch.arange(latents.shape[1], device=q.device) >= lengths[:, None]  # [B, L]
-    latents[beyond] = 0  # a weight of zero does not silence a NaN
+
+    def read(page_ids: Tensor) -> tuple[Tensor, Tensor]:
+        latents = cache.index_select(0, page_ids).float()[:, :, None]  # one head of keys for all
+        return latents, latents[..., :rank]
+
     absorbed = _absorb(q, kv_up, rope_dim).transpose(0, 1)  # [B, H, rank + rope]
-    scores = torch.bmm(absorbed, latents.mT).float().mul_(width**-0.5)  # [B, H, L]
-    weights = scores.masked_fill_(beyond[:, None], -torch.inf).softmax(-1).to(q.dtype)
-    mixed = torch.bmm(weights, latents[..., :rank])  # [B, H, rank]
-    return _expand_values(mixed.transpose(0, 1), kv_up, width - rope_dim)
+    scaled = absorbed[:, None].float() * width**-0.5
+    mixed = decode_pages(scaled, read, block_table, lengths, cache.shape[1], rank, None)[:, 0]  # [B, H, rank]
+    return _expand_values(mixed.to(q.dtype).transpose(0, 1), kv_up, width - rope_dim)

@@ -14,12 +14,12 @@ def _allowed(choice: Tensor, routing: Routing) -> set[int]:
     return {group * size + i for group in best for i in range(size)}
 
 
-def route_reference(logits: Tensor, bias: Tensor, routing: Routing) -> tuple[Tensor, Tensor]:
+def route_reference(logits: Tensor, bias: Tensor | None, routing: Routing) -> tuple[Tensor, Tensor]:
     """Expert weights [T, k] and ids [T, k] for router `logits` [T, E]; `bias` [E] sways the choice, not the weight."""
     weights, ids = [], []
     for row in logits.float():
-        scores = 1 / (1 + (-row).exp())
-        choice = scores + bias.float()
+        scores = 1 / (1 + (-row).exp()) if routing.score == "sigmoid" else row.exp() / row.exp().sum()
+        choice = scores if bias is None else scores + bias.float()
         allowed = _allowed(choice, routing)
         chosen = sorted(allowed, key=lambda e: -float(choice[e]))[: routing.top_k]
         weight = scores[chosen]

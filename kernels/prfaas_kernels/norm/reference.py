@@ -1,4 +1,4 @@
-"""The definitions of the norms, in fp32."""
+"""The definitions of the norms and of the SwiGLU's gate, in fp32."""
 
 from torch import Tensor
 
@@ -9,6 +9,16 @@ def rms_norm_reference(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     return weight.float() * x / (x.pow(2).mean(-1, keepdim=True) + eps).sqrt()
 
 
-def rms_norm_gated_reference(x: Tensor, gate: Tensor, weight: Tensor, eps: float) -> Tensor:
-    """`rms_norm(x) * sigmoid(gate)`, in fp32 (Kimi Linear, Eq. 10)."""
-    return rms_norm_reference(x, weight, eps) / (1 + (-gate.float()).exp())
+def rms_norm_gated_reference(
+    x: Tensor, gate: Tensor, weight: Tensor, eps: float, activation: str = "sigmoid"
+) -> Tensor:
+    """`rms_norm(x) * activation(gate)`, in fp32 (Kimi Linear, Eq. 10; Gated Delta Networks use silu)."""
+    gate = gate.float()
+    opened = 1 / (1 + (-gate).exp())
+    return rms_norm_reference(x, weight, eps) * (gate * opened if activation == "silu" else opened)
+
+
+def silu_and_mul_reference(gate_up: Tensor) -> Tensor:
+    """`silu(gate) * up` of [..., 2I] with the gate first, in fp32 (Shazeer, arXiv 2002.05202, Eq. 6)."""
+    gate, up = gate_up.float().chunk(2, dim=-1)
+    return gate / (1 + (-gate).exp()) * up

@@ -1,0 +1,55 @@
+"""Which compiled library this process uses, if any; does not know what is in it."""
+
+from ctypes import CDLL
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from prfaas_kernels.native.build import BuildError, build
+
+_loaded: list[CDLL] = []  # empty or one: a process has one set of kernels, as it has one torch
+
+
+def enable(directory: Path | None = None, compiler: str = "g++") -> None:
+    """Lets the ops of this process use compiled kernels from now on; they use torch alone until then.
+
+    Compiles them on first use (a second or two) into `directory`, by default `~/.cache/prfaas_kernels`. Raises
+    BuildError if there is no compiler or the result cannot be loaded; ops then keep to torch.
+    """
+    path = build(directory or Path.home() / ".cache" / "prfaas_kernels", compiler)
+    try:
+        library = CDLL(str(path))
+    except OSError as error:
+        raise BuildError(f"cannot load {path}: {error}") from error
+    _loaded[:] = [library]
+
+
+def disable() -> None:
+    """Ops use torch alone again."""
+    _loaded.clear()
+
+
+def active() -> bool:
+    """Whether ops of this process use compiled kernels."""
+    return bool(_loaded)
+
+
+def takes(*tensors: Tensor) -> bool:
+    """Whether compiled kernels are enabled and can read these tensors: on CPU, fp32 or bf16, dense in the last dim."""
+    if not _loaded:
+        return False
+    for x in tensors:  # a plain loop: this is asked before every call, and a decode step makes a hundred
+        known = x.dtype is torch.bfloat16 or x.dtype is torch.float32
+        if not (known and x.is_cpu and (x.stride(-1) == 1 or x.shape[-1] == 1)):
+            return False
+    return True
+
+
+def call(kernel: str, arguments: bytes) -> None:
+    """Runs a kernel of the library, which must be enabled, on as many threads as torch uses.
+
+    `arguments` mirror the C struct that the kernel reads; the tensors that they point to must outlive the call.
+    """
+    assert _loaded, "ask `takes` first"
+    _loaded[0][kernel](arguments, torch.get_num_threads())

@@ -1,0 +1,6 @@
+"""Rotary position embedding, of all or the first entries of a head."""
+
+from prfaas_kernels.rotary.cpu import apply_rotary, rotary_cos_sin, rotary_inverse_frequencies
+from prfaas_kernels.rotary.reference import rotary_reference
+
+__all__ = ["apply_rotary", "rotary_cos_sin", "rotary_inverse_frequencies", "rotary_reference"]
