@@ -1,32 +1,47 @@
-"""Continuous batching on one instance: admission in order of arrival, decodes first, prefill in chunks.
+"""Continuous batching on one instance: admission in order of arrival, decodes first, prefill in shared chunks.
 
-Memory is reserved at admission for all that a request can ever cache, so a running request never waits for pages.
+Sequences take pages as they grow. When a decode finds none, the last to arrive gives up its memory, and is computed
+again later: what arrived first always goes on, so everything ends. Knows no tensors and no clock.
 """
 
-from collections import OrderedDict
 from collections.abc import Mapping
 
 from prfaas.cache.pool import PagePool
 from prfaas.core.errors import CapacityError, RequestError
 from prfaas.core.ids import RequestId
 from prfaas.core.request import FinishReason, Request
+from prfaas.scheduler.line import Line
+from prfaas.scheduler.memory import SequenceMemory, watermark_pages
+from prfaas.scheduler.pace import Pace
 from prfaas.scheduler.plan import Chunk, StepPlan
 from prfaas.scheduler.sequence import Mode, Phase, Sequence
+from prfaas.scheduler.shares import MAX_SHARES, Want, divide
 
 
 class Scheduler:
     """Owns every sequence of the instance and the pages they hold."""
 
     def __init__(
-        self, pages: PagePool, slots: PagePool, *, page_tokens: int, step_tokens: int, eos_token_ids: frozenset[int]
+        self,
+        pages: PagePool,
+        slots: PagePool,
+        *,
+        page_tokens: int,
+        step_tokens: int,
+        eos_token_ids: frozenset[int],
+        decode_slowdown: float = 2.0,
     ) -> None:
-        self._pages = pages
-        self._slots = slots
+        """`decode_slowdown`: a step with prefill takes at most so many times what its decodes alone would take."""
+        self._memory = SequenceMemory(pages, slots, page_tokens)
+        self._pace = Pace(decode_slowdown)
         self._page_tokens = page_tokens
         self._step_tokens = step_tokens
         self._eos_token_ids = eos_token_ids
-        self._waiting: OrderedDict[RequestId, Sequence] = OrderedDict()
-        self._active: OrderedDict[RequestId, Sequence] = OrderedDict()
+        self._waiting = Line()
+        self._active = Line()
+        self._queued_tokens = 0
+        self._arrivals = 0
+        self._steps = 0
 
     @property
     def num_waiting(self) -> int:
@@ -38,47 +53,56 @@ class Scheduler:
 
     @property
     def waiting_tokens(self) -> int:
-        """Prompt tokens that this instance still has to compute, queued requests included."""
-        queued = sum(s.request.prompt_tokens for s in self._waiting.values() if s.mode is not Mode.IMPORT)
-        return queued + sum(s.remaining_prompt_tokens for s in self._active.values() if s.phase is Phase.PREFILL)
+        """Tokens that this instance still has to prefill: queued requests and recomputation included."""
+        return self._queued_tokens + sum(s.remaining_tokens for s in self._active if s.phase is Phase.PREFILL)
 
     def get(self, request_id: RequestId) -> Sequence | None:
         return self._active.get(request_id) or self._waiting.get(request_id)
 
     def add(self, request: Request, mode: Mode) -> None:
         """Queues a request. Raises CapacityError if it could never fit, RequestError if its id is in use."""
-        sequence = Sequence(request, mode)
-        needed = self._pages_for(sequence)
-        if needed > self._pages.size:
+        sequence = Sequence(request, mode, arrival=self._arrivals)
+        needed = self._memory.pages_for(sequence.cached_limit_tokens)
+        if needed > self._memory.num_pages:
             raise CapacityError(
-                f"{sequence.cached_limit_tokens} tokens need {needed} pages, the pool has {self._pages.size}; "
+                f"{sequence.cached_limit_tokens} tokens need {needed} pages, the pool has {self._memory.num_pages}; "
                 "shorten the prompt, lower max_tokens, or raise engine.num_pages"
             )
         if self.get(request.request_id):
             raise RequestError(f"request id {request.request_id} is already in use")
-        self._waiting[request.request_id] = sequence
+        self._arrivals += 1
+        self._enqueue(sequence)
 
     def admit(self) -> list[Sequence]:
-        """Moves waiting requests that fit now, in order; a request that does not fit holds back those behind it."""
+        """Moves waiting requests that fit now, in order; a request that does not fit holds back those behind it.
+
+        A sequence that was preempted before comes back here too, with new memory: `sequence.preemptions` tells.
+        """
         admitted = []
-        for sequence in list(self._waiting.values()):
-            if not self._reserve(sequence):
-                break
-            del self._waiting[sequence.request_id]
-            self._active[sequence.request_id] = sequence
+        while (sequence := self._waiting.first()) and self._memory.reserve(sequence, self._watermark()):
+            self._dequeue(sequence.request_id)
+            self._active.add(sequence)
+            sequence.phase = Phase.RESERVED if sequence.imports_prompt else Phase.PREFILL
+            sequence.last_served = self._steps
             admitted.append(sequence)
         return admitted
 
     def plan(self) -> StepPlan | None:
-        """The next step, within the token budget; None when there is nothing to compute.
+        """The next step, within the token budget; None when there is nothing to compute and nothing to tell.
 
         There are fewer slots than budget (the configuration is refused otherwise), so decodes always fit.
         """
-        decodes = [
-            Chunk(s, s.computed_tokens, s.computed_tokens + 1) for s in self._active.values() if s.phase is Phase.DECODE
-        ]
-        prefills = self._chunks(self._step_tokens - len(decodes))
-        return StepPlan(tuple(decodes), prefills) if decodes or prefills else None
+        self._steps += 1
+        preempted = self._make_room()
+        decodes = tuple(
+            Chunk(s, s.computed_tokens, s.computed_tokens + 1) for s in self._active if s.phase is Phase.DECODE
+        )
+        prefills = self._prefill_chunks(len(decodes))
+        return StepPlan(decodes, prefills, preempted) if decodes or prefills or preempted else None
+
+    def observe(self, plan: StepPlan, seconds: float) -> None:
+        """What the step took from plan to tokens: later steps carry as much prefill as decodes can bear."""
+        self._pace.observe(len(plan.decodes), plan.num_prefill_tokens, seconds)
 
     def commit(self, plan: StepPlan, sampled: Mapping[RequestId, int]) -> list[tuple[Sequence, FinishReason | None]]:
         """Records a finished step. Returns every sequence that drew a token, with the reason if it ended thereby.
@@ -88,7 +112,7 @@ class Scheduler:
         drew = []
         for chunk in plan.chunks:
             sequence = chunk.sequence
-            if sequence.request_id not in self._active:
+            if self._active.get(sequence.request_id) is not sequence:
                 continue
             sequence.computed_tokens = chunk.end
             if chunk.samples and sequence.request_id in sampled:
@@ -116,14 +140,22 @@ class Scheduler:
 
     def release(self, request_id: RequestId) -> bool:
         """Forgets a request in any phase and frees what it holds; False if it is unknown."""
-        if self._waiting.pop(request_id, None):
+        if self._dequeue(request_id):
             return True
-        sequence = self._active.pop(request_id, None)
+        sequence = self._active.pop(request_id)
         if sequence is None:
             return False
-        self._pages.release(sequence.pages)
-        self._slots.release((sequence.slot,))
+        self._memory.free(sequence)
         return True
+
+    def _enqueue(self, sequence: Sequence) -> None:
+        self._waiting.add(sequence)
+        self._queued_tokens += _prefill_tokens(sequence)
+
+    def _dequeue(self, request_id: RequestId) -> Sequence | None:
+        sequence = self._waiting.pop(request_id)
+        self._queued_tokens -= _prefill_tokens(sequence) if sequence else 0
+        return sequence
 
     def _accept(self, sequence: Sequence, token_id: int) -> FinishReason | None:
         sequence.output_token_ids.append(token_id)
@@ -136,34 +168,43 @@ class Scheduler:
             self.release(sequence.request_id)
         return reason
 
-    def _pages_for(self, sequence: Sequence) -> int:
-        return -(-sequence.cached_limit_tokens // self._page_tokens)
+    def _watermark(self) -> int:
+        return watermark_pages(sum(s.grows for s in self._active), self._memory.num_pages)
 
-    def _reserve(self, sequence: Sequence) -> bool:
-        """Pages and a slot together or neither."""
-        slot = self._slots.allocate(1)
-        if slot is None:
-            return False
-        pages = self._pages.allocate(self._pages_for(sequence))
-        if pages is None:
-            self._slots.release(slot)
-            return False
-        sequence.pages, sequence.slot = pages, slot[0]
-        sequence.phase = Phase.RESERVED if sequence.mode is Mode.IMPORT else Phase.PREFILL
-        return True
+    def _make_room(self) -> tuple[Sequence, ...]:
+        """Room for the next token of every decode, the first to arrive first; returns who lost its memory for that."""
+        preempted: list[Sequence] = []
+        for sequence in [s for s in self._active if s.phase is Phase.DECODE]:
+            while sequence.phase is Phase.DECODE and not self._memory.grow(sequence):
+                preempted.append(self._preempt_last())
+        return tuple(preempted)
 
-    def _chunks(self, budget: int) -> tuple[Chunk, ...]:
-        """Prefill chunks in order of admission; a cut falls on a page boundary unless that would mean no progress."""
-        chunks: list[Chunk] = []
-        for sequence in self._active.values():
-            if sequence.phase is not Phase.PREFILL:
-                continue
-            length = min(sequence.remaining_prompt_tokens, budget)
-            if length < sequence.remaining_prompt_tokens:
-                length = length // self._page_tokens * self._page_tokens or (0 if chunks else length)
-            if length == 0:
-                break
-            start = sequence.computed_tokens
-            chunks.append(Chunk(sequence, start, start + length))
-            budget -= length
+    def _preempt_last(self) -> Sequence:
+        """Sends back the last to arrive of those that may be preempted."""
+        # The decode that needs room is one of them, so whoever is found came no earlier than that decode.
+        sequence = next(s for s in reversed(self._active) if s.preemptible)
+        self._active.pop(sequence.request_id)
+        self._memory.free(sequence)
+        sequence.phase = Phase.WAITING
+        sequence.computed_tokens = 0
+        sequence.preemptions += 1
+        self._enqueue(sequence)
+        return sequence
+
+    def _prefill_chunks(self, num_decodes: int) -> tuple[Chunk, ...]:
+        """Chunks for the prompts that have gone without for longest."""
+        prefilling = [s for s in self._active if s.phase is Phase.PREFILL]
+        turn = sorted(prefilling, key=lambda s: s.last_served)[:MAX_SHARES]
+        budget = self._pace.prefill_tokens(num_decodes, self._step_tokens, self._page_tokens) if turn else 0
+        lengths = divide([Want(s.computed_tokens, s.remaining_tokens) for s in turn], budget, self._page_tokens)
+        chunks = []
+        for sequence, length in zip(turn, lengths, strict=True):
+            if length:
+                sequence.last_served = self._steps
+                chunks.append(Chunk(sequence, sequence.computed_tokens, sequence.computed_tokens + length))
         return tuple(chunks)
+
+
+def _prefill_tokens(waiting: Sequence) -> int:
+    """Tokens that this instance will compute before the sequence draws its next token."""
+    return 0 if waiting.imports_prompt else waiting.num_tokens

@@ -1,4 +1,4 @@
-"""One request on one instance: its phase, the memory it holds, the tokens it has."""
+"""One request on one instance: its phase, the memory it holds, the tokens it has. Does not know what runs beside it."""
 
 from dataclasses import dataclass, field
 from enum import Enum, auto
@@ -19,10 +19,10 @@ class Mode(Enum):
 
 
 class Phase(Enum):
-    """WAITING → (RESERVED →) PREFILL → DECODE, or PREFILL → HELD for an export."""
+    """WAITING → (RESERVED →) PREFILL → DECODE, or PREFILL → HELD for an export; preemption leads back to WAITING."""
 
     WAITING = auto()
-    """Holds nothing yet."""
+    """Holds nothing: not admitted yet, or preempted."""
     RESERVED = auto()
     """Holds pages that another instance fills."""
     PREFILL = auto()
@@ -39,26 +39,54 @@ class Sequence:
     mode: Mode
     phase: Phase = Phase.WAITING
     pages: tuple[int, ...] = ()
+    """In the order of the tokens; grows by one whenever a decode enters a new page."""
     slot: int = -1
     computed_tokens: int = 0
     """Tokens whose KV and state are in this instance's cache."""
     output_token_ids: list[int] = field(default_factory=list)
+    arrival: int = 0
+    """Requests of this instance that came before it."""
+    preemptions: int = 0
+    """Times that it lost its memory; an admission with more than none is a resumption."""
+    last_served: int = 0
+    """The step that last computed something of its prefill, or before which it was admitted."""
 
     @property
     def request_id(self) -> RequestId:
         return self.request.request_id
 
     @property
-    def remaining_prompt_tokens(self) -> int:
-        return max(0, self.request.prompt_tokens - self.computed_tokens)
+    def num_tokens(self) -> int:
+        """Prompt and output drawn so far: what a prefill computes, so that its last position draws the next token."""
+        return self.request.prompt_tokens + len(self.output_token_ids)
+
+    @property
+    def remaining_tokens(self) -> int:
+        """Tokens to compute before the next one can be drawn."""
+        return max(0, self.num_tokens - self.computed_tokens)
 
     @property
     def cached_limit_tokens(self) -> int:
-        """Tokens that this instance must be able to cache for the request."""
+        """Tokens that this instance must be able to cache for the request at its end."""
         return self.request.prompt_tokens if self.mode is Mode.EXPORT else self.request.max_total_tokens
 
+    @property
+    def imports_prompt(self) -> bool:
+        """Its KV comes from elsewhere; once preempted it is recomputed here, as nobody sends it twice."""
+        return self.mode is Mode.IMPORT and self.preemptions == 0
+
+    @property
+    def preemptible(self) -> bool:
+        """Nobody but this instance touches its memory, so it can be taken away."""
+        return self.mode is not Mode.EXPORT and self.phase in (Phase.PREFILL, Phase.DECODE)
+
+    @property
+    def grows(self) -> bool:
+        """Holds memory and will ask for more of it."""
+        return self.mode is not Mode.EXPORT and self.phase in (Phase.RESERVED, Phase.PREFILL, Phase.DECODE)
+
     def tokens(self, start: int, end: int) -> tuple[int, ...]:
-        """Token ids [start, end) of prompt and output together."""
+        """Token ids [start, end) of prompt and output together, in time proportional to their number."""
         prompt = self.request.prompt_token_ids
         if end <= len(prompt):
             return prompt[start:end]

@@ -1,0 +1,145 @@
+"""Properties under random traffic: everything ends with the model's tokens, in bounded steps, and nothing leaks."""
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from prfaas.core.errors import CapacityError
+from prfaas.core.ids import RequestId
+from prfaas.core.request import Request
+from prfaas.scheduler.sequence import Mode, Phase
+from tests.scheduler.fake_instance import PAGE, FakeInstance, whole_answer
+
+SECONDS = st.floats(1e-4, 10.0)
+
+
+class SchedulerMachine(RuleBasedStateMachine):
+    """All modes mixed; KV comes, fails to come, or its receiver lets go; clients give up at any moment."""
+
+    @initialize(pages=st.integers(3, 14), slots=st.integers(1, 5), spare=st.integers(1, 24))
+    def start(self, pages: int, slots: int, spare: int) -> None:
+        self.instance = FakeInstance(pages, slots, slots + spare)
+        self.asked: dict[str, tuple[Request, Mode]] = {}
+        self.given_up: set[str] = set()
+        self.delivered: set[str] = set()
+
+    @rule(
+        prompt=st.integers(1, 40), max_tokens=st.integers(1, 24), mode=st.sampled_from(Mode), ignore_eos=st.booleans()
+    )
+    def submit(self, prompt: int, max_tokens: int, mode: Mode, ignore_eos: bool) -> None:
+        name = f"r{len(self.asked)}"
+        tokens = prompt if mode is Mode.EXPORT else prompt + max_tokens - 1
+        try:
+            self.instance.add(name, prompt, max_tokens, mode, ignore_eos=ignore_eos)
+        except CapacityError:
+            assert tokens > self.instance.pages.size * PAGE
+            return
+        assert tokens <= self.instance.pages.size * PAGE
+        self.asked[name] = self.instance.get(name).request, mode
+
+    @rule(seconds=st.none() | SECONDS, count=st.integers(1, 8))
+    def steps(self, seconds: float | None, count: int) -> None:
+        for _ in range(count):
+            self.instance.step(seconds)
+
+    @precondition(lambda self: self.phase(Phase.RESERVED))
+    @rule(data=st.data(), comes=st.booleans())
+    def transfer_ends(self, data: st.DataObject, comes: bool) -> None:
+        name = data.draw(st.sampled_from(self.phase(Phase.RESERVED)))
+        if comes:
+            self.delivered.add(name)
+            self.instance.deliver(name)
+        else:
+            self.instance.scheduler.prefill_here(RequestId(name))
+
+    @precondition(lambda self: self.phase(Phase.HELD))
+    @rule(data=st.data())
+    def receiver_lets_go(self, data: st.DataObject) -> None:
+        self.instance.release(data.draw(st.sampled_from(self.phase(Phase.HELD))))
+
+    @precondition(lambda self: self.phase(Phase.PREFILL, Mode.EXPORT))
+    @rule(data=st.data())
+    def export_fails(self, data: st.DataObject) -> None:
+        name = data.draw(st.sampled_from(self.phase(Phase.PREFILL, Mode.EXPORT)))
+        self.instance.scheduler.hold(RequestId(name))
+        self.given_up.add(name)
+
+    @precondition(lambda self: self.known())
+    @rule(data=st.data())
+    def client_gives_up(self, data: st.DataObject) -> None:
+        name = data.draw(st.sampled_from(self.known()))
+        self.instance.release(name)
+        self.given_up.add(name)
+
+    @invariant()
+    def memory_is_sound(self) -> None:
+        self.instance.check_memory()
+
+    def teardown(self) -> None:
+        if not hasattr(self, "instance"):
+            return
+        for _ in range(self.step_bound()):
+            if not self.known():
+                break
+            for name in self.phase(Phase.RESERVED):
+                self.delivered.add(name)
+                self.instance.deliver(name)
+            for name in self.phase(Phase.HELD):
+                self.instance.release(name)
+            self.instance.step()
+        assert self.instance.empty()
+        for name, (request, mode) in self.asked.items():
+            self.check_answer(name, request, mode)
+
+    def check_answer(self, name: str, request: Request, mode: Mode) -> None:
+        whole = whole_answer(request)[: 1 if mode is Mode.EXPORT else None]
+        drawn = self.instance.answers[name]
+        assert drawn == (whole[: len(drawn)] if name in self.given_up else whole)
+        assert (name in self.instance.ended) == (mode is not Mode.EXPORT and name not in self.given_up)
+        assert self.instance.first_draws[name] == (name not in self.delivered and len(drawn) > 0)
+
+    def step_bound(self) -> int:
+        """The first to arrive is served at least once in as many steps as there are slots; then the next is first."""
+        tokens = sum(r.prompt_tokens + 2 * r.sampling.max_tokens for r, _ in self.asked.values())
+        return (tokens + 1) * self.instance.slots.size + 1
+
+    def known(self) -> list[str]:
+        return [name for name in self.asked if self.instance.scheduler.get(RequestId(name))]
+
+    def phase(self, phase: Phase, mode: Mode | None = None) -> list[str]:
+        found = [self.instance.get(name) for name in self.known()]
+        return [s.request_id for s in found if s.phase is phase and mode in (None, s.mode)]
+
+
+TestTraffic = SchedulerMachine.TestCase
+TestTraffic.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+
+PROMPTS = st.lists(st.tuples(st.integers(1, 30), st.integers(1, 30)), min_size=2, max_size=8)
+
+
+@given(PROMPTS, st.integers(15, 18), st.integers(2, 6), st.integers(1, 20))
+def test_pools_that_are_too_small_delay_answers_but_do_not_change_them(
+    traffic: list[tuple[int, int]], pages: int, slots: int, spare: int
+) -> None:
+    instance = FakeInstance(pages, slots, slots + spare)
+    for i, (prompt, max_tokens) in enumerate(traffic):
+        instance.add(f"r{i}", prompt, max_tokens)
+    requests = [instance.get(name).request for name in instance.answers]
+    work = sum(prompt + max_tokens for prompt, max_tokens in traffic)
+    for _ in range(slots * work):
+        instance.step()
+    assert instance.empty()
+    assert list(instance.answers.values()) == [whole_answer(request) for request in requests]
+    assert instance.first_draws == dict.fromkeys(instance.answers, 1)
+
+
+def test_random_traffic_does_preempt() -> None:
+    """Guards the properties above: with these sizes they see preemptions, repeated ones included."""
+    instance = FakeInstance(pages=15, slots=6, step_tokens=26)
+    for i in range(8):
+        instance.add(f"r{i}", 4 * i + 1, 30 - i)
+    for _ in range(300):
+        instance.step()
+    assert instance.empty()
+    assert len(instance.preemptions) >= 3
+    assert max(instance.preemptions.values()) >= 2
