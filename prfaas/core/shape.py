@@ -3,13 +3,13 @@
 Knows the sizes of things, not the things: no torch here.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
-from typing import Any, Literal
+from typing import Any, Literal, assert_never
 
-from prfaas.core.errors import UnsupportedModelError
-from prfaas.core.model_config import KimiLinearConfig, kimi_linear
+from prfaas.core.decoder_spec import DecoderSpec, Gdn, Gqa, Kda, Lightning, Mixer, Mla
+from prfaas.core.families.registry import decoder_spec
 
 DType = Literal["float32", "bfloat16"]
 DTYPE_BYTES: dict[DType, int] = {"float32": 4, "bfloat16": 2}
@@ -32,7 +32,7 @@ class CacheTensor:
 class LayerCache:
     """What one layer keeps. Paged: grows by one entry per token. Otherwise: a state of fixed size per request."""
 
-    kind: Literal["mla", "kda"]
+    kind: Literal["mla", "gqa", "window", "kda", "gdn", "lightning"]
     paged: bool
     tensors: tuple[CacheTensor, ...]
 
@@ -86,29 +86,38 @@ class ModelShape:
         return tokens * self.kv_bytes_per_token + self.state_bytes
 
 
-def _kimi_linear_layers(config: KimiLinearConfig, dtype: DType) -> tuple[LayerCache, ...]:
-    latent = CacheTensor("latent", (config.kv_lora_rank + config.qk_rope_head_dim,), dtype)
-    head = config.linear_head_dim
-    state = CacheTensor("state", (config.linear_num_heads, head, head), "float32")
-    conv = CacheTensor("conv", (config.conv_kernel - 1, 3 * config.linear_num_heads * head), dtype)
-    mla = LayerCache("mla", paged=True, tensors=(latent,))
-    kda = LayerCache("kda", paged=False, tensors=(state, conv))
-    return tuple(mla if full else kda for full in config.full_attention)
-
-
-def _kimi_linear_shape(raw: Mapping[str, Any], dtype: DType) -> ModelShape:
-    config = kimi_linear(raw)
-    return ModelShape("kimi_linear", _kimi_linear_layers(config, dtype), config.max_context_tokens)
-
-
-FAMILIES: dict[str, Callable[[Mapping[str, Any], DType], ModelShape]] = {"kimi_linear": _kimi_linear_shape}
-
-
 def model_shape(raw: Mapping[str, Any], dtype: DType) -> ModelShape:
-    """The shape of the model that `config.json` (`raw`) describes, cached in `dtype`. Raises UnsupportedModelError."""
-    model_type = str(raw.get("model_type"))
-    if model_type not in FAMILIES:
-        raise UnsupportedModelError(
-            f"model_type {model_type!r} is not implemented; known: {', '.join(sorted(FAMILIES))}"
-        )
-    return FAMILIES[model_type](raw, dtype)
+    """The shape of the model that `config.json` (`raw`) describes, cached in `dtype`. Raises ModelError."""
+    return shape_of(decoder_spec(raw), dtype)
+
+
+def shape_of(spec: DecoderSpec, dtype: DType) -> ModelShape:
+    """What a decoder caches. Linear states are fp32, whatever the model's dtype: rounding them adds up."""
+    layers = tuple(_layer_cache(layer.mixer, dtype) for layer in spec.layers)
+    return ModelShape(spec.model_type, layers, spec.max_context_tokens)
+
+
+def _layer_cache(mixer: Mixer, dtype: DType) -> LayerCache:
+    match mixer:
+        case Mla(rank=rank, rope_dim=rope):
+            return LayerCache("mla", paged=True, tensors=(CacheTensor("latent", (rank + rope,), dtype),))
+        case Gqa(window=window):
+            if window is None:
+                return LayerCache("gqa", paged=True, tensors=_keys_and_values(mixer, (), dtype))
+            return LayerCache("window", paged=False, tensors=_keys_and_values(mixer, (window - 1,), dtype))
+        case Kda(num_heads=heads, head_dim=size, conv_kernel=taps):
+            conv = CacheTensor("conv", (taps - 1, 3 * heads * size), dtype)
+            return LayerCache("kda", paged=False, tensors=(CacheTensor("state", (heads, size, size), "float32"), conv))
+        case Gdn(num_k_heads=k_heads, num_v_heads=v_heads, k_dim=k, v_dim=v, conv_kernel=taps):
+            conv = CacheTensor("conv", (taps - 1, 2 * k_heads * k + v_heads * v), dtype)
+            return LayerCache("gdn", paged=False, tensors=(CacheTensor("state", (v_heads, k, v), "float32"), conv))
+        case Lightning(num_heads=heads, head_dim=size):
+            return LayerCache("lightning", paged=False, tensors=(CacheTensor("state", (heads, size, size), "float32"),))
+        case _:
+            assert_never(mixer)
+
+
+def _keys_and_values(gqa: Gqa, before: tuple[int, ...], dtype: DType) -> tuple[CacheTensor, CacheTensor]:
+    """`before` is the length of a ring, or nothing where pages count the tokens."""
+    heads = gqa.num_kv_heads
+    return CacheTensor("k", (*before, heads, gqa.k_dim), dtype), CacheTensor("v", (*before, heads, gqa.v_dim), dtype)

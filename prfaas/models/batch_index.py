@@ -1,11 +1,17 @@
 """Where each token of a batch is written and what each sequence reads, worked out once for all layers."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from prfaas.core.decoder_spec import Rotary
 from prfaas.models.batch import ForwardBatch
+from prfaas_kernels.rotary import rotary_cos_sin
+
+Angles = Mapping[Rotary, tuple[Tensor, Tensor]]
+"""Cosines and sines of every token's position, [T, dims / 2] each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +52,11 @@ class BatchIndex:
     token_offsets: Tensor
     """[T] its place in that page."""
     prefills: tuple[PrefillSpan, ...]
+    angles: Angles
 
 
-def index_batch(batch: ForwardBatch, page_tokens: int) -> BatchIndex:
-    """Resolves positions to pages. Asserts what the engine guarantees: decodes are single tokens with a context."""
+def index_batch(batch: ForwardBatch, page_tokens: int, frequencies: Mapping[Rotary, Tensor]) -> BatchIndex:
+    """Resolves positions to pages and angles. Asserts what the engine guarantees of decodes: one token, a context."""
     decodes = batch.num_decodes
     assert sum(batch.query_lens) == batch.token_ids.shape[0]
     assert all(n == 1 for n in batch.query_lens[:decodes])
@@ -64,6 +71,7 @@ def index_batch(batch: ForwardBatch, page_tokens: int) -> BatchIndex:
         token_pages=batch.block_table[sequences, positions // page_tokens],
         token_offsets=positions % page_tokens,
         prefills=_spans(batch, page_tokens),
+        angles={rotary: rotary_cos_sin(positions, inverse) for rotary, inverse in frequencies.items()},
     )
 
 

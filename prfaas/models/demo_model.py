@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from tokenizers import Tokenizer
 
 from prfaas.core.errors import ModelError
-from prfaas.core.model_config import kimi_linear
+from prfaas.core.families.kimi_linear import kimi_linear
 from prfaas.models.demo_text import demo_text
 from prfaas.models.demo_tokenizer import CHAT_TEMPLATE, END_OF_TEXT, END_OF_TURN, train_tokenizer, unreadable_ids
 from prfaas.models.demo_weights import random_weights

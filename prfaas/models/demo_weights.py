@@ -6,42 +6,47 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from prfaas.core.model_config import KimiLinearConfig
-from prfaas.models.kimi_linear_weights import kimi_linear_weights
-from prfaas.models.weights import WeightSpec
+from prfaas.core.decoder_spec import DecoderSpec
+from prfaas.models.parts import Part, parts
+from prfaas.models.weight_maps.kimi_linear import KIMI_LINEAR
 
-_GAINS = {
-    "model.embed_tokens.weight": 1.0,
-    "q_proj.weight": 2.0,
-    "gate.weight": 2.0,
-    "f_b_proj.weight": 0.5,
-}
+_GAINS = {"embedding": 1.0, "mixer.q": 2.0, "mlp.router": 2.0, "mixer.decay_up": 0.5}
 """Standard deviation of a layer's output for unit input, where not 1; the embedding's is that of its entries."""
 _SHORTEST_TOKENS, _LONGEST_TOKENS = 8.0, 8192.0  # how long the channels of a linear state remember
 
 
-def random_weights(config: KimiLinearConfig, seed: int, silent_ids: Sequence[int]) -> dict[str, Tensor]:
-    """Every tensor of a checkpoint in fp32, shaped as stored. `silent_ids` are never the likeliest next token."""
+def random_weights(spec: DecoderSpec, seed: int, silent_ids: Sequence[int]) -> dict[str, Tensor]:
+    """Every tensor of a Kimi Linear checkpoint in fp32, shaped as stored. `silent_ids` are never the likeliest next."""
     generator = torch.Generator().manual_seed(seed)
-    weights = {}
-    for spec in kimi_linear_weights(config):
-        shape = spec.stored_shapes[0] if spec.stored_shapes else spec.shape
-        weights[spec.name] = _random(spec, generator).reshape(shape).contiguous()
-    weights["lm_head.weight"][list(silent_ids)] = 0
+    places = KIMI_LINEAR.sources(spec, ())
+    weights: dict[str, Tensor] = {}
+    for part in parts(spec):
+        names = places[part.name][0].names
+        whole = _random(part, generator)
+        if part.name == "head":
+            whole[list(silent_ids)] = 0
+        pieces = whole.reshape(-1, whole.shape[-1]).chunk(len(names)) if len(names) > 1 else [_as_stored(part, whole)]
+        weights |= {name: piece.contiguous() for name, piece in zip(names, pieces, strict=True)}
     return weights
 
 
-def _random(spec: WeightSpec, generator: torch.Generator) -> Tensor:
-    name = spec.name
-    if name.endswith("norm.weight"):
-        return torch.ones(spec.shape)
-    if name.endswith(("A_log", "e_score_correction_bias")):
-        return torch.zeros(spec.shape)
+def _as_stored(part: Part, whole: Tensor) -> Tensor:
+    if part.name.endswith("_conv"):
+        return whole[:, None]
+    return whole[None, None, :, None] if part.name.endswith("a_log") else whole
+
+
+def _random(part: Part, generator: torch.Generator) -> Tensor:
+    name = part.name
+    if name.endswith("norm"):
+        return torch.ones(part.shape)
+    if name.endswith(("a_log", "router_bias")):
+        return torch.zeros(part.shape)
     if name.endswith("dt_bias"):
-        return _decay_bias(spec.shape, generator)
+        return _decay_bias(part.shape, generator)
     gain = next((gain for suffix, gain in _GAINS.items() if name.endswith(suffix)), 1.0)
-    fan_in = 1 if name.endswith("embed_tokens.weight") else spec.shape[-1]
-    return torch.randn(spec.shape, generator=generator) * (gain / math.sqrt(fan_in))
+    fan_in = 1 if name == "embedding" else part.shape[-1]
+    return torch.randn(part.shape, generator=generator) * (gain / math.sqrt(fan_in))
 
 
 def _decay_bias(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:

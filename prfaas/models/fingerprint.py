@@ -3,10 +3,10 @@
 import dataclasses
 import json
 import os
-from typing import Any
 
 import xxhash
 
+from prfaas.core.decoder_spec import DecoderSpec
 from prfaas.core.errors import ModelError
 from prfaas.core.shape import DType
 from prfaas.models.checkpoint import StoredTensor
@@ -15,24 +15,26 @@ from prfaas.models.weights import Weights
 _SAMPLE_BYTES = 4096
 
 
-def model_fingerprint(config: Any, dtype: DType, weights: Weights) -> str:
-    """xxh3-128 in hex over the parsed config (a dataclass), the serving dtype and every tensor's name, shape and dtype.
+def model_fingerprint(spec: DecoderSpec, dtype: DType, weights: Weights) -> str:
+    """xxh3-128 in hex over the decoder's spec, the serving dtype and every tensor's name, shape and dtype.
 
     Of the contents it samples the first and last 4 KiB of each tensor: cheap for huge checkpoints, and training
     changes all of them. Tensors go by canonical name, so neither spelling nor sharding matters.
     Raises ModelError if a file cannot be read.
     """
     digest = xxhash.xxh3_128()
-    digest.update(json.dumps([dataclasses.asdict(config), dtype], sort_keys=True).encode())
+    digest.update(json.dumps([dataclasses.asdict(spec), dtype], sort_keys=True).encode())
     handles: dict[str, int] = {}
     try:
-        for name in sorted(weights.stored):
-            spec, stored = weights.specs[name], weights.stored[name]
-            path = str(stored.file)
-            if path not in handles:
-                handles[path] = os.open(path, os.O_RDONLY)
-            digest.update(json.dumps([name, spec.shape, stored.dtype]).encode())
-            digest.update(_sample(handles[path], stored))
+        for name in sorted(weights.found):
+            found = weights.found[name]
+            digest.update(json.dumps([name, found.part.shape]).encode())
+            for stored in found.stored:
+                path = str(stored.file)
+                if path not in handles:
+                    handles[path] = os.open(path, os.O_RDONLY)
+                digest.update(stored.dtype.encode())
+                digest.update(_sample(handles[path], stored))
     except OSError as error:
         raise ModelError(f"cannot read {error.filename or 'a weight file'}: {error.strerror}") from error
     finally:

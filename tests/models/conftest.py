@@ -1,23 +1,24 @@
-"""Uninitialised memory is NaN in these tests; a tiny model is written once."""
+"""Uninitialised memory is NaN in these tests; each family's tiny checkpoint is written once."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 
 from prfaas.models.loader import LoadedModel, load_model
-from tests.models.tiny import write_tiny
+from tests.models.tiny import Reference, write_tiny
+from tests.models.tiny_configs import TINY
 
 
 @dataclass(frozen=True)
 class Tiny:
-    """One set of weights: on disk, in transformers, and loaded by us."""
+    """One set of weights: on disk, in somebody else's code, and loaded by us."""
 
+    family: str
     directory: Path
-    theirs: Any
+    theirs: Reference
     ours: LoadedModel
 
 
@@ -32,8 +33,28 @@ def poisoned_memory() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
-    directory = tmp_path_factory.mktemp("tiny") / "model"
-    with torch.no_grad():
-        theirs = write_tiny(directory)
-    return Tiny(directory, theirs, load_model(directory, "float32"))
+def tiny_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Tiny]:
+    """A family's tiny model, by the name in `TINY`."""
+    directory, written = tmp_path_factory.mktemp("tiny"), dict[str, Tiny]()
+
+    def of(family: str) -> Tiny:
+        if family not in written:
+            at = directory / family
+            with torch.no_grad():
+                theirs = write_tiny(family, at)
+            written[family] = Tiny(family, at, theirs, load_model(at, "float32"))
+        return written[family]
+
+    return of
+
+
+@pytest.fixture(scope="session")
+def tiny(tiny_of: Callable[[str], Tiny]) -> Tiny:
+    """One family, for what does not depend on which."""
+    return tiny_of("kimi_linear")
+
+
+@pytest.fixture(scope="session", params=list(TINY))
+def every(request: pytest.FixtureRequest, tiny_of: Callable[[str], Tiny]) -> Tiny:
+    """Each family in turn."""
+    return tiny_of(request.param)

@@ -6,23 +6,25 @@ import torch
 from torch import Tensor
 
 from prfaas.models.batch_index import BatchIndex, PrefillSpan
-from prfaas_kernels.causal_conv1d import conv_decode, conv_prefill
-from prfaas_kernels.kimi_delta_attention import kda_decode, kda_log_decay, kda_prefill
-from prfaas_kernels.linear import linear
+from prfaas.models.layers.conv_cache import ConvCache
+from prfaas_kernels.causal_conv1d import conv_prefill
+from prfaas_kernels.kimi_delta_attention import kda_decode_slots, kda_log_decay, kda_prefill
+from prfaas_kernels.linear import Weight, linear
 from prfaas_kernels.norm import rms_norm_gated
 
 
 @dataclass(frozen=True)
 class KdaLayer:
-    """Weights of one layer with H heads of size K. Its cache: state [slots, H, K, K] fp32, conv [slots, W-1, 3HK]."""
+    """Weights of one rank's H heads of size K. Its cache: state [slots, H, K, K] fp32, conv [slots, W-1, channels]."""
 
-    project_in: Tensor
+    project_in: Weight
     """[3HK + 2K + H, hidden]: q, k, v, the inner decay and output gates, and the write strength."""
     conv: Tensor
     """[W, 3HK] taps, oldest first."""
-    decay_up: Tensor
+    conv_cache: ConvCache
+    decay_up: Weight
     """[HK, K]"""
-    gate_up: Tensor
+    gate_up: Weight
     """[HK, K]"""
     a_log: Tensor
     """[H] fp32"""
@@ -30,7 +32,7 @@ class KdaLayer:
     """[HK] fp32"""
     out_norm: Tensor
     """[K]"""
-    project_out: Tensor
+    project_out: Weight
     """[hidden, HK]"""
     eps: float
 
@@ -47,8 +49,10 @@ class KdaLayer:
     def _delta(
         self, qkv: Tensor, log_decay: Tensor, beta: Tensor, index: BatchIndex, cache: tuple[Tensor, ...]
     ) -> Tensor:
-        out = torch.empty_like(log_decay)  # [T, H, K] fp32
         decodes = index.num_decodes
+        if decodes == qkv.shape[0]:
+            return self._decode(qkv, log_decay, beta, index.decode_slots, cache)
+        out = torch.empty_like(log_decay)  # [T, H, K] fp32
         if decodes:
             out[:decodes] = self._decode(qkv[:decodes], log_decay[:decodes], beta[:decodes], index.decode_slots, cache)
         for span in index.prefills:
@@ -57,21 +61,21 @@ class KdaLayer:
 
     def _decode(self, qkv: Tensor, log_decay: Tensor, beta: Tensor, slots: Tensor, cache: tuple[Tensor, ...]) -> Tensor:
         states, convs = cache
-        mixed, convs[slots] = conv_decode(qkv, self.conv, convs[slots])
+        mixed = self.conv_cache.decode(qkv, self.conv, convs, slots)
         q, k, v = torch.unflatten(mixed, -1, (3, *log_decay.shape[1:])).unbind(1)  # [D, H, K] each
-        out, states[slots] = kda_decode(q, k, v, log_decay, beta, states[slots])
-        return out
+        return kda_decode_slots(q, k, v, log_decay, beta, states, slots)
 
     def _prefill(
         self, qkv: Tensor, log_decay: Tensor, beta: Tensor, span: PrefillSpan, cache: tuple[Tensor, ...]
     ) -> Tensor:
-        state, conv = (tensor[span.slot] for tensor in cache)
+        states, convs = cache
+        state, conv = states[span.slot], self.conv_cache.read(convs, span.slot)
         if span.context == 0:
             state.zero_()
-            conv.zero_()
+            conv = torch.zeros_like(conv)
         mixed, new_conv = conv_prefill(qkv, self.conv, conv)
         q, k, v = torch.unflatten(mixed, -1, (3, *log_decay.shape[1:])).unbind(1)  # [T, H, K] each
         out, new_state = kda_prefill(q, k, v, log_decay, beta, state)
-        conv.copy_(new_conv)
+        self.conv_cache.write(convs, span.slot, new_conv)
         state.copy_(new_state)
         return out

@@ -1,51 +1,77 @@
-"""Multi-head latent attention without rotary embedding, over a paged latent cache."""
+"""Multi-head latent attention over a paged latent cache."""
 
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from prfaas.models.batch_index import BatchIndex, PrefillSpan
-from prfaas_kernels.linear import linear
+from prfaas.core.decoder_spec import Mla
+from prfaas.models.batch_index import Angles, BatchIndex, PrefillSpan
+from prfaas_kernels.linear import Weight, linear
 from prfaas_kernels.mla import mla_decode, mla_prefill
 from prfaas_kernels.norm import rms_norm
+from prfaas_kernels.rotary import apply_rotary
+
+
+@dataclass(frozen=True)
+class LowRankQueries:
+    """The second half of a query projection that goes through a bottleneck of R channels."""
+
+    norm: Tensor
+    """[R]"""
+    up: Weight
+    """[H * (nope + rope), R]"""
 
 
 @dataclass(frozen=True)
 class MlaLayer:
-    """Weights of one layer with H heads. Its cache is one tensor of latents, [pages, page_tokens, rank + rope]."""
+    """Weights of one rank's H heads. Its cache is one tensor of latents, [pages, page_tokens, rank + rope]."""
 
-    project_in: Tensor
-    """[H * (nope + rope) + rank + rope, hidden]: queries, then the latent and the shared part of the keys."""
+    spec: Mla
+    """With this rank's number of heads."""
+    project_in: Weight
+    """[Q + rank + rope, hidden]: queries (or their bottleneck), then the latent and the shared part of the keys."""
+    low_rank: LowRankQueries | None
     latent_norm: Tensor
     """[rank]"""
-    latent_norm_eps: float
     kv_up: Tensor
     """[H, nope + v, rank]"""
-    project_out: Tensor
+    project_out: Weight
     """[hidden, H * v]"""
-    rope_dim: int
 
     def __call__(self, x: Tensor, index: BatchIndex, cache: tuple[Tensor, ...]) -> Tensor:
         """`x` [T, hidden], normalised, to what the layer adds to the residual, [T, hidden]."""
         (pages,) = cache
-        heads, _, rank = self.kv_up.shape
+        spec = self.spec
         projected = linear(x, self.project_in)
-        latents = projected[:, -(rank + self.rope_dim) :]  # [T, rank + rope]
-        latents[:, :rank] = rms_norm(latents[:, :rank], self.latent_norm, self.latent_norm_eps)
+        width = spec.rank + spec.rope_dim
+        latents = projected[:, -width:]  # [T, rank + rope]
+        latents[:, : spec.rank] = rms_norm(latents[:, : spec.rank], self.latent_norm, spec.norm_eps)
+        q = projected[:, :-width]
+        if self.low_rank is not None:
+            q = linear(rms_norm(q, self.low_rank.norm, spec.norm_eps), self.low_rank.up)
+        q = torch.unflatten(q, -1, (spec.num_heads, -1))  # [T, H, nope + rope]
+        self._rotate(q, latents, index.angles)
         pages[index.token_pages, index.token_offsets] = latents
-        q = torch.unflatten(projected[:, : -latents.shape[1]], -1, (heads, -1))  # [T, H, nope + rope]
         return linear(self._attend(q, latents, index, pages), self.project_out)
 
+    def _rotate(self, q: Tensor, latents: Tensor, angles: Angles) -> None:
+        """Turns the last `rope_dim` channels of queries and latents in place."""
+        rotary = self.spec.rotary
+        if rotary is None:
+            return
+        for part in (q[..., -self.spec.rope_dim :], latents[:, None, -self.spec.rope_dim :]):
+            part.copy_(apply_rotary(part, *angles[rotary], interleaved=rotary.interleaved))
+
     def _attend(self, q: Tensor, latents: Tensor, index: BatchIndex, pages: Tensor) -> Tensor:
-        decodes = index.num_decodes
+        decodes, rope_dim = index.num_decodes, self.spec.rope_dim
         out = q.new_empty(q.shape[0], self.project_out.shape[1])  # [T, H * v]
         if decodes:
             read = (pages, index.decode_pages, index.decode_lengths)
-            out[:decodes] = mla_decode(q[:decodes], *read, self.kv_up, self.rope_dim).flatten(1)
+            out[:decodes] = mla_decode(q[:decodes], *read, self.kv_up, rope_dim).flatten(1)
         for span in index.prefills:
             seen = _span_latents(span, latents, pages)
-            out[span.rows] = mla_prefill(q[span.rows], seen, self.kv_up, self.rope_dim).flatten(1)
+            out[span.rows] = mla_prefill(q[span.rows], seen, self.kv_up, rope_dim).flatten(1)
         return out
 
 
@@ -53,4 +79,4 @@ def _span_latents(span: PrefillSpan, latents: Tensor, pages: Tensor) -> Tensor:
     """All latents that a span sees, [L, rank + rope]; read back from pages only if some are not in this batch."""
     if span.context == 0:
         return latents[span.rows]
-    return pages[span.pages].flatten(0, 1)[: span.length]
+    return pages.index_select(0, span.pages).flatten(0, 1)[: span.length]

@@ -1,19 +1,21 @@
 """The dense SwiGLU."""
 
+from dataclasses import dataclass
+
 from torch import Tensor
-from torch.nn import functional
 
-from prfaas_kernels.linear import linear
+from prfaas_kernels.linear import Weight, linear
+from prfaas_kernels.norm import silu_and_mul
 
 
+@dataclass(frozen=True)
 class Mlp:
     """`down(silu(gate x) * up x)`, on any number of rows."""
 
-    def __init__(self, gate_up: Tensor, down: Tensor) -> None:
-        """`gate_up` [2I, hidden] (gate rows first), `down` [hidden, I]."""
-        self.gate_up = gate_up
-        self.down = down
+    gate_up: Weight
+    """[2I, hidden], gate rows first."""
+    down: Weight
+    """[hidden, I]"""
 
     def __call__(self, x: Tensor) -> Tensor:
-        gate, up = linear(x, self.gate_up).chunk(2, dim=-1)  # [T, I] each
-        return linear(functional.silu(gate).mul_(up), self.down)
+        return linear(silu_and_mul(linear(x, self.gate_up)), self.down)

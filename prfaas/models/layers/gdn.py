@@ -1,0 +1,91 @@
+"""Gated DeltaNet: one short convolution over q, k and v, the delta rule with one decay per head, a gated norm."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from prfaas.core.decoder_spec import Gdn
+from prfaas.models.batch_index import BatchIndex, PrefillSpan
+from prfaas.models.layers.conv_cache import ConvCache
+from prfaas_kernels.causal_conv1d import conv_prefill
+from prfaas_kernels.gated_delta_rule import gdn_decode_slots, gdn_log_decay, gdn_prefill
+from prfaas_kernels.linear import Weight, linear
+from prfaas_kernels.norm import rms_norm_gated
+
+
+@dataclass(frozen=True)
+class GdnLayer:
+    """Weights of one rank's Hk key and Hv value heads. Cache: state [slots, Hv, K, V] fp32, conv [slots, W-1, C]."""
+
+    spec: Gdn
+    """With this rank's numbers of heads."""
+    project_in: Weight
+    """[2 Hk K + 2 Hv V + 2 Hv, hidden]: q, k, v, the output gate, the write strength, the decay."""
+    conv: Tensor
+    """[W, 2 Hk K + Hv V] taps, oldest first."""
+    conv_cache: ConvCache
+    a_log: Tensor
+    """[Hv] fp32"""
+    dt_bias: Tensor
+    """[Hv] fp32"""
+    out_norm: Tensor
+    """[V]"""
+    project_out: Weight
+    """[hidden, Hv V]"""
+    eps: float
+
+    def __call__(self, x: Tensor, index: BatchIndex, cache: tuple[Tensor, ...]) -> Tensor:
+        """`x` [T, hidden], normalised, to what the layer adds to the residual, [T, hidden]."""
+        heads, v_dim = self.spec.num_v_heads, self.spec.v_dim
+        sizes = [self.conv.shape[1], heads * v_dim, heads, heads]
+        qkv, gate, beta, decay = torch.split(linear(x, self.project_in), sizes, dim=-1)
+        log_decay = gdn_log_decay(decay, self.a_log, self.dt_bias)  # [T, Hv]
+        out = self._delta(qkv, log_decay, beta.float().sigmoid(), index, cache)  # [T, Hv, V] fp32
+        gate = torch.unflatten(gate, -1, (heads, v_dim))
+        normed = rms_norm_gated(out, gate, self.out_norm, self.eps, x.dtype, activation="silu")
+        return linear(normed.flatten(1), self.project_out)
+
+    def _delta(
+        self, qkv: Tensor, log_decay: Tensor, beta: Tensor, index: BatchIndex, cache: tuple[Tensor, ...]
+    ) -> Tensor:
+        decodes = index.num_decodes
+        if decodes == qkv.shape[0]:
+            return self._decode(qkv, log_decay, beta, index.decode_slots, cache)
+        out = log_decay.new_empty(qkv.shape[0], self.spec.num_v_heads, self.spec.v_dim)
+        if decodes:
+            out[:decodes] = self._decode(qkv[:decodes], log_decay[:decodes], beta[:decodes], index.decode_slots, cache)
+        for span in index.prefills:
+            out[span.rows] = self._prefill(qkv[span.rows], log_decay[span.rows], beta[span.rows], span, cache)
+        return out
+
+    def _decode(self, qkv: Tensor, log_decay: Tensor, beta: Tensor, slots: Tensor, cache: tuple[Tensor, ...]) -> Tensor:
+        states, convs = cache
+        mixed = self.conv_cache.decode(qkv, self.conv, convs, slots)
+        return gdn_decode_slots(*self._heads(mixed), log_decay, beta, states, slots)
+
+    def _prefill(
+        self, qkv: Tensor, log_decay: Tensor, beta: Tensor, span: PrefillSpan, cache: tuple[Tensor, ...]
+    ) -> Tensor:
+        states, convs = cache
+        state, conv = states[span.slot], self.conv_cache.read(convs, span.slot)
+        if span.context == 0:
+            state.zero_()
+            conv = torch.zeros_like(conv)
+        mixed, new_conv = conv_prefill(qkv, self.conv, conv)
+        out, new_state = gdn_prefill(*self._heads(mixed), log_decay, beta, state)
+        self.conv_cache.write(convs, span.slot, new_conv)
+        state.copy_(new_state)
+        return out
+
+    def _heads(self, mixed: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """[T, 2 Hk K + Hv V] to q, k [T, Hk, K] and v [T, Hv, V]."""
+        spec = self.spec
+        k_width = spec.num_k_heads * spec.k_dim
+        q, k, v = torch.split(mixed, [k_width, k_width, mixed.shape[1] - 2 * k_width], dim=-1)
+        by_head = (spec.num_k_heads, spec.k_dim)
+        return (
+            torch.unflatten(q, -1, by_head),
+            torch.unflatten(k, -1, by_head),
+            torch.unflatten(v, -1, (spec.num_v_heads, spec.v_dim)),
+        )
