@@ -11,11 +11,13 @@ from prfaas.core.errors import (
     DeadlineError,
     PeerLostError,
     PrfaasError,
+    RequestError,
     UnavailableError,
     from_code,
 )
 from prfaas.core.ids import RequestId
-from prfaas.core.request import Request, SamplingParams
+from prfaas.core.logprobs import TokenLogprobs
+from prfaas.core.request import Grammar, GrammarKind, Request, SamplingParams
 
 _STATUS: dict[grpc.StatusCode, type[PrfaasError]] = {
     grpc.StatusCode.CANCELLED: CancelledError,
@@ -26,6 +28,7 @@ _STATUS: dict[grpc.StatusCode, type[PrfaasError]] = {
 
 
 def sampling_to_pb(sampling: SamplingParams) -> pb.Sampling:
+    grammar = sampling.grammar
     return pb.Sampling(
         max_tokens=sampling.max_tokens,
         temperature=sampling.temperature,
@@ -33,21 +36,75 @@ def sampling_to_pb(sampling: SamplingParams) -> pb.Sampling:
         seed=sampling.seed,
         stop_token_ids=sorted(sampling.stop_token_ids),
         ignore_eos=sampling.ignore_eos,
+        top_k=sampling.top_k,
+        min_p=sampling.min_p,
+        repetition_penalty=sampling.repetition_penalty,
+        presence_penalty=sampling.presence_penalty,
+        frequency_penalty=sampling.frequency_penalty,
+        logit_bias=dict(sampling.logit_bias),
+        logprobs=sampling.logprobs,
+        min_tokens=sampling.min_tokens,
+        grammar=pb.Grammar(kind=grammar.kind.value, text=grammar.text) if grammar else None,
     )
 
 
-def request_from_pb(message: pb.GenerateRequest | pb.PrefillRequest) -> Request:
+def sampling_from_pb(sampling: pb.Sampling) -> SamplingParams:
     """Raises RequestError where the message's numbers are out of range."""
-    sampling = message.sampling
-    params = SamplingParams(
+    return SamplingParams(
         max_tokens=sampling.max_tokens,
         temperature=sampling.temperature,
         top_p=sampling.top_p,
         seed=sampling.seed,
         stop_token_ids=frozenset(sampling.stop_token_ids),
         ignore_eos=sampling.ignore_eos,
+        top_k=sampling.top_k,
+        min_p=sampling.min_p,
+        repetition_penalty=sampling.repetition_penalty if sampling.HasField("repetition_penalty") else 1.0,
+        presence_penalty=sampling.presence_penalty,
+        frequency_penalty=sampling.frequency_penalty,
+        logit_bias=tuple(sorted(sampling.logit_bias.items())),
+        logprobs=sampling.logprobs if sampling.HasField("logprobs") else None,
+        min_tokens=sampling.min_tokens,
+        grammar=_grammar_from_pb(sampling.grammar) if sampling.HasField("grammar") else None,
     )
+
+
+def _grammar_from_pb(grammar: pb.Grammar) -> Grammar:
+    try:
+        kind = GrammarKind(grammar.kind)
+    except ValueError:
+        raise RequestError(f"grammar: this instance does not know the kind {grammar.kind!r}") from None
+    return Grammar(kind, grammar.text)
+
+
+def request_from_pb(message: pb.GenerateRequest | pb.PrefillRequest) -> Request:
+    """Raises RequestError where the message's numbers are out of range."""
+    params = sampling_from_pb(message.sampling)
     return Request(RequestId(message.request_id), tuple(message.prompt_token_ids), params)
+
+
+def tokens_to_pb(token_id: int, logprobs: TokenLogprobs | None) -> pb.Tokens:
+    """One token as an event of `Generate`."""
+    if logprobs is None:
+        return pb.Tokens(token_ids=[token_id])
+    report = pb.TokenLogprobs(
+        logprob=logprobs.logprob,
+        top_ids=[top_id for top_id, _ in logprobs.top],
+        top_logprobs=[value for _, value in logprobs.top],
+    )
+    return pb.Tokens(token_ids=[token_id], logprobs=[report])
+
+
+def logprobs_from_pb(tokens: pb.Tokens) -> tuple[TokenLogprobs, ...]:
+    """One for each token, or none at all. Raises PrfaasError for a message in which they do not match."""
+    reports = tuple(
+        TokenLogprobs(report.logprob, tuple(zip(report.top_ids, report.top_logprobs, strict=False)))
+        for report in tokens.logprobs
+    )
+    ragged = any(len(report.top_ids) != len(report.top_logprobs) for report in tokens.logprobs)
+    if ragged or len(reports) not in (0, len(tokens.token_ids)):
+        raise PrfaasError(f"{len(tokens.token_ids)} tokens came with {len(reports)} logprobs that do not match them")
+    return reports
 
 
 def failure_to_pb(error: PrfaasError) -> pb.Failure:

@@ -1,37 +1,46 @@
-"""Turns a step plan into one forward pass and its drawn tokens."""
+"""Turns a step plan into one forward pass and its drawn tokens. Knows no requests but those in the plan."""
 
+import time
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
+from prfaas.core.clock import Clock
 from prfaas.core.ids import RequestId
-from prfaas.engine.sampler import Draw, sample
+from prfaas.engine.drawer import Drawer, Drawn
 from prfaas.models.batch import CacheTensors, ForwardBatch, LayerDone
-from prfaas.scheduler.plan import Chunk, StepPlan
+from prfaas.scheduler.plan import StepPlan
 
 Forward = Callable[[ForwardBatch, CacheTensors, LayerDone | None], Tensor]
 """A decoder's forward pass: logits [S, V] fp32 for the batch's `logit_rows`."""
 
 
 class Runner:
-    """Model plus cache tensors."""
+    """Model, cache tensors, and the drawing of tokens."""
 
-    def __init__(self, forward: Forward, cache: CacheTensors) -> None:
+    def __init__(self, forward: Forward, cache: CacheTensors, drawer: Drawer, clock: Clock = time.monotonic) -> None:
         self._forward = forward
         self._cache = cache
+        self._drawer = drawer
+        self._clock = clock
+        self.forward_seconds = 0.0
+        """What the last `run` spent inside the decoder; batches are put together, and tokens drawn, outside of it."""
 
-    def run(self, plan: StepPlan, on_layer: LayerDone) -> dict[RequestId, int | None]:
-        """Computes every chunk; the drawn token of each sequence with a complete prompt, None where logits are bad."""
-        drawing = [chunk for chunk in plan.chunks if chunk.samples]
+    def run(self, plan: StepPlan, on_layer: LayerDone) -> Drawn:
+        """Computes every chunk, and draws for each sequence whose prompt is complete."""
+        for chunk in plan.chunks:
+            self._drawer.prepare(chunk.sequence)
         with torch.inference_mode():
-            logits = self._forward(_batch(plan), self._cache, on_layer)
-            tokens = sample(logits, [_draw(chunk) for chunk in drawing])
-        return {chunk.sequence.request_id: token for chunk, token in zip(drawing, tokens, strict=True)}
+            batch = _batch(plan)
+            started = self._clock()
+            logits = self._forward(batch, self._cache, on_layer)
+            self.forward_seconds = self._clock() - started
+            return self._drawer.draw(logits, [chunk.sequence for chunk in plan.chunks if chunk.samples])
 
-
-def _draw(chunk: Chunk) -> Draw:
-    return Draw(chunk.sequence.request.sampling, len(chunk.sequence.output_token_ids))
+    def forget(self, request_id: RequestId) -> None:
+        """Frees what is kept for a request from step to step; unknown ids are ignored."""
+        self._drawer.forget(request_id)
 
 
 def _batch(plan: StepPlan) -> ForwardBatch:

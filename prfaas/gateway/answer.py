@@ -1,26 +1,19 @@
-"""One answer as it comes: the tokens of a generation as text, up to a stop string, and the account at the end."""
+"""One choice as it comes: the tokens of a generation as text, up to a stop string, and the account at the end."""
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self, assert_never
 
-from msgspec import UNSET
+import msgspec
 
 from prfaas.control.v1 import fleet_pb2 as pb
 from prfaas.core.clock import Clock
 from prfaas.core.request import FinishReason, Request
+from prfaas.gateway.alignment import Alignment, ScoredToken
 from prfaas.gateway.detokenize import Detokenizer
 from prfaas.gateway.dispatch import Finished, Generation, Tokens
-from prfaas.gateway.forms import Ending
-from prfaas.gateway.replies import (
-    DecodeTrace,
-    FinishWord,
-    KvTrace,
-    PrefillTrace,
-    PromptTokensDetails,
-    Trace,
-    Usage,
-)
+from prfaas.gateway.replies import DecodeTrace, FinishWord, KvTrace, PrefillTrace, Trace
 from prfaas.telemetry.metrics import RouterMetrics
 
 log = logging.getLogger(__name__)
@@ -28,15 +21,26 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """A request as it came in. `arrived_s` is on the router's monotonic clock."""
+    """A request as it came in. `arrived_s` is on the router's monotonic clock; `index` is the choice that it makes."""
 
     request: Request
     arrived_s: float
-    traced: bool
+    index: int = 0
+
+
+class Piece(msgspec.Struct, frozen=True, gc=False):
+    """The next part of one choice; the part with a finish reason is its last."""
+
+    choice: int
+    text: str
+    """Empty while tokens came whose text must be held back."""
+    tokens: Sequence[ScoredToken] = ()
+    """Those that `text` begins with or contains the beginning of, where logprobs were asked for."""
+    finish_reason: FinishWord | None = None
 
 
 class Answer:
-    """Iterate for the text; afterwards `ending()` tells the rest. Raises what its generation raises."""
+    """Iterate for its pieces; what it used and took is complete afterwards. Raises what its generation raises."""
 
     def __init__(
         self,
@@ -49,6 +53,7 @@ class Answer:
         self._arrival = arrival
         self._generation = generation
         self._detokenizer = detokenizer
+        self._alignment = None if arrival.request.sampling.logprobs is None else Alignment()
         self._metrics = metrics
         self._clock = clock
         self._token_ids: list[int] = []
@@ -59,36 +64,56 @@ class Answer:
     def __aiter__(self) -> Self:
         return self
 
-    async def __anext__(self) -> str:
-        """The next text; empty while tokens came whose text must be held back."""
+    async def __anext__(self) -> Piece:
         if self._finish_reason:
             raise StopAsyncIteration
         event = await anext(self._generation)
         match event:
-            case Tokens(token_ids):
-                return await self._take(token_ids)
+            case Tokens():
+                return self._piece(await self._take(event))
             case Finished(reason, account):
                 text = self._detokenizer.flush()
                 self._end("stop" if self._detokenizer.stopped or reason is FinishReason.STOP else "length", account)
-                return text
+                return self._piece(text)
             case _:
                 assert_never(event)
 
-    async def read_all(self) -> str:
-        """The whole text."""
-        return "".join([text async for text in self])
+    @property
+    def finished(self) -> bool:
+        """The last piece was given out."""
+        return self._finish_reason is not None
 
-    def ending(self) -> Ending:
-        """Usage and trace of the complete answer."""
-        assert self._finish_reason, "the answer has not ended"
-        return Ending(self._finish_reason, self._usage(), self._trace() if self._arrival.traced else UNSET)
+    @property
+    def prompt_tokens(self) -> int:
+        return self._arrival.request.prompt_tokens
 
-    async def _take(self, token_ids: tuple[int, ...]) -> str:
+    @property
+    def cached_tokens(self) -> int:
+        """Prompt tokens that were not computed again; known at the end."""
+        return self._account.tokens_reused if self._account else 0
+
+    @property
+    def completion_tokens(self) -> int:
+        """Tokens that came, those that a stop string cut off included."""
+        return len(self._token_ids)
+
+    def _piece(self, text: str) -> Piece:
+        if self._alignment is None:
+            return Piece(self._arrival.index, text, (), self._finish_reason)
+        tokens = self._alignment.show(text)
+        if self._finish_reason and not self._detokenizer.stopped:
+            tokens = [*tokens, *self._alignment.rest()]
+        return Piece(self._arrival.index, text, tokens, self._finish_reason)
+
+    async def _take(self, event: Tokens) -> str:
+        """The text that became certain."""
         if self._ttft_s is None:
             self._observe_first_token()
         text = ""
-        for token_id in token_ids:
+        for i, token_id in enumerate(event.token_ids):
             self._token_ids.append(token_id)
+            if self._alignment:
+                self._alignment.push(token_id, self._detokenizer.decoded_chars, event.logprobs[i])
             text += self._detokenizer.push(token_id)
             if self._detokenizer.stopped:
                 self._end("stop", await self._generation.stop())
@@ -117,12 +142,8 @@ class Answer:
                 account.fallback,
             )
 
-    def _usage(self) -> Usage:
-        prompt, completion = self._arrival.request.prompt_tokens, len(self._token_ids)
-        cached = self._account.tokens_reused if self._account else 0
-        return Usage(prompt, completion, prompt + completion, PromptTokensDetails(cached))
-
-    def _trace(self) -> Trace:
+    def trace(self) -> Trace:
+        """What happened to the request, once it has ended."""
         placement, account = self._generation.placement, self._account
         assert placement, "an answer that ended was placed"
         return Trace(

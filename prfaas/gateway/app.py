@@ -18,11 +18,13 @@ from prfaas.config.sections import FleetConfig
 from prfaas.core.clock import Clock
 from prfaas.core.errors import PrfaasError
 from prfaas.core.request import MAX_SEED
+from prfaas.engine.grammar import GrammarCompiler
 from prfaas.gateway import errors
 from prfaas.gateway.dispatch import Dispatcher
 from prfaas.gateway.edge import Edge
 from prfaas.gateway.errors import ApiError, ErrorReply
 from prfaas.gateway.gate import Gate
+from prfaas.gateway.grammar_check import GrammarCheck
 from prfaas.gateway.openai_api import OpenAIApi, ServedModel
 from prfaas.gateway.parse import PREFILL_HEADER, TRACE_HEADER
 from prfaas.gateway.registry import Registry
@@ -55,7 +57,8 @@ def build_app(
 ) -> FastAPI:
     """The router's HTTP side. `max_context_tokens` is the model's limit, already shortened by the config's."""
     model = ServedModel(config.model.name, int(unix_time()), max_context_tokens, config.router.default_max_tokens)
-    openai = OpenAIApi(model, tokenizer, registry, dispatcher, gate, metrics, clock, unix_time, seeds)
+    grammars = GrammarCheck(GrammarCompiler(config.model.path / "tokenizer.json"))
+    openai = OpenAIApi(model, tokenizer, grammars, registry, dispatcher, gate, metrics, clock, unix_time, seeds)
     status = StatusApi(config, registry, gate, metrics)
     app = FastAPI(title="prfaas", version=__version__, redoc_url=None, redirect_slashes=False)
     app.add_middleware(Edge, gate=gate, metrics=metrics)

@@ -6,8 +6,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NoReturn, TypedDict
 
-from jinja2 import TemplateError
+from jinja2 import Template, TemplateError
 from jinja2.ext import Extension
+from jinja2.meta import find_undeclared_variables
 from jinja2.nodes import Node
 from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
@@ -28,34 +29,81 @@ _TEMPLATE_FAULTS = (
 """What a template can do wrong with messages that it did not expect."""
 
 
+_OURS = ("messages", "tools", "documents", "add_generation_prompt")
+
+
 class Message(TypedDict, total=False):
     """One turn of a chat, as templates expect it."""
 
     role: str
     content: str
     name: str
+    reasoning_content: str
+    tool_calls: list[dict[str, Any]]
+    tool_call_id: str
 
 
 class ChatTemplate:
     """Turns messages into the text that the model was trained on."""
 
-    def __init__(self, source: str, special_tokens: Mapping[str, str]) -> None:
-        """Raises ModelError for a template that jinja cannot parse."""
-        try:
-            self._template = _environment().from_string(source)
-        except TemplateError as error:
-            raise ModelError(f"the chat template is not valid jinja: {error}") from error
+    def __init__(self, source: str, special_tokens: Mapping[str, str], tool_source: str | None = None) -> None:
+        """`tool_source` is used instead of `source` where there are tools.
+
+        Raises ModelError for a template that jinja cannot parse.
+        """
+        self._plain = _Source(source)
+        self._with_tools = self._plain if tool_source is None else _Source(tool_source)
         self._special_tokens = dict(special_tokens)
 
-    def render(self, messages: Sequence[Message]) -> str:
-        """The prompt, up to where the assistant's answer begins. Raises RequestError for what the template refuses."""
+    def render(
+        self,
+        messages: Sequence[Message],
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        variables: Mapping[str, Any] | None = None,
+    ) -> str:
+        """The prompt, up to where the assistant's answer begins; `variables` are the client's own.
+
+        Raises RequestError for what the template refuses, or would not look at.
+        """
+        source = self._with_tools if tools else self._plain
+        self._check(source, tools, variables or {})
         try:
             # Templates ask whether `tools` is none, which an undefined name is not.
-            return self._template.render(
-                messages=messages, tools=None, documents=None, add_generation_prompt=True, **self._special_tokens
+            return source.template.render(
+                {
+                    **self._special_tokens,
+                    **(variables or {}),
+                    "messages": messages,
+                    "tools": tools,
+                    "documents": None,
+                    "add_generation_prompt": True,
+                }
             )
         except _TEMPLATE_FAULTS as error:
             raise RequestError(f"the model's chat template refuses these messages: {error}") from error
+
+    def _check(
+        self, source: "_Source", tools: Sequence[Mapping[str, Any]] | None, variables: Mapping[str, Any]
+    ) -> None:
+        if tools and "tools" not in source.variables:
+            raise RequestError("tools: this model's chat template has no place for tools; send none")
+        for name in variables:
+            if name in _OURS or name in self._special_tokens:
+                raise RequestError(f"chat_template_kwargs: {name} is set by the server")
+            if name not in source.variables:
+                raise RequestError(f"chat_template_kwargs: this model's chat template does not use {name}")
+
+
+class _Source:
+    """One template, and the names that it asks its caller for."""
+
+    def __init__(self, source: str) -> None:
+        environment = _environment()
+        try:
+            self.template: Template = environment.from_string(source)
+            self.variables = find_undeclared_variables(environment.parse(source))
+        except TemplateError as error:
+            raise ModelError(f"the chat template is not valid jinja: {error}") from error
 
 
 def load_chat_template(path: Path) -> ChatTemplate | None:
@@ -63,11 +111,13 @@ def load_chat_template(path: Path) -> ChatTemplate | None:
     config = _read_config(path / "tokenizer_config.json")
     file = path / "chat_template.jinja"
     try:
-        source = file.read_text(encoding="utf-8") if file.exists() else _default(config.get("chat_template"))
+        named = _named(config.get("chat_template"))
+        if file.exists():
+            named = {"default": file.read_text(encoding="utf-8")}
         tokens = {name: _token(config[name]) for name in SPECIAL_TOKENS if config.get(name) is not None}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ModelError(f"{path}: the chat template or a special token is malformed: {error!r}") from error
-    return ChatTemplate(source, tokens) if source is not None else None
+    return ChatTemplate(named["default"], tokens, named.get("tool_use")) if "default" in named else None
 
 
 def _environment() -> ImmutableSandboxedEnvironment:
@@ -121,11 +171,13 @@ def _read_config(path: Path) -> dict[str, Any]:
     return config
 
 
-def _default(template: Any) -> str | None:
-    """Some checkpoints name several templates; "default" is the one for chats without tools."""
+def _named(template: Any) -> dict[str, str]:
+    """Some checkpoints name several templates: "default", and perhaps "tool_use" for chats with tools."""
+    if template is None:
+        return {}
     if isinstance(template, list):
-        template = {entry["name"]: entry["template"] for entry in template}.get("default")
-    return str(template) if template is not None else None
+        return {str(entry["name"]): str(entry["template"]) for entry in template}
+    return {"default": str(template)}
 
 
 def _token(value: Any) -> str:

@@ -110,6 +110,8 @@ class Detokenizer:
     def __init__(self, tokenizer: Tokenizer, stop_strings: Sequence[str]) -> None:
         self._decoder = TextDecoder(tokenizer)
         self._matcher = StopMatcher(stop_strings)
+        self.decoded_chars = 0
+        """Characters that have become certain, those included that may yet be part of a stop string."""
 
     @property
     def stopped(self) -> bool:
@@ -118,7 +120,9 @@ class Detokenizer:
 
     def push(self, token_id: int) -> str:
         """The text that the client may see now."""
-        return self._matcher.push(self._decoder.push(token_id))
+        text = self._decoder.push(token_id)
+        self.decoded_chars += len(text)
+        return self._matcher.push(text)
 
     def flush(self) -> str:
         """The rest, once the last token came; it can still end in a stop string."""

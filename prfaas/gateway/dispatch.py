@@ -6,7 +6,7 @@ from types import TracebackType
 from typing import Self
 
 from prfaas.config.sections import FleetConfig
-from prfaas.control.convert import failure_from_pb
+from prfaas.control.convert import failure_from_pb, logprobs_from_pb
 from prfaas.control.v1 import fleet_pb2 as pb
 from prfaas.core.clock import Clock
 from prfaas.core.errors import (
@@ -18,6 +18,7 @@ from prfaas.core.errors import (
     UnavailableError,
 )
 from prfaas.core.ids import InstanceId, RequestId
+from prfaas.core.logprobs import TokenLogprobs
 from prfaas.core.request import FinishReason, Request
 from prfaas.gateway.calls import GenerateCall, InstanceCalls
 from prfaas.gateway.registry import Registry
@@ -33,6 +34,8 @@ class Tokens:
     """Decode → client: the next tokens of the answer."""
 
     token_ids: tuple[int, ...]
+    logprobs: tuple[TokenLogprobs, ...] = ()
+    """One for each token if the request asks for them, else none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +76,10 @@ class Dispatcher:
             exclude=failed | self._registry.too_small_for(tokens),
         )
         placement = place(wanted, self._registry.view(), self._params, self._policy)
+        if placement.prefill and request.sampling.logprobs is not None:
+            # The first token is drawn where the prompt is computed, and only its id travels with the KV.
+            reason = f"{placement.reason}, but logprobs need the prompt computed where it is decoded"
+            placement = replace(placement, prefill=None, reason=reason)
         self._registry.placed(placement)
         prefill = placement.prefill or placement.decode
         self.metrics.placements.labels("remote" if placement.remote else "local", prefill.cluster).inc()
@@ -144,8 +151,7 @@ class Generation:
     def _event(self, message: pb.GenerateEvent, call: GenerateCall) -> Event | None:
         match message.WhichOneof("event"):
             case "tokens":
-                self._has_tokens = self._has_tokens or bool(message.tokens.token_ids)
-                return Tokens(tuple(message.tokens.token_ids)) if message.tokens.token_ids else None
+                return self._tokens(message.tokens, call)
             case "finished":
                 return self._finished(message.finished, call)
             case "failure":
@@ -154,6 +160,17 @@ class Generation:
                 raise failure_from_pb(message.failure)
             case _:
                 raise PrfaasError(f"{call.instance.instance_id} sent an event that this router does not know")
+
+    def _tokens(self, tokens: pb.Tokens, call: GenerateCall) -> Tokens | None:
+        if not tokens.token_ids:
+            return None
+        self._has_tokens = True
+        if self._request.sampling.logprobs is None:
+            return Tokens(tuple(tokens.token_ids))
+        logprobs = logprobs_from_pb(tokens)
+        if not logprobs:
+            raise PrfaasError(f"{call.instance.instance_id} sent tokens without the logprobs that were asked for")
+        return Tokens(tuple(tokens.token_ids), logprobs)
 
     def _finished(self, finished: pb.Finished, call: GenerateCall) -> Finished:
         try:

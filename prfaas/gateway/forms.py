@@ -1,11 +1,14 @@
 """The two shapes of an answer, chat and text: the same pieces in different clothes."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from prfaas.gateway.answer import Piece
+from prfaas.gateway.logprob_replies import chat_logprobs, text_logprobs
 from prfaas.gateway.replies import (
     ChatChoice,
     ChatChunk,
@@ -16,34 +19,20 @@ from prfaas.gateway.replies import (
     FinishWord,
     TextChoice,
     TextCompletion,
-    Trace,
+    Traces,
     Usage,
 )
+from prfaas.gateway.token_bytes import TokenBytes
 
 _encode = msgspec.json.Encoder().encode
 
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """What is known when an answer is complete."""
+    """What is known when all choices are complete."""
 
-    finish_reason: FinishWord
     usage: Usage
-    trace: Trace | UnsetType
-
-
-class Form(Protocol):
-    """How one endpoint writes an answer: whole, or as the chunks of a stream."""
-
-    def whole(self, text: str, ending: Ending) -> bytes: ...
-
-    def opening(self) -> bytes | None:
-        """What a stream begins with, before any text."""
-
-    def piece(self, text: str) -> bytes: ...
-
-    def closing(self, ending: Ending) -> list[bytes]:
-        """The chunk with the finish reason and, where it was asked for, the one with the usage."""
+    traces: Traces | UnsetType
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +43,7 @@ class Head:
     created_s: int
     model: str
     include_usage: bool
+    logprobs: bool
 
     @property
     def no_usage(self) -> UnsetType | None:
@@ -61,36 +51,62 @@ class Head:
         return None if self.include_usage else UNSET
 
 
+class Form(Protocol):
+    """How one endpoint writes an answer: whole, or as the chunks of a stream."""
+
+    @property
+    def head(self) -> Head: ...
+
+    def whole(self, choices: Sequence[Piece], ending: Ending) -> bytes:
+        """`choices` have their whole texts, all tokens, and finish reasons."""
+
+    def opening(self, index: int) -> bytes | None:
+        """What a choice of a stream begins with, before any text."""
+
+    def piece(self, piece: Piece) -> bytes: ...
+
+    def closing(self, index: int, reason: FinishWord, traces: Traces | UnsetType = UNSET) -> bytes:
+        """The last chunk of a choice."""
+
+    def usage(self, ending: Ending) -> bytes:
+        """The last chunk of a stream whose client asked for usage."""
+
+
 @dataclass(frozen=True, slots=True)
 class ChatForm:
     """`chat.completion` and `chat.completion.chunk`."""
 
     head: Head
+    table: TokenBytes
 
-    def whole(self, text: str, ending: Ending) -> bytes:
-        choice = ChatChoice(ChatMessage(text), ending.finish_reason)
+    def whole(self, choices: Sequence[Piece], ending: Ending) -> bytes:
         head = self.head
+        written = []
+        for piece in choices:
+            assert piece.finish_reason, "a whole choice has ended"
+            logprobs = chat_logprobs(piece.tokens, self.table) if head.logprobs else None
+            written.append(ChatChoice(ChatMessage(piece.text), piece.finish_reason, piece.choice, logprobs))
         return _encode(
-            ChatCompletion(head.request_id, head.created_s, head.model, [choice], ending.usage, prfaas=ending.trace)
+            ChatCompletion(head.request_id, head.created_s, head.model, written, ending.usage, prfaas=ending.traces)
         )
 
-    def opening(self) -> bytes | None:
-        return self._chunk(ChatChunkChoice(ChatDelta(role="assistant", content="")))
+    def opening(self, index: int) -> bytes | None:
+        return self._chunk(ChatChunkChoice(ChatDelta(role="assistant", content=""), index=index))
 
-    def piece(self, text: str) -> bytes:
-        return self._chunk(ChatChunkChoice(ChatDelta(content=text)))
+    def piece(self, piece: Piece) -> bytes:
+        logprobs = chat_logprobs(piece.tokens, self.table) if self.head.logprobs else None
+        return self._chunk(ChatChunkChoice(ChatDelta(content=piece.text), None, piece.choice, logprobs))
 
-    def closing(self, ending: Ending) -> list[bytes]:
-        last = ChatChunkChoice(ChatDelta(), ending.finish_reason)
-        if not self.head.include_usage:
-            return [self._chunk(last, ending.trace)]
+    def closing(self, index: int, reason: FinishWord, traces: Traces | UnsetType = UNSET) -> bytes:
+        return self._chunk(ChatChunkChoice(ChatDelta(), reason, index), traces)
+
+    def usage(self, ending: Ending) -> bytes:
         head = self.head
-        usage = ChatChunk(head.request_id, head.created_s, head.model, [], ending.usage, prfaas=ending.trace)
-        return [self._chunk(last), _encode(usage)]
+        return _encode(ChatChunk(head.request_id, head.created_s, head.model, [], ending.usage, prfaas=ending.traces))
 
-    def _chunk(self, choice: ChatChunkChoice, trace: Trace | UnsetType = UNSET) -> bytes:
+    def _chunk(self, choice: ChatChunkChoice, traces: Traces | UnsetType = UNSET) -> bytes:
         head = self.head
-        return _encode(ChatChunk(head.request_id, head.created_s, head.model, [choice], head.no_usage, prfaas=trace))
+        return _encode(ChatChunk(head.request_id, head.created_s, head.model, [choice], head.no_usage, prfaas=traces))
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,24 +114,29 @@ class TextForm:
     """`text_completion`, whole or in chunks."""
 
     head: Head
+    table: TokenBytes
 
-    def whole(self, text: str, ending: Ending) -> bytes:
-        return self._write([TextChoice(text, ending.finish_reason)], ending.usage, ending.trace)
+    def whole(self, choices: Sequence[Piece], ending: Ending) -> bytes:
+        return self._write([self._choice(piece, piece.finish_reason) for piece in choices], ending.usage, ending.traces)
 
-    def opening(self) -> bytes | None:
+    def opening(self, index: int) -> bytes | None:  # noqa: ARG002 - texts begin without ceremony
         return None
 
-    def piece(self, text: str) -> bytes:
-        return self._write([TextChoice(text)], self.head.no_usage)
+    def piece(self, piece: Piece) -> bytes:
+        return self._write([self._choice(piece, None)], self.head.no_usage)
 
-    def closing(self, ending: Ending) -> list[bytes]:
-        last = [TextChoice("", ending.finish_reason)]
-        if not self.head.include_usage:
-            return [self._write(last, UNSET, ending.trace)]
-        return [self._write(last, None), self._write([], ending.usage, ending.trace)]
+    def closing(self, index: int, reason: FinishWord, traces: Traces | UnsetType = UNSET) -> bytes:
+        return self._write([TextChoice("", reason, index)], self.head.no_usage, traces)
+
+    def usage(self, ending: Ending) -> bytes:
+        return self._write([], ending.usage, ending.traces)
+
+    def _choice(self, piece: Piece, reason: FinishWord | None) -> TextChoice:
+        logprobs = text_logprobs(piece.tokens, self.table) if self.head.logprobs else None
+        return TextChoice(piece.text, reason, piece.choice, logprobs)
 
     def _write(
-        self, choices: list[TextChoice], usage: Usage | UnsetType | None, trace: Trace | UnsetType = UNSET
+        self, choices: list[TextChoice], usage: Usage | UnsetType | None, traces: Traces | UnsetType = UNSET
     ) -> bytes:
         head = self.head
-        return _encode(TextCompletion(head.request_id, head.created_s, head.model, choices, usage, prfaas=trace))
+        return _encode(TextCompletion(head.request_id, head.created_s, head.model, choices, usage, prfaas=traces))

@@ -1,23 +1,26 @@
 """The OpenAI endpoints: validate, tokenise, dispatch, and answer whole or as a stream."""
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 import msgspec
+from msgspec import UNSET
 from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
 
 from prfaas.core.clock import Clock
-from prfaas.core.errors import ContextLengthError, PrfaasError
+from prfaas.core.errors import ContextLengthError, PrfaasError, RequestError
 from prfaas.core.ids import RequestId
 from prfaas.core.request import Request
 from prfaas.gateway import parse
-from prfaas.gateway.answer import Answer, Arrival
+from prfaas.gateway.answer import Answer, Arrival, Piece
+from prfaas.gateway.choices import Choices, choice_seed
 from prfaas.gateway.dispatch import Dispatcher
 from prfaas.gateway.errors import ApiError, ClientGoneError
-from prfaas.gateway.forms import ChatForm, Form, Head, TextForm
+from prfaas.gateway.forms import ChatForm, Ending, Form, Head, TextForm
 from prfaas.gateway.gate import Gate
+from prfaas.gateway.grammar_check import GrammarCheck
 from prfaas.gateway.registry import Registry
 from prfaas.gateway.replies import ModelCard, ModelList
 from prfaas.gateway.schema import ChatBody, CompletionBody
@@ -47,6 +50,7 @@ class OpenAIApi:
 
     model: ServedModel
     tokenizer: ModelTokenizer
+    grammars: GrammarCheck
     registry: Registry
     dispatcher: Dispatcher
     gate: Gate
@@ -61,20 +65,22 @@ class OpenAIApi:
         body = parse.parse(ChatBody, await parse.read_body(http, MAX_BODY_BYTES))
         self._check_model(body.model)
         prompt = await self.tokenizer.encode_chat(
-            [message.for_template() for message in body.messages], self._context_tokens()
+            [message.for_template() for message in body.messages],
+            self._context_tokens(),
+            body.template_tools,
+            body.chat_template_kwargs,
         )
-        return await self._answer(http, body, prompt, ChatForm(self._head(http, body)), arrived_s)
+        form = ChatForm(self._head(http, body), self.tokenizer.token_bytes)
+        return await self._answer(http, body, [prompt], form, arrived_s)
 
     async def completions(self, http: HttpRequest) -> Response:
         """`POST /v1/completions`"""
         arrived_s = self.clock()
         body = parse.parse(CompletionBody, await parse.read_body(http, MAX_BODY_BYTES))
         self._check_model(body.model)
-        if isinstance(body.prompt, str):
-            prompt = await self.tokenizer.encode_text(body.prompt, self._context_tokens())
-        else:
-            prompt = self.tokenizer.check_ids(body.prompt)
-        return await self._answer(http, body, prompt, TextForm(self._head(http, body)), arrived_s)
+        prompts = [await self._encode(prompt) for prompt in body.prompts]
+        form = TextForm(self._head(http, body), self.tokenizer.token_bytes)
+        return await self._answer(http, body, prompts, form, arrived_s)
 
     async def models(self, http: HttpRequest) -> Response:  # noqa: ARG002 — every handler gets the request
         """`GET /v1/models`"""
@@ -92,25 +98,65 @@ class OpenAIApi:
         self.metrics.failures.labels(error.code).inc()
 
     async def _answer(
-        self, http: HttpRequest, body: ChatBody | CompletionBody, prompt: tuple[int, ...], form: Form, arrived_s: float
+        self,
+        http: HttpRequest,
+        body: ChatBody | CompletionBody,
+        prompts: Sequence[tuple[int, ...]],
+        form: Form,
+        arrived_s: float,
     ) -> Response:
         force, traced = parse.force(http), parse.wants_trace(http)
-        max_tokens = self._max_tokens(body.wanted_tokens, len(prompt))
-        sampling = body.sampling(max_tokens, self.draw_seed())
-        request = Request(RequestId(http.state.request_id), prompt, sampling)
-        self.metrics.prompt_tokens.observe(request.prompt_tokens)
-        answering = self._answering(Arrival(request, arrived_s, traced), force, body.stop_strings)
+        if force == "remote" and body.num_logprobs is not None:
+            message = "the logprobs of the first token do not travel: a prompt whose answer has them is not sent away"
+            raise ApiError(400, message, param=parse.PREFILL_HEADER, code=RequestError.code)
+        requests = self._requests(RequestId(http.state.request_id), body, prompts)
+        if grammar := requests[0].sampling.grammar:
+            await self.grammars.check(grammar, body.grammar_field)
+        for prompt in prompts:
+            self.metrics.prompt_tokens.observe(len(prompt))
+        arrivals = [Arrival(request, arrived_s, index) for index, request in enumerate(requests)]
+        answering = self._answering(arrivals, force, body)
         if body.stream:
-            return AnswerStream(answering, form, self.gate, self.note_failure)
-        content = await self.gate.until_gone(http.receive, _whole(answering, form))
+            return AnswerStream(answering, form, self.gate, self.note_failure, traced=traced)
+        content = await self.gate.until_gone(http.receive, _whole(answering, form, traced=traced))
         return Response(content, media_type=JSON)
+
+    def _requests(
+        self, request_id: RequestId, body: ChatBody | CompletionBody, prompts: Sequence[tuple[int, ...]]
+    ) -> list[Request]:
+        """One for each choice: those of the first prompt, then those of the next."""
+        self.tokenizer.check_ids(body.stop_token_ids or (), "stop_token_ids")
+        self.tokenizer.check_ids(tuple(body.logit_bias or ()), "logit_bias")
+        seed = self.draw_seed() if body.seed is None else body.seed
+        several = len(prompts) * body.choices_per_prompt > 1
+        requests: list[Request] = []
+        for prompt in prompts:
+            max_tokens = self._max_tokens(body.wanted_tokens, len(prompt))
+            for i in range(body.choices_per_prompt):
+                own_id = RequestId(f"{request_id}-{len(requests)}") if several else request_id
+                sampling = body.sampling(max_tokens, choice_seed(seed, i), body.num_logprobs)
+                requests.append(Request(own_id, prompt, sampling))
+        return requests
 
     @asynccontextmanager
     async def _answering(
-        self, arrival: Arrival, force: Force | None, stop_strings: tuple[str, ...]
-    ) -> AsyncIterator[Answer]:
-        async with self.dispatcher.dispatch(arrival.request, force) as generation:
-            yield Answer(arrival, generation, self.tokenizer.detokenizer(stop_strings), self.metrics, self.clock)
+        self, arrivals: Sequence[Arrival], force: Force | None, body: ChatBody | CompletionBody
+    ) -> AsyncIterator[Choices]:
+        """Leaving cancels whatever still runs."""
+        async with AsyncExitStack() as stack:
+            answers = []
+            for arrival in arrivals:
+                generation = await stack.enter_async_context(self.dispatcher.dispatch(arrival.request, force))
+                detokenizer = self.tokenizer.detokenizer(body.stop_strings)
+                answers.append(Answer(arrival, generation, detokenizer, self.metrics, self.clock))
+            choices = Choices(answers, body.choices_per_prompt)
+            stack.push_async_callback(choices.close)
+            yield choices
+
+    async def _encode(self, prompt: str | list[int]) -> tuple[int, ...]:
+        if isinstance(prompt, str):
+            return await self.tokenizer.encode_text(prompt, self._context_tokens())
+        return self.tokenizer.check_ids(prompt)
 
     def _max_tokens(self, wanted: int | None, prompt_tokens: int) -> int:
         """Raises ContextLengthError when the prompt, or prompt and answer, do not fit."""
@@ -136,13 +182,24 @@ class OpenAIApi:
             raise ApiError(404, message, param="model", code="model_not_found")
 
     def _head(self, http: HttpRequest, body: ChatBody | CompletionBody) -> Head:
-        return Head(http.state.request_id, int(self.unix_time()), self.model.name, body.include_usage)
+        logprobs = body.num_logprobs is not None
+        return Head(http.state.request_id, int(self.unix_time()), self.model.name, body.include_usage, logprobs)
 
     def _card(self) -> ModelCard:
         return ModelCard(self.model.name, self.model.created_s)
 
 
-async def _whole(answering: AbstractAsyncContextManager[Answer], form: Form) -> bytes:
-    async with answering as answer:
-        text = await answer.read_all()
-        return form.whole(text, answer.ending())
+async def _whole(answering: AbstractAsyncContextManager[Choices], form: Form, *, traced: bool) -> bytes:
+    async with answering as choices:
+        parts: list[list[Piece]] = [[] for _ in range(choices.count)]
+        async for piece in choices:
+            parts[piece.choice].append(piece)
+        ending = Ending(choices.usage(), choices.traces() if traced else UNSET)
+        return form.whole([_join(pieces) for pieces in parts], ending)
+
+
+def _join(pieces: Sequence[Piece]) -> Piece:
+    """One piece with all that the pieces of a choice have."""
+    text = "".join(piece.text for piece in pieces)
+    tokens = [token for piece in pieces for token in piece.tokens]
+    return msgspec.structs.replace(pieces[-1], text=text, tokens=tokens)

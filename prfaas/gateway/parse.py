@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from starlette.requests import ClientDisconnect, Request
 
 from prfaas.gateway.errors import ApiError, ClientGoneError
-from prfaas.gateway.schema import GenerationBody
+from prfaas.gateway.generation_body import GenerationBody
 from prfaas.policy.view import Force
 
 B = TypeVar("B", bound=GenerationBody)
@@ -20,7 +20,14 @@ BODY_TIMEOUT_S = 60.0
 
 
 async def read_body(request: Request, limit_bytes: int) -> bytes:
-    """The whole body. Raises ApiError 413 as soon as it is known to be too long, 408 when it does not come."""
+    """The whole body.
+
+    Raises ApiError 413 as soon as it is known to be too long, 408 when it does not come, 415 when it is compressed.
+    """
+    encoding = request.headers.get("content-encoding", "identity")
+    if encoding != "identity":
+        message = f"the body comes with content-encoding {encoding!r}; send it uncompressed"
+        raise ApiError(415, message, param="content-encoding", code="unsupported_content_encoding")
     declared = request.headers.get("content-length", "")
     if declared.isdigit() and int(declared) > limit_bytes:
         raise _too_large(limit_bytes)

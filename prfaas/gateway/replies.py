@@ -55,6 +55,39 @@ class Trace(msgspec.Struct, frozen=True):
     token_ids: list[int]
 
 
+Traces = Trace | list[Trace]
+"""Of one choice, or of several in the order of their indices."""
+
+
+class TopLogprob(msgspec.Struct, frozen=True):
+    token: str
+    logprob: float
+    bytes: list[int] | None
+
+
+class TokenLogprob(msgspec.Struct, frozen=True):
+    """One token of a chat's answer; `bytes` is null for tokens without text, such as EOS."""
+
+    token: str
+    logprob: float
+    bytes: list[int] | None
+    top_logprobs: list[TopLogprob]
+
+
+class ChatLogprobs(msgspec.Struct, frozen=True):
+    content: list[TokenLogprob]
+    refusal: None = None
+
+
+class TextLogprobs(msgspec.Struct, frozen=True):
+    """One entry per token in each list; `text_offset` counts characters of the answer."""
+
+    tokens: list[str]
+    token_logprobs: list[float]
+    top_logprobs: list[dict[str, float]]
+    text_offset: list[int]
+
+
 class ChatMessage(msgspec.Struct, frozen=True):
     content: str
     role: Literal["assistant"] = "assistant"
@@ -65,7 +98,7 @@ class ChatChoice(msgspec.Struct, frozen=True):
     message: ChatMessage
     finish_reason: FinishWord
     index: int = 0
-    logprobs: None = None
+    logprobs: ChatLogprobs | None = None
 
 
 class ChatCompletion(msgspec.Struct, frozen=True):
@@ -75,7 +108,7 @@ class ChatCompletion(msgspec.Struct, frozen=True):
     choices: list[ChatChoice]
     usage: Usage
     object: Literal["chat.completion"] = "chat.completion"
-    prfaas: Trace | UnsetType = UNSET
+    prfaas: Traces | UnsetType = UNSET
 
 
 class ChatDelta(msgspec.Struct, frozen=True):
@@ -87,7 +120,7 @@ class ChatChunkChoice(msgspec.Struct, frozen=True):
     delta: ChatDelta
     finish_reason: FinishWord | None = None
     index: int = 0
-    logprobs: None = None
+    logprobs: ChatLogprobs | None = None
 
 
 class ChatChunk(msgspec.Struct, frozen=True):
@@ -97,14 +130,14 @@ class ChatChunk(msgspec.Struct, frozen=True):
     choices: list[ChatChunkChoice]
     usage: Usage | UnsetType | None = UNSET
     object: Literal["chat.completion.chunk"] = "chat.completion.chunk"
-    prfaas: Trace | UnsetType = UNSET
+    prfaas: Traces | UnsetType = UNSET
 
 
 class TextChoice(msgspec.Struct, frozen=True):
     text: str
     finish_reason: FinishWord | None = None
     index: int = 0
-    logprobs: None = None
+    logprobs: TextLogprobs | None = None
 
 
 class TextCompletion(msgspec.Struct, frozen=True):
@@ -116,7 +149,7 @@ class TextCompletion(msgspec.Struct, frozen=True):
     choices: list[TextChoice]
     usage: Usage | UnsetType | None = UNSET
     object: Literal["text_completion"] = "text_completion"
-    prfaas: Trace | UnsetType = UNSET
+    prfaas: Traces | UnsetType = UNSET
 
 
 class ModelCard(msgspec.Struct, frozen=True):

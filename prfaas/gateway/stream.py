@@ -4,15 +4,17 @@ import logging
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 
+from msgspec import UNSET
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from prfaas.core.errors import PrfaasError
 from prfaas.gateway import errors
-from prfaas.gateway.answer import Answer
+from prfaas.gateway.choices import Choices
 from prfaas.gateway.errors import ApiError, ClientGoneError
-from prfaas.gateway.forms import Form
+from prfaas.gateway.forms import Ending, Form
 from prfaas.gateway.gate import Gate
+from prfaas.gateway.replies import FinishWord
 
 HEADERS = (
     (b"content-type", b"text/event-stream; charset=utf-8"),
@@ -33,12 +35,16 @@ class AnswerStream(Response):
 
     def __init__(
         self,
-        answering: AbstractAsyncContextManager[Answer],
+        answering: AbstractAsyncContextManager[Choices],
         form: Form,
         gate: Gate,
         on_failure: Callable[[PrfaasError], None],
+        *,
+        traced: bool,
     ) -> None:
         super().__init__()
+        self._traced = traced
+        self._opened: set[int] = set()
         self._answering = answering
         self._form = form
         self._gate = gate
@@ -63,21 +69,36 @@ class AnswerStream(Response):
             await self._send_error(send, errors.internal(request_id))
 
     async def _pump(self, send: Send) -> None:
-        async with self._answering as answer:
-            async for text in answer:
+        async with self._answering as choices:
+            async for piece in choices:
                 if not self._started:
                     await self._start(send)
-                if text:
-                    await _send_event(send, self._form.piece(text))
-            for chunk in self._form.closing(answer.ending()):
-                await _send_event(send, chunk)
+                if piece.choice not in self._opened:
+                    await self._open(send, piece.choice)
+                if piece.text or piece.tokens:
+                    await _send_event(send, self._form.piece(piece))
+                if piece.finish_reason:
+                    await self._close(send, piece.choice, piece.finish_reason, choices)
+            if self._form.head.include_usage:
+                await _send_event(send, self._form.usage(self._ending(choices)))
         await send({"type": "http.response.body", "body": DONE, "more_body": False})
+
+    async def _open(self, send: Send, choice: int) -> None:
+        self._opened.add(choice)
+        if opening := self._form.opening(choice):
+            await _send_event(send, opening)
+
+    async def _close(self, send: Send, choice: int, reason: FinishWord, choices: Choices) -> None:
+        last = choices.finished and not self._form.head.include_usage
+        traces = self._ending(choices).traces if last else UNSET
+        await _send_event(send, self._form.closing(choice, reason, traces))
+
+    def _ending(self, choices: Choices) -> Ending:
+        return Ending(choices.usage(), choices.traces() if self._traced else UNSET)
 
     async def _start(self, send: Send) -> None:
         self._started = True
         await send({"type": "http.response.start", "status": 200, "headers": list(HEADERS)})
-        if opening := self._form.opening():
-            await _send_event(send, opening)
 
     async def _send_error(self, send: Send, error: ApiError) -> None:
         await _send_event(send, errors.body(error))

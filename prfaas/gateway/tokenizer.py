@@ -1,14 +1,16 @@
 """Text and chats into token ids, with the tokenizer and the chat template of the model directory."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from tokenizers import Tokenizer
 
 from prfaas.core.errors import ContextLengthError, ModelError, RequestError
 from prfaas.gateway.chat_template import ChatTemplate, Message, load_chat_template
 from prfaas.gateway.detokenize import Detokenizer
+from prfaas.gateway.token_bytes import TokenBytes
 
 INLINE_CHARS = 8192
 """Shorter texts take about a millisecond: less than a thread costs other requests."""
@@ -24,6 +26,7 @@ class ModelTokenizer:
         tokenizer.no_padding()
         self._tokenizer = tokenizer
         self._chat_template = chat_template
+        self.token_bytes = TokenBytes(tokenizer)
         vocabulary = tokenizer.get_vocab(with_added_tokens=True)
         self._num_ids = 1 + max(vocabulary.values(), default=-1)
         self._longest_token_chars = max(map(len, vocabulary), default=1)
@@ -38,8 +41,14 @@ class ModelTokenizer:
             raise ModelError(f"{file} is not a usable tokenizer: {error}") from error
         return cls(tokenizer, load_chat_template(path))
 
-    async def encode_chat(self, messages: Sequence[Message], max_tokens: int) -> tuple[int, ...]:
-        """The chat as token ids, up to where the answer begins.
+    async def encode_chat(
+        self,
+        messages: Sequence[Message],
+        max_tokens: int,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        variables: Mapping[str, Any] | None = None,
+    ) -> tuple[int, ...]:
+        """The chat as token ids, up to where the answer begins; `tools` and `variables` are the template's.
 
         Raises RequestError if there is no chat template, ContextLengthError for what cannot be `max_tokens` or fewer.
         """
@@ -51,9 +60,9 @@ class ModelTokenizer:
 
         def encode() -> tuple[int, ...]:
             # The template writes the special tokens itself.
-            return self._encode_now(template.render(messages), add_special_tokens=False)
+            return self._encode_now(template.render(messages, tools, variables), add_special_tokens=False)
 
-        inline = chars <= INLINE_CHARS and len(messages) <= INLINE_MESSAGES
+        inline = chars <= INLINE_CHARS and len(messages) <= INLINE_MESSAGES and not tools and not variables
         return encode() if inline else await asyncio.to_thread(encode)
 
     async def encode_text(self, text: str, max_tokens: int) -> tuple[int, ...]:
@@ -66,12 +75,12 @@ class ModelTokenizer:
             return self._encode_now(text, add_special_tokens=True)
         return await asyncio.to_thread(self._encode_now, text, add_special_tokens=True)
 
-    def check_ids(self, token_ids: Sequence[int]) -> tuple[int, ...]:
-        """A prompt that is token ids already. Raises RequestError for ids outside the vocabulary."""
+    def check_ids(self, token_ids: Sequence[int], field: str = "prompt") -> tuple[int, ...]:
+        """Token ids that a client sent. Raises RequestError, naming `field`, for ids outside the vocabulary."""
         if token_ids and (wrong := min(token_ids)) < 0:
-            raise RequestError(f"prompt: token id {wrong} is negative")
+            raise RequestError(f"{field}: token id {wrong} is negative")
         if token_ids and (wrong := max(token_ids)) >= self._num_ids:
-            raise RequestError(f"prompt: token id {wrong} is outside the vocabulary of {self._num_ids} ids")
+            raise RequestError(f"{field}: token id {wrong} is outside the vocabulary of {self._num_ids} ids")
         return tuple(token_ids)
 
     def detokenizer(self, stop_strings: Sequence[str]) -> Detokenizer:

@@ -8,11 +8,12 @@ from typing import Any, Literal, assert_never
 import grpc
 from tokenizers import Tokenizer
 
-from prfaas.control.convert import failure_to_pb, request_from_pb
+from prfaas.control.convert import failure_to_pb, request_from_pb, tokens_to_pb
 from prfaas.control.dial import SERVER_OPTIONS
 from prfaas.control.v1 import fleet_pb2 as pb
 from prfaas.control.v1.fleet_pb2_grpc import InstanceServicer, add_InstanceServicer_to_server
 from prfaas.core.errors import PrfaasError
+from prfaas.core.logprobs import TokenLogprobs
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,14 @@ OnCancel = Literal["finish", "break", "ignore"]
 Context = grpc.aio.ServicerContext[Any, Any]
 
 
+def logprobs_of(token_id: int, num_top: int | None) -> TokenLogprobs | None:
+    """What a fake says of a token: that it was second to the one before it."""
+    if num_top is None:
+        return None
+    ids = [max(0, token_id - 1), token_id, *range(100, 100 + num_top)]
+    return TokenLogprobs(-1.5, tuple((top, -0.5 - i) for i, top in enumerate(ids[:num_top])))
+
+
 @dataclass
 class FakeInstance(InstanceServicer):
     """`calls` has every Generate request, `abandoned` those whose stream the router closed, `cancels` the Cancels."""
@@ -71,6 +80,7 @@ class FakeInstance(InstanceServicer):
     script: Script | None = None
     account: dict[str, Any] = field(default_factory=dict)
     on_cancel: OnCancel = "finish"
+    forgets_logprobs: bool = False
     address: str = ""
     calls: list[pb.GenerateRequest] = field(default_factory=list)
     abandoned: "asyncio.Queue[str]" = field(default_factory=asyncio.Queue)
@@ -171,7 +181,8 @@ class FakeInstance(InstanceServicer):
             async for token_id in self._steps_tokens(step, context, cancelled):
                 num_said += 1
                 assert num_said <= request.sampling.max_tokens, "the script says more than was asked for"
-                yield pb.GenerateEvent(tokens=pb.Tokens(token_ids=[token_id]))
+                num_top = None if self.forgets_logprobs else request.sampling.logprobs
+                yield pb.GenerateEvent(tokens=tokens_to_pb(token_id, logprobs_of(token_id, num_top)))
             if cancelled.is_set() and self.on_cancel == "finish":
                 yield self._finished(message, "cancelled")
                 return

@@ -1,5 +1,6 @@
 """Input that is refused, as raw HTTP: the status, the field that is named, and OpenAI's error form."""
 
+import gzip
 import json
 from typing import Any
 
@@ -44,7 +45,32 @@ CHAT_FAULTS: list[tuple[dict[str, Any], str | None, str]] = [
     ({"top_p": 1.5}, "top_p", "less than or equal to 1"),
     ({"seed": -1}, "seed", "greater than"),
     ({"seed": 2**63}, "seed", "less than"),
-    ({"n": 2}, "n", "less than or equal to 1"),
+    ({"n": 17}, "n", "less than or equal to 16"),
+    ({"n": 0}, "n", "greater than or equal to 1"),
+    ({"top_k": -2}, "top_k", "greater than or equal to -1"),
+    ({"top_k": 2**31}, "top_k", "less than"),
+    ({"min_p": 1.5}, "min_p", "less than or equal to 1"),
+    ({"repetition_penalty": 0}, "repetition_penalty", "greater than"),
+    ({"presence_penalty": 3}, "presence_penalty", "less than or equal to 2"),
+    ({"frequency_penalty": -3}, "frequency_penalty", "greater than or equal to -2"),
+    ({"logit_bias": {"5": 101}}, "logit_bias.5", "less than or equal to 100"),
+    ({"logit_bias": {"five": 1}}, "logit_bias.five.[key]", "integer"),
+    ({"logit_bias": {"100000": 1}}, None, "logit_bias: token id 100000 is outside the vocabulary"),
+    ({"logit_bias": {str(i): 1 for i in range(1025)}}, "logit_bias", "at most 1024"),
+    ({"stop_token_ids": [-1]}, "stop_token_ids[0]", "greater than or equal to 0"),
+    ({"stop_token_ids": [100_000]}, None, "stop_token_ids: token id 100000 is outside the vocabulary"),
+    ({"stop_token_ids": list(range(257))}, "stop_token_ids", "at most 256"),
+    ({"min_tokens": -1}, "min_tokens", "greater than"),
+    ({"min_tokens": 6, "max_tokens": 5}, None, "min_tokens is 6"),
+    ({"logprobs": 5}, "logprobs", "boolean"),
+    ({"top_logprobs": 5}, None, "logprobs: true"),
+    ({"logprobs": True, "top_logprobs": 21}, "top_logprobs", "less than or equal to 20"),
+    ({"store": True}, "store", "False"),
+    ({"service_tier": "flex"}, "service_tier", "'auto'"),
+    ({"metadata": {"a": 1}}, "metadata.a", "string"),
+    ({"modalities": ["audio"]}, "modalities[0]", "'text'"),
+    ({"reasoning_effort": "low"}, "reasoning_effort", "not a parameter"),
+    ({"functions": []}, "functions", "not a parameter"),
     ({"n": "1"}, "n", "integer"),
     ({"stop": ["a", "b", "c", "d", "e"]}, "stop", "at most 4"),
     ({"stop": ["a", ""]}, "stop[1]", "at least 1"),
@@ -61,15 +87,26 @@ CHAT_FAULTS: list[tuple[dict[str, Any], str | None, str]] = [
     ({"messages": "hi"}, "messages", "array"),
     ({"messages": [{"role": "user"}]}, "messages[0].content", "required"),
     ({"messages": [{"role": "user", "content": None}]}, "messages[0].content", "string"),
-    ({"messages": [{"role": "tool", "content": "x"}]}, "messages[0].role", "'system'"),
+    ({"messages": [{"role": "critic", "content": "x"}]}, "messages[0].role", "'tool'"),
+    ({"messages": [{"role": "tool", "content": "x"}]}, "messages[0].tool_call_id", "required"),
+    ({"messages": [{"role": "assistant"}]}, "messages[0]", "content or tool_calls"),
+    ({"messages": ["hi"]}, "messages[0]", "an object"),
+    ({"messages": [{"role": "user", "content": "x", "tool_calls": []}]}, "messages[0].tool_calls", "not a parameter"),
     (
         {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}]},
         "messages[0].content[0].type",
         "text",
     ),
     ({"messages": [{"role": "user", "content": "x", "audio": {}}]}, "messages[0].audio", "not a parameter"),
-    ({"tools": []}, "tools", "not a parameter"),
-    ({"logit_bias": None}, "logit_bias", "not a parameter"),
+    ({"tools": [{"type": "web_search"}]}, "tools[0].type", "'function'"),
+    ({"tools": [{"type": "function", "function": {"description": "x"}}]}, "tools[0].function.name", "required"),
+    ({"tool_choice": "required"}, "tool_choice", "'none' or 'auto'"),
+    ({"tool_choice": {"type": "function", "function": {"name": "f"}}}, "tool_choice", "'none' or 'auto'"),
+    ({"chat_template_kwargs": {"messages": []}}, None, "messages is set by the server"),
+    ({"chat_template_kwargs": {"enable_thinking": True}}, None, "does not use enable_thinking"),
+    ({"response_format": {"type": "xml"}}, "response_format.type", "'json_schema'"),
+    ({"response_format": "json"}, "response_format", "an object"),
+    ({"response_format": {"type": "json_schema"}}, "response_format.json_schema", "required"),
     ({"temprature": 1}, "temprature", "not a parameter"),
 ]
 
@@ -88,8 +125,18 @@ async def test_a_faulty_chat_request(
 @pytest.mark.parametrize(
     ("fault", "param", "words"),
     [
-        ({"prompt": ["a", "b"]}, "prompt", "one request per prompt"),
-        ({"prompt": [[1, 2], [3]]}, "prompt", "one request per prompt"),
+        ({"prompt": ["a", 1]}, "prompt[1]", "string"),
+        ({"prompt": [[1, 2], "a"]}, "prompt[1]", "array"),
+        ({"prompt": ["a"] * 129}, "prompt", "at most 128"),
+        ({"prompt": ["a"] * 20, "n": 10}, None, "20 prompts with n make 200 choices"),
+        ({"prompt": ["a", ""]}, None, "no tokens"),
+        ({"prompt": [[1], []]}, None, "no tokens"),
+        ({"best_of": 3}, None, "best_of is 3"),
+        ({"suffix": "x"}, "suffix", "null"),
+        ({"logprobs": 21}, "logprobs", "less than or equal to 20"),
+        ({"logprobs": True}, "logprobs", "integer"),
+        ({"top_logprobs": 2}, "top_logprobs", "not a parameter"),
+        ({"tools": []}, "tools", "not a parameter"),
         ({"prompt": [1, "a"]}, "prompt[1]", "integer"),
         ({"prompt": [1, -2]}, "prompt[1]", "greater than or equal to 0"),
         ({"prompt": [1, 100_000]}, None, "outside the vocabulary"),
@@ -98,7 +145,7 @@ async def test_a_faulty_chat_request(
         ({"prompt": []}, None, "no tokens"),
         ({"prompt": None}, "prompt", "string"),
         ({"max_completion_tokens": 4}, "max_completion_tokens", "not a parameter"),
-        ({"echo": True}, "echo", "not a parameter"),
+        ({"echo": True}, "echo", "False"),
     ],
 )
 async def test_a_faulty_text_request(
@@ -186,6 +233,15 @@ async def test_a_million_faults_are_reported_as_the_first() -> None:
     body = b'{"model":"tiny","messages":[' + b"{}," * 200_000 + b"{}]}"
     with pytest.raises(ApiError, match=r"messages\[0\]\.role is required; messages\[0\]\.content is required$"):
         parse.parse(ChatBody, body)
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "zstd", "br"])
+async def test_a_compressed_body(shared_router: RunningRouter, encoding: str) -> None:
+    body = gzip.compress(json.dumps(TEXT).encode())
+    response = await shared_router.http.post("/v1/completions", content=body, headers={"content-encoding": encoding})
+    error = error_of(response, 415)
+    assert encoding in error["message"]
+    assert error["param"] == "content-encoding"
 
 
 async def test_a_body_that_says_it_is_too_large(shared_router: RunningRouter) -> None:

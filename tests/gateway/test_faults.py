@@ -299,7 +299,7 @@ async def test_a_bug_of_ours_in_a_stream_ends_it_with_an_error(
     def broken(*_: Any) -> None:
         raise ZeroDivisionError("secret detail")
 
-    monkeypatch.setattr("prfaas.gateway.answer.Answer.ending", broken)
+    monkeypatch.setattr("prfaas.gateway.choices.Choices.usage", broken)
     response = await router.http.post("/v1/chat/completions", json=BODY | {"stream": True})
     *_, last, rest = response.text.split("\n\n")
     assert rest == ""
