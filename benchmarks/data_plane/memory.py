@@ -2,11 +2,10 @@
 
 from random import Random
 
-import torch
-
+from prfaas.cache.layout import lay_out
 from prfaas.core.shape import CacheTensor, LayerCache, ModelShape
+from prfaas.engine.arena import Arena
 from prfaas.engine.memory import CacheMemory
-from prfaas.models.cache_tensors import allocate_cache
 from prfaas.wire.header import payload_digest
 
 PROMPT_TOKENS = 32_768
@@ -14,6 +13,7 @@ PAGE_TOKENS = 64
 NUM_LAYERS = 27
 FULL_ATTENTION = frozenset({3, 7, 11, 15, 19, 23, 26})
 SLOT = 0
+_RANDOM_BYTES = 1 << 20
 
 _MLA = LayerCache("mla", paged=True, tensors=(CacheTensor("latent", (576,), "bfloat16"),))
 _KDA = LayerCache(
@@ -30,18 +30,21 @@ class PromptMemory:
 
     def __init__(self, seed: int) -> None:
         num_pages = PROMPT_TOKENS // PAGE_TOKENS
-        self._tensors = allocate_cache(SHAPE, num_pages, 1, PAGE_TOKENS)
-        self.memory = CacheMemory(SHAPE, self._tensors)
-        self.pages = tuple(Random(seed).sample(range(num_pages), num_pages))
+        self._layout = lay_out(SHAPE, num_pages, 1, PAGE_TOKENS)
+        arena = Arena.create(self._layout.num_bytes)
+        arena.close()
+        self._bytes = arena.memory
+        self.memory = CacheMemory(SHAPE, self._layout, self._bytes)
+        random = Random(seed)
+        self.pages = tuple(random.sample(range(num_pages), num_pages))
         # Written once before anything is timed: the kernel hands out fresh memory at 2 GB/s.
-        generator = torch.Generator().manual_seed(seed)
-        for layer in self._tensors.layers:
-            for tensor in layer:
-                tensor.view(torch.int16).random_(generator=generator)
+        for at in range(0, self._bytes.nbytes, _RANDOM_BYTES):
+            size = min(_RANDOM_BYTES, self._bytes.nbytes - at)
+            self._bytes[at : at + size] = random.randbytes(size)
 
     def pieces(self, piece_bytes: int) -> list[memoryview]:
         """All of it in the order of its addresses, cut evenly: what a peer without pages sends."""
-        flat = [memoryview(t.view(torch.uint8).flatten().numpy()) for layer in self._tensors.layers for t in layer]  # type: ignore[arg-type]
+        flat = [self._bytes[region.offset : region.end] for layer in self._layout.layers for region in layer]
         return [view[at : at + piece_bytes] for view in flat for at in range(0, view.nbytes, piece_bytes)]
 
     def digest(self) -> int:

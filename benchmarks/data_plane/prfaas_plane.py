@@ -12,7 +12,8 @@ from prometheus_client import CollectorRegistry
 from benchmarks.data_plane.memory import PROMPT_TOKENS, SHAPE, SLOT, PromptMemory
 from prfaas.config.sections import EngineSection, TransportSection
 from prfaas.core.errors import PrfaasError
-from prfaas.core.ids import SECRET_BYTES, TRANSFER_ID_BYTES, TransferId
+from prfaas.core.ids import SECRET_BYTES, TRANSFER_ID_BYTES, RequestId, TransferId
+from prfaas.engine.messages import Admitted, LayerDone, Prefilled
 from prfaas.instance.kv import KvExport, KvImport
 from prfaas.telemetry.metrics import InstanceMetrics
 from prfaas.transport import framing, peer, server
@@ -28,6 +29,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 EPOCH = 1
+REQUEST_ID = RequestId("benchmark")
 SECRET = bytes(SECRET_BYTES)
 FINGERPRINT = "benchmark"
 STEP_TOKENS = EngineSection().step_tokens
@@ -141,13 +143,13 @@ class PrfaasSender:
             prompt_tokens=PROMPT_TOKENS,
             frame_bytes=CONFIG.frame_bytes,
         )
-        export.reserved(self._memory.pages, SLOT)
+        export.take(Admitted(REQUEST_ID, self._memory.pages, SLOT, queue_s=0.0))
         for start in range(0, PROMPT_TOKENS, STEP_TOKENS):
             end = min(start + STEP_TOKENS, PROMPT_TOKENS)
             layers = range(len(SHAPE.layers)) if end == PROMPT_TOKENS else SHAPE.paged_layers
             for layer in layers:
-                export.layer_done(layer, start, end)
-        export.finished(first_token_id=0, queue_s=0.0, prefill_s=0.0)
+                export.take(LayerDone(REQUEST_ID, layer, start, end))
+        export.take(Prefilled(REQUEST_ID, first_token_id=0, queue_s=0.0, prefill_s=0.0))
 
 
 def _transfer_id(number: int) -> TransferId:

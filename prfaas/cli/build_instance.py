@@ -1,15 +1,13 @@
-"""Puts one prefill or decode instance together."""
+"""Puts one prefill or decode instance together; nothing here, or below it, imports torch."""
 
-import asyncio
 import socket
 import time
 from dataclasses import dataclass
 
 import grpc
-import torch
 from prometheus_client import CollectorRegistry, start_http_server
 
-from prfaas.cache.pool import PagePool
+from prfaas.cli.start_engine import Launch, RunningEngine, launch_process, start_engine
 from prfaas.config.sections import EngineSection, FleetConfig, InstanceSection, split_address
 from prfaas.control.dial import SERVER_OPTIONS, Dialer
 from prfaas.control.listen import advertised, listener, unusable
@@ -17,19 +15,14 @@ from prfaas.control.registrar import Registrar
 from prfaas.control.v1 import fleet_pb2 as pb
 from prfaas.core.errors import ConfigError
 from prfaas.core.ids import new_epoch
-from prfaas.engine.engine import Engine
-from prfaas.engine.memory import CacheMemory
-from prfaas.engine.runner import Runner
+from prfaas.core.model_files import read_config
+from prfaas.core.shape import ModelShape, model_shape
 from prfaas.instance.decode import DecodeService
 from prfaas.instance.fetch import Fetcher
-from prfaas.instance.front import Front
 from prfaas.instance.identity import Identity
 from prfaas.instance.prefill import PrefillService
 from prfaas.instance.server import InstanceServer
 from prfaas.instance.servicer import Servicer
-from prfaas.models.cache_tensors import allocate_cache
-from prfaas.models.loader import LoadedModel, load_model
-from prfaas.scheduler.scheduler import Scheduler
 from prfaas.telemetry.metrics import InstanceMetrics
 from prfaas.transport.inbox import Inbox
 from prfaas.transport.outbox import Outbox
@@ -51,21 +44,39 @@ class BuiltInstance:
     addresses: dict[str, str]
 
 
-@dataclass(frozen=True, slots=True)
-class _EngineParts:
-    engine: Engine
-    memory: CacheMemory
-
-
-async def build_instance(config: FleetConfig, cluster: str, section: InstanceSection) -> BuiltInstance:
-    """Loads the model, binds the ports, wires the parts. Raises ConfigError or ModelError."""
+async def build_instance(
+    config: FleetConfig, cluster: str, section: InstanceSection, launch: Launch = launch_process
+) -> BuiltInstance:
+    """Has the engine load the model, then opens the ports. Raises ConfigError, ModelError or EngineError."""
     settings = section.engine or config.engine
-    torch.set_num_threads(settings.threads)
-    key = _key(config, section)
-    data_socket = listener(section.data, f"{key}.data")
-    model = load_model(config.model.path, config.model.dtype)
-    _check_frames(config, model)
+    shape = model_shape(read_config(config.model.path), config.model.dtype)
+    _check_frames(config, shape)
+    data_socket = listener(section.data, f"{_key(config, section)}.data")
     metrics = InstanceMetrics(CollectorRegistry())
+    try:
+        engine = await start_engine(section.name, config.model, settings, shape, metrics, launch)
+    except BaseException:
+        data_socket.close()
+        raise
+    try:
+        return await _serve(config, cluster, section, shape, engine, data_socket, metrics)
+    except BaseException:
+        data_socket.close()
+        await engine.front.stop()
+        raise
+
+
+async def _serve(
+    config: FleetConfig,
+    cluster: str,
+    section: InstanceSection,
+    shape: ModelShape,
+    engine: RunningEngine,
+    data_socket: socket.socket,
+    metrics: InstanceMetrics,
+) -> BuiltInstance:
+    """Opens the ports in front of an engine that is ready."""
+    key = _key(config, section)
     grpc_server = grpc.aio.server(options=SERVER_OPTIONS, maximum_concurrent_rpcs=MAX_CONCURRENT_CALLS)
     ports = {
         "control": _bind_grpc(grpc_server, section.control, f"{key}.control"),
@@ -81,50 +92,34 @@ async def build_instance(config: FleetConfig, cluster: str, section: InstanceSec
         cluster=cluster,
         epoch=new_epoch(),
         data_address=addresses["data"],
-        model_fingerprint=model.fingerprint,
-        shape=model.shape,
-        vocab_size=model.vocab_size,
-        max_context_tokens=_context_tokens(config, settings, model),
+        model_fingerprint=engine.ready.fingerprint,
+        shape=shape,
+        vocab_size=engine.ready.vocab_size,
+        max_context_tokens=_context_tokens(config, section.engine or config.engine, shape),
         transport=config.transport,
     )
-    parts = _engine(model, settings, metrics)
-    server = await _wire(config, section, identity, parts, data_socket, grpc_server, addresses, metrics)
+    server = _wire(config, section, identity, engine, data_socket, grpc_server, addresses, metrics)
     return BuiltInstance(server, identity, addresses)
 
 
-def _engine(model: LoadedModel, settings: EngineSection, metrics: InstanceMetrics) -> _EngineParts:
-    cache = allocate_cache(model.shape, settings.num_pages, settings.max_running_requests, settings.page_tokens)
-    pools = PagePool(settings.num_pages), PagePool(settings.max_running_requests, "state slot")
-    scheduler = Scheduler(
-        *pools,
-        page_tokens=settings.page_tokens,
-        step_tokens=settings.step_tokens,
-        eos_token_ids=frozenset(model.eos_token_ids),
-    )
-    runner = Runner(model.decoder.forward, cache)
-    engine = Engine(scheduler, runner, model.shape, pools, metrics, time.monotonic)
-    return _EngineParts(engine, CacheMemory(model.shape, cache))
-
-
-async def _wire(
+def _wire(
     config: FleetConfig,
     section: InstanceSection,
     identity: Identity,
-    parts: _EngineParts,
+    engine: RunningEngine,
     data_socket: socket.socket,
     grpc_server: grpc.aio.Server,
     addresses: dict[str, str],
     metrics: InstanceMetrics,
 ) -> InstanceServer:
-    front = Front(parts.engine, asyncio.get_running_loop())
     dialer = Dialer(config, identity.cluster)
     outbox = Outbox(Hello(identity.instance_id, identity.cluster), config.transport, metrics, time.monotonic)
     inbox = Inbox(time.monotonic)
-    fetcher = Fetcher(identity, inbox, parts.memory, dialer, metrics, time.monotonic)
+    fetcher = Fetcher(identity, inbox, engine.memory, dialer, metrics, time.monotonic)
     servicer = Servicer(
         identity.instance_id,
-        DecodeService(identity, front, fetcher, metrics),
-        PrefillService(identity, front, parts.memory, outbox, dialer, metrics),
+        DecodeService(identity, engine.front, fetcher, metrics),
+        PrefillService(identity, engine.front, engine.memory, outbox, dialer, metrics),
     )
     router = dialer.channel(config.router.control_dial, config.router_cluster)
     info = _info(config, section, identity, addresses)
@@ -133,11 +128,10 @@ async def _wire(
         grpc_server=grpc_server,
         data_server=DataServer(data_socket, inbox, config.transport, metrics, time.monotonic),
         outbox=outbox,
-        front=front,
+        front=engine.front,
         dialer=dialer,
         registrar=lambda load: Registrar(router, info, load),
         metrics=metrics,
-        stop_engine=parts.engine.stop,
     )
 
 
@@ -167,17 +161,17 @@ def _key(config: FleetConfig, section: InstanceSection) -> str:
     return section.name
 
 
-def _context_tokens(config: FleetConfig, settings: EngineSection, model: LoadedModel) -> int:
+def _context_tokens(config: FleetConfig, settings: EngineSection, shape: ModelShape) -> int:
     """What one request can have here at most: the model's context, the file's limit, and the whole pool."""
     pool_tokens = settings.num_pages * settings.page_tokens
-    return min(model.shape.max_context_tokens, config.model.max_context_tokens or pool_tokens, pool_tokens)
+    return min(shape.max_context_tokens, config.model.max_context_tokens or pool_tokens, pool_tokens)
 
 
-def _check_frames(config: FleetConfig, model: LoadedModel) -> None:
-    if config.transport.frame_bytes < model.shape.largest_row_bytes:
+def _check_frames(config: FleetConfig, shape: ModelShape) -> None:
+    if config.transport.frame_bytes < shape.largest_row_bytes:
         raise ConfigError(
             f"transport.frame_bytes is {config.transport.frame_bytes}, but this model's largest indivisible piece has "
-            f"{model.shape.largest_row_bytes} bytes; raise it to at least that"
+            f"{shape.largest_row_bytes} bytes; raise it to at least that"
         )
 
 

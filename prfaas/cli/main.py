@@ -23,6 +23,7 @@ from prfaas.cli.supervised import Supervisor
 from prfaas.config import sections as config_sections
 from prfaas.config.load import load
 from prfaas.core.errors import ConfigError, PrfaasError
+from prfaas.core.shape import DType
 from prfaas.telemetry import logs
 
 EXIT_USER_ERROR = 2
@@ -49,6 +50,15 @@ class Role(StrEnum):
     DECODE = "decode"
 
 
+class DTypeChoice(StrEnum):
+    """What a model that is served alone computes in."""
+
+    AUTO = "auto"
+    BFLOAT16 = "bfloat16"
+    FLOAT32 = "float32"
+
+
+DTYPES: dict[DTypeChoice, DType] = {DTypeChoice.BFLOAT16: "bfloat16", DTypeChoice.FLOAT32: "float32"}
 INSTANCE_ROLES: dict[Role, config_sections.Role] = {Role.PREFILL: "prefill", Role.DECODE: "decode"}
 
 ConfigOption = Annotated[Path, typer.Option("--config", "-c", help="Fleet file, e.g. configs/demo.yaml.")]
@@ -65,7 +75,15 @@ SupervisorOption = Annotated[int | None, typer.Option("--supervisor-fd", hidden=
 @app.command()
 def serve(
     role: Annotated[Role, typer.Option(help="What this process is in the fleet.")],
-    config: ConfigOption,
+    config: Annotated[Path | None, typer.Option("--config", "-c", help="Fleet file, e.g. configs/demo.yaml.")] = None,
+    model: Annotated[
+        Path | None,
+        typer.Option(help="Instead of a fleet file: serve this Hugging Face directory alone, router included."),
+    ] = None,
+    http: Annotated[str, typer.Option(help="With --model: where clients connect.")] = "127.0.0.1:8000",
+    dtype: Annotated[
+        DTypeChoice, typer.Option(help="With --model: auto takes the checkpoint's bfloat16 if the processor has it.")
+    ] = DTypeChoice.AUTO,
     cluster: Annotated[str | None, typer.Option(help="The cluster that this instance joins.")] = None,
     name: Annotated[
         str | None, typer.Option(help="Instance name; one that the file does not list joins with default settings.")
@@ -78,12 +96,18 @@ def serve(
 
     Instances find the router at router.control and register; SIGTERM lets running requests end first.
 
+    [dim]prfaas serve --role decode --model ./Qwen3-Next-80B-A3B[/dim]
     [dim]prfaas serve --role router --config fleet.yaml[/dim]
     [dim]prfaas serve --role decode --config fleet.yaml --cluster west --name west-decode-0[/dim]
     """
     supervisor = Supervisor(supervisor_fd)
     with _one_line_errors(supervisor):
         logs.set_up(name or role.value, log_level)
+        if model is not None:
+            _check_standalone(role, config, cluster, name)
+            raise typer.Exit(_serve_alone(model, http, dtype, tuple(overrides or []), log_level))
+        if config is None:
+            raise ConfigError("give --config FILE, or --role decode --model DIR to serve one model without a file")
         fleet = load(config, overrides or [])
         if role is Role.ROUTER:
             if cluster or name:
@@ -93,6 +117,23 @@ def serve(
             _run(roles.run(lambda: roles.router(fleet), supervisor), uvloop=True)
         else:
             _run(roles.run(lambda: roles.instance(fleet, INSTANCE_ROLES[role], cluster, name), supervisor))
+
+
+def _check_standalone(role: Role, config: Path | None, cluster: str | None, name: str | None) -> None:
+    if role is not Role.DECODE or config or cluster or name:
+        raise ConfigError(
+            "--model serves one model alone: use it with --role decode, without --config/--cluster/--name"
+        )
+
+
+def _serve_alone(model: Path, http: str, dtype: "DTypeChoice", overrides: tuple[str, ...], log_level: str) -> int:
+    from prfaas.cli.standalone import fleet_file
+    from prfaas.cli.up import run_fleet
+
+    chosen = None if dtype is DTypeChoice.AUTO else DTYPES[dtype]
+    with fleet_file(model, http, chosen, overrides) as (path, fleet):
+        code: int = _run(run_fleet(fleet, path, overrides, log_level))
+    return code
 
 
 @app.command()

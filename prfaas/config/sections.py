@@ -101,7 +101,12 @@ class EngineSection(Section):
     """Requests that hold pages and a state slot at once, waiting transfers included."""
     step_tokens: int = Field(default=1024, ge=1)
     """Token budget of one step: one per decoding request, the rest for prefill chunks."""
+    decode_slowdown: float = Field(default=2.0, ge=1)
+    """A step that also prefills takes at most so many times what its decodes alone would take."""
     threads: int = Field(default=1, ge=1)
+    """Of each rank."""
+    tensor_parallel: int = Field(default=1, ge=1, le=64)
+    """Ranks, each a process, that share the model's heads, experts and vocabulary."""
 
 
 class TransportSection(Section):

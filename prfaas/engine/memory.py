@@ -6,37 +6,31 @@ own row-major order. A sender gathers from these views, a receiver scatters into
 
 from collections.abc import Sequence
 
-import torch
-from torch import Tensor
-
+from prfaas.cache.layout import CacheLayout
 from prfaas.core.shape import ModelShape
-from prfaas.models.batch import CacheTensors
 
 
 class CacheMemory:
-    """Byte views over `CacheTensors` on the CPU."""
+    """Byte views of a cache that `layout` describes and `memory` holds; whoever computes has its tensors there."""
 
-    def __init__(self, shape: ModelShape, tensors: CacheTensors) -> None:
+    def __init__(self, shape: ModelShape, layout: CacheLayout, memory: memoryview) -> None:
+        assert memory.nbytes >= layout.num_bytes
         self._shape = shape
-        self._page_tokens = tensors.page_tokens
-        self._rows = tuple(tuple(_rows(t) for t in layer) for layer in tensors.layers)
+        self._layout = layout
+        self._memory = memory
 
     def spans(self, layer: int, tensor: int, start: int, end: int, pages: Sequence[int], slot: int) -> list[memoryview]:
         """The bytes of rows [start, end) of a request that holds `pages` and `slot`, in canonical order."""
-        rows = self._rows[layer][tensor]
+        region = self._layout.layers[layer][tensor]
         row_bytes = self._shape.layers[layer].row_bytes(tensor)
         if not self._shape.layers[layer].paged:
-            return [rows[slot][start * row_bytes : end * row_bytes]]
-        found = []
-        for page_index in range(start // self._page_tokens, -(-end // self._page_tokens)):
-            first = page_index * self._page_tokens
-            low, high = max(start, first) - first, min(end - first, self._page_tokens)
-            found.append(rows[pages[page_index]][low * row_bytes : high * row_bytes])
+            return [self._rows(region.place(slot), start, end, row_bytes)]
+        found, page_tokens = [], self._layout.page_tokens
+        for page_index in range(start // page_tokens, -(-end // page_tokens)):
+            first = page_index * page_tokens
+            low, high = max(start, first) - first, min(end - first, page_tokens)
+            found.append(self._rows(region.place(pages[page_index]), low, high, row_bytes))
         return found
 
-
-def _rows(tensor: Tensor) -> list[memoryview]:
-    """One memoryview per page or slot."""
-    assert tensor.is_contiguous()
-    flat = tensor.view(torch.uint8).reshape(tensor.shape[0], -1)  # [places, bytes]
-    return [memoryview(row.numpy()) for row in flat]
+    def _rows(self, place: int, low: int, high: int, row_bytes: int) -> memoryview:
+        return self._memory[place + low * row_bytes : place + high * row_bytes]

@@ -1,62 +1,73 @@
-"""What goes into the engine and what comes out; the engine and its front share nothing else."""
+"""What goes into the engine's process and what comes out; it and its front share nothing else but the cache's bytes.
 
-from typing import Protocol
+Each direction carries batches, in order. Knows no sockets.
+"""
+
+from typing import Literal
 
 import msgspec
 
 from prfaas.core.ids import RequestId
+from prfaas.core.logprobs import TokenLogprobs
 from prfaas.core.request import FinishReason, Request
 from prfaas.scheduler.sequence import Mode
 
 
-class KvSink(Protocol):
-    """Where an exported prefill goes. Called on the engine's thread as memory becomes final; must not block."""
-
-    def reserved(self, pages: tuple[int, ...], slot: int) -> None:
-        """The request's memory, before anything is computed."""
-        ...
-
-    def layer_done(self, layer: int, start: int, end: int) -> None:
-        """The cache of `layer` holds tokens [start, end) for good; state layers are reported once, for the whole."""
-        ...
-
-    def finished(self, first_token_id: int, queue_s: float, prefill_s: float) -> None:
-        """Every layer has been reported, and the first token drawn."""
-        ...
+class _Message(msgspec.Struct, frozen=True, tag=True, array_like=True):
+    """Encoded as an array that begins with the class's name."""
 
 
-class Submit(msgspec.Struct, frozen=True):
-    """Front → engine: a new request. `sink` is given if and only if the mode is EXPORT."""
+class Submit(_Message, frozen=True):
+    """Front → engine: a new request."""
 
     request: Request
     mode: Mode
-    sink: KvSink | None = None
 
 
-class BeginDecode(msgspec.Struct, frozen=True):
+class BeginDecode(_Message, frozen=True):
     """Front → engine: the KV of an imported request has been committed."""
 
     request_id: RequestId
     first_token_id: int
 
 
-class PrefillHere(msgspec.Struct, frozen=True):
+class PrefillHere(_Message, frozen=True):
     """Front → engine: the KV of an imported request will not come; compute it."""
 
     request_id: RequestId
 
 
-class Release(msgspec.Struct, frozen=True):
+class Release(_Message, frozen=True):
     """Front → engine: forget a request (finished export, or cancelled); unknown ids are ignored."""
 
     request_id: RequestId
 
 
-Command = Submit | BeginDecode | PrefillHere | Release
+class Stop(_Message, frozen=True):
+    """Front → engine: end after the step that runs now."""
 
 
-class Admitted(msgspec.Struct, frozen=True):
-    """Engine → front: the request holds its memory."""
+Command = Submit | BeginDecode | PrefillHere | Release | Stop
+
+
+class Ready(_Message, frozen=True):
+    """Engine → front, once: the model is loaded, and requests are taken from now on."""
+
+    fingerprint: str
+    vocab_size: int
+    compiled_kernels: bool
+    """False: there is no compiler here, and torch's own operations do the work."""
+
+
+class NotReady(_Message, frozen=True):
+    """Engine → front, once: the model cannot be served. `code` is of `prfaas.core.errors`."""
+
+    code: str
+    message: str
+
+
+class Admitted(_Message, frozen=True):
+    """Engine → front: the request holds its memory. Not told again when a preempted request comes back."""
 
     request_id: RequestId
     pages: tuple[int, ...]
@@ -64,42 +75,78 @@ class Admitted(msgspec.Struct, frozen=True):
     queue_s: float
 
 
-class Progressed(msgspec.Struct, frozen=True):
+class LayerDone(_Message, frozen=True):
+    """Engine → front: the cache of `layer` holds tokens [start, end) of an export for good.
+
+    Sent while later layers compute. State layers are reported once, for the whole prompt.
+    """
+
+    request_id: RequestId
+    layer: int
+    start: int
+    end: int
+
+
+class Progressed(_Message, frozen=True):
     """Engine → front: so many prompt tokens have been computed."""
 
     request_id: RequestId
     tokens_done: int
 
 
-class Prefilled(msgspec.Struct, frozen=True):
-    """Engine → front: the whole prompt was computed here. Queue: admission to first chunk; prefill: to first token."""
+class Prefilled(_Message, frozen=True):
+    """Engine → front: the whole prompt was computed here, and every layer of an export reported.
+
+    Queue: admission to first chunk; prefill: to first token.
+    """
 
     request_id: RequestId
+    first_token_id: int
     queue_s: float
     prefill_s: float
 
 
-class Generated(msgspec.Struct, frozen=True):
+class Generated(_Message, frozen=True):
     """Engine → front: one more token; with `finish` it is the last, and the memory is free again."""
 
     request_id: RequestId
     token_id: int
     finish: FinishReason | None
+    logprobs: TokenLogprobs | None = None
+    """If the request asks for them and the token was drawn here."""
 
 
-class Failed(msgspec.Struct, frozen=True):
-    """Engine → front: the request ended without its tokens; its memory is free. `code` is of `prfaas.core.errors`."""
+class Failed(_Message, frozen=True):
+    """Engine → front: the request ended without its tokens. `code` is of `prfaas.core.errors`.
+
+    Its memory is free, except an export's, which a sender may be reading until `Release`.
+    """
 
     request_id: RequestId
     code: str
     message: str
+    reason: Literal["nan", "step"] | None = None
+    """What went wrong in the engine; None when the request is at fault."""
 
 
-Event = Admitted | Progressed | Prefilled | Generated | Failed
+class Preempted(_Message, frozen=True):
+    """Engine → front: the request gave its memory up to others, and will be computed again and go on."""
+
+    request_id: RequestId
 
 
-class Stats(msgspec.Struct, frozen=True):
-    """A reading of the engine's queues and pools, taken between steps."""
+class Stepped(_Message, frozen=True):
+    """Engine → front: a step was computed."""
+
+    seconds: float
+    forward_seconds: float
+    """Of these, inside the decoder; the rest is putting the batch together and drawing tokens."""
+    decode_tokens: int
+    prefill_tokens: int
+
+
+class Stats(_Message, frozen=True):
+    """Engine → front: a reading of queues and pools, after each step and about ten times a second within a long one."""
 
     waiting_requests: int = 0
     running_requests: int = 0
@@ -108,3 +155,10 @@ class Stats(msgspec.Struct, frozen=True):
     pages_total: int = 0
     slots_used: int = 0
     slots_total: int = 0
+    layers_computed: int = 0
+    """Since the start; a watcher tells a long step from a hang by it."""
+
+
+RequestEvent = Admitted | LayerDone | Progressed | Prefilled | Generated | Failed
+"""What whoever asked for the request hears of it."""
+Event = RequestEvent | Preempted | Ready | NotReady | Stepped | Stats

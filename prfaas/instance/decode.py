@@ -9,14 +9,15 @@ import logging
 from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass
 
-from prfaas.control.convert import failure_to_pb, request_from_pb
+from prfaas.control.convert import failure_to_pb, request_from_pb, tokens_to_pb
 from prfaas.control.v1 import fleet_pb2 as pb
 from prfaas.core.errors import CancelledError, ContextLengthError, DeadlineError, PrfaasError
 from prfaas.core.request import FinishReason, Request
 from prfaas.engine.messages import Admitted, BeginDecode, Generated, Prefilled, PrefillHere
 from prfaas.instance.fetch import Fetcher
-from prfaas.instance.front import Front, RequestStream
+from prfaas.instance.front import Front
 from prfaas.instance.identity import Identity
+from prfaas.instance.stream import RequestStream
 from prfaas.scheduler.sequence import Mode
 from prfaas.telemetry.metrics import InstanceMetrics
 from prfaas.transport.inbox import Received
@@ -128,7 +129,7 @@ class DecodeService:
             self._streaming[request.request_id] = stream
             finish = None
             while finish is None:
-                yield pb.GenerateEvent(tokens=pb.Tokens(token_ids=[event.token_id]))
+                yield pb.GenerateEvent(tokens=tokens_to_pb(event.token_id, event.logprobs))
                 finish = event.finish
                 if finish is None:
                     try:

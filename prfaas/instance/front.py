@@ -1,109 +1,145 @@
-"""The engine's asyncio side: commands in, and each request's events out on a queue of its own."""
+"""The engine's asyncio side: commands in, and each request's events out on a stream of its own."""
 
 import asyncio
+import logging
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import Protocol
 
-from prfaas.core.errors import CancelledError, EngineError, from_code
+from prfaas.core.errors import EngineError, from_code
 from prfaas.core.ids import RequestId
 from prfaas.core.request import Request
-from prfaas.engine.engine import Engine
-from prfaas.engine.messages import Command, Event, Failed, KvSink, Release, Stats, Submit
+from prfaas.engine.link import FrontLink
+from prfaas.engine.messages import Command, Event, Failed, NotReady, Preempted, Ready, Stats, Stepped, Stop, Submit
+from prfaas.instance.stream import Listener, RequestStream
 from prfaas.scheduler.sequence import Mode
+from prfaas.telemetry.metrics import InstanceMetrics
+
+log = logging.getLogger(__name__)
 
 
-class RequestStream:
-    """Events of one request, until `close`."""
+STOP_WITHIN_S = 10.0
+"""A step, and the end of the interpreter; what takes longer hangs."""
 
-    def __init__(self, front: "Front", request_id: RequestId) -> None:
-        self._front = front
-        self.request_id = request_id
-        """What the engine calls the request: its id made unique, since two calls may come with one id."""
-        self._events: asyncio.Queue[Event] = asyncio.Queue()
 
-    def put(self, event: Event) -> None:
-        self._events.put_nowait(event)
+class EngineHost(Protocol):
+    """Where an engine runs: a process of its own, or a thread of a test's."""
 
-    def interrupt(self) -> None:
-        """Makes `next` raise CancelledError after the events that came before."""
-        self.put(Failed(self.request_id, CancelledError.code, "the request was cancelled"))
+    async def ended(self) -> str:
+        """Returns when the engine has ended, with how: words for a person. Any number of callers may wait."""
+        ...
 
-    async def next(self) -> Event:
-        """Raises the typed error when the engine failed the request."""
-        event = await self._events.get()
-        if isinstance(event, Failed):
-            raise from_code(event.code, event.message)
-        return event
-
-    def detach(self) -> None:
-        """Stops listening and leaves the request running: someone else will release it."""
-        self._front.detach(self.request_id)
-
-    def close(self) -> None:
-        """Stops listening and frees all that the request holds; once is enough, more does no harm."""
-        self.detach()
-        self.release()
-
-    def release(self) -> None:
-        """Frees all that the request holds, in whatever state it is."""
-        self._front.send(Release(self.request_id))
+    async def stop(self, within_s: float) -> None:
+        """Returns when the engine, which has been told to stop, has ended; makes it end if that takes longer."""
+        ...
 
 
 class Front:
     """Submits to the engine and routes its events, all on one event loop."""
 
-    def __init__(self, engine: Engine, loop: asyncio.AbstractEventLoop) -> None:
-        self._engine = engine
-        self._loop = loop
+    def __init__(self, link: FrontLink, host: EngineHost, metrics: InstanceMetrics, stats: Stats) -> None:
+        self._link = link
+        self._host = host
+        self._metrics = metrics
+        self.stats = stats
+        """The engine's last reading."""
+        self._loop = asyncio.get_running_loop()
         self._streams: dict[RequestId, RequestStream] = {}
         self._opened = 0
+        self._unsent: list[Command] = []
+        self._closed = False
+        self._ready: asyncio.Future[Ready] = self._loop.create_future()
+        self._watching = asyncio.create_task(self._watch())
         self.engine_died = asyncio.Event()
-
-    @property
-    def stats(self) -> Stats:
-        return self._engine.stats
-
-    @property
-    def layers_computed(self) -> int:
-        return self._engine.layers_computed
+        """Set when the engine has ended without being told to."""
+        self.death = ""
+        """How it ended."""
+        self._loop.add_reader(link.fileno(), self._take)
 
     @property
     def num_open(self) -> int:
         return len(self._streams)
 
-    def start(self) -> None:
-        self._engine.start(self._emit, self._engine_broke)
+    async def ready(self) -> Ready:
+        """Waits for the model to be loaded. Raises what kept the engine from it: ModelError, EngineError, ..."""
+        return await self._ready
+
+    async def stop(self) -> None:
+        """Ends the engine after the step that runs now; once is enough, more does no harm."""
+        if self._closed:
+            return
+        self._watching.cancel()
+        self.send(Stop())
+        self._flush()
+        # One that still loads its model listens to nobody.
+        await self._host.stop(STOP_WITHIN_S if self._ready.done() else 0.0)
+        self._closed = True
+        self._loop.remove_reader(self._link.fileno())
+        self._link.close()
 
     def send(self, command: Command) -> None:
-        self._engine.send(command)
+        """Commands are taken in order, between steps; an engine that has ended needs none."""
+        if not self._unsent:
+            self._loop.call_soon(self._flush)
+        self._unsent.append(command)
 
-    def open(self, request: Request, mode: Mode, sink: KvSink | None = None) -> RequestStream:
+    def open(self, request: Request, mode: Mode, listener: Listener | None = None) -> RequestStream:
         """Submits a request. Raises EngineError when the engine is broken."""
         if self.engine_died.is_set():
             raise EngineError("the engine broke; this instance is going down")
         self._opened += 1
         unique = RequestId(f"{request.request_id}#{self._opened}")
-        stream = RequestStream(self, unique)
+        stream = RequestStream(self, unique, listener)
         self._streams[unique] = stream
-        self._engine.send(Submit(replace(request, request_id=unique), mode, sink))
+        self.send(Submit(replace(request, request_id=unique), mode))
         return stream
 
     def detach(self, request_id: RequestId) -> None:
         self._streams.pop(request_id, None)
 
-    def _engine_broke(self) -> None:
-        if not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._fail_all)
+    def _flush(self) -> None:
+        if self._unsent and not self._closed:
+            # An engine that is gone is noticed by its end, not here.
+            self._link.send(self._unsent)
+            self._unsent = []
+            # To send may swallow the sign that something has come.
+            self._take()
+
+    def _take(self) -> None:
+        while events := self._link.take(wait=False):
+            self._route(events)
+
+    def _route(self, events: Sequence[Event]) -> None:
+        for event in events:
+            match event:
+                case Stats():
+                    self.stats = event
+                case Stepped():
+                    self._metrics.stepped(
+                        event.seconds, event.forward_seconds, event.decode_tokens, event.prefill_tokens
+                    )
+                case Preempted():
+                    self._metrics.preemptions.inc()
+                case Ready():
+                    self._metrics.compiled_kernels.set(event.compiled_kernels)
+                    self._ready.set_result(event)
+                case NotReady(code, message):
+                    self._ready.set_exception(from_code(code, message))
+                case _:
+                    if isinstance(event, Failed) and event.reason is not None:
+                        self._metrics.engine_failures.labels(event.reason).inc()
+                    if stream := self._streams.get(event.request_id):
+                        stream.put(event)
+
+    async def _watch(self) -> None:
+        self.death = await self._host.ended()
+        if not self._ready.done():
+            self._ready.set_exception(EngineError(f"{self.death} before it was ready; its log says why"))
+        elif self._ready.exception() is None:
+            self._fail_all()
 
     def _fail_all(self) -> None:
+        log.critical("%s; all its requests fail", self.death)
         self.engine_died.set()
-        for request_id, stream in self._streams.items():
-            stream.put(Failed(request_id, EngineError.code, "the engine broke"))
-
-    def _emit(self, events: list[Event]) -> None:
-        if not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._route, events)
-
-    def _route(self, events: list[Event]) -> None:
-        for event in events:
-            if stream := self._streams.get(event.request_id):
-                stream.put(event)
+        for request_id, stream in list(self._streams.items()):
+            stream.put(Failed(request_id, EngineError.code, self.death))

@@ -15,9 +15,10 @@ from prfaas.core.ids import SECRET_BYTES, TRANSFER_ID_BYTES, TransferId
 from prfaas.core.request import Request
 from prfaas.engine.memory import CacheMemory
 from prfaas.engine.messages import Progressed
-from prfaas.instance.front import Front, RequestStream
+from prfaas.instance.front import Front
 from prfaas.instance.identity import Identity
 from prfaas.instance.kv import KvExport
+from prfaas.instance.stream import RequestStream
 from prfaas.scheduler.sequence import Mode
 from prfaas.telemetry.metrics import InstanceMetrics
 from prfaas.transport.outbox import Outbox
@@ -60,7 +61,7 @@ class PrefillService:
         ended: asyncio.Future[PrfaasError | None] = asyncio.get_running_loop().create_future()
         export = self._export(message, request, ended)
         try:
-            stream = self._front.open(request, Mode.EXPORT, export)
+            stream = self._front.open(request, Mode.EXPORT, export.take)
         except PrfaasError as error:
             export.abandon(error)
             yield pb.PrefillEvent(failure=failure_to_pb(error))
@@ -158,7 +159,7 @@ class PrefillService:
 
     def _moved(self) -> tuple[int, int]:
         """Grows whenever this instance computes or sends anything."""
-        return self._front.layers_computed, self._outbox.bytes_acknowledged()
+        return self._front.stats.layers_computed, self._outbox.bytes_acknowledged()
 
     def _done(self, request: Request, export: KvExport) -> pb.PrefillEvent:
         assert export.summary is not None

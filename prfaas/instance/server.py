@@ -33,7 +33,6 @@ class InstanceServer:
         dialer: Dialer,
         registrar: Callable[[Callable[[], pb.Load]], Registrar],
         metrics: InstanceMetrics,
-        stop_engine: Callable[[], None],
     ) -> None:
         self.servicer = servicer
         self._grpc_server = grpc_server
@@ -42,7 +41,6 @@ class InstanceServer:
         self.front = front
         self._dialer = dialer
         self.metrics = metrics
-        self._stop_engine = stop_engine
         self._registrar = registrar(self.load)
         add_InstanceServicer_to_server(servicer, grpc_server)
 
@@ -64,16 +62,15 @@ class InstanceServer:
 
     async def start(self) -> None:
         """Returns once the instance serves and a router knows it."""
-        self.front.start()
         self._data_server.start()
         await self._grpc_server.start()
         self._registrar.start()
         await self._registrar.registered.wait()
 
     async def wait(self) -> None:
-        """Returns never, or raises EngineError when the engine broke and the process is of no use any more."""
+        """Returns never, or raises EngineError when the engine has ended and the process is of no use any more."""
         await self.front.engine_died.wait()
-        raise EngineError("the engine broke; its log says why")
+        raise EngineError(f"{self.front.death}; the log says why")
 
     async def drain_and_stop(self, timeout_s: float) -> None:
         """Takes nothing new, lets running requests end for `timeout_s`, then cancels the rest and frees everything."""
@@ -93,4 +90,4 @@ class InstanceServer:
         # These wait for threads, which may be in the middle of a frame.
         await asyncio.to_thread(self._outbox.close)
         await asyncio.to_thread(self._data_server.close)
-        await asyncio.to_thread(self._stop_engine)
+        await self.front.stop()

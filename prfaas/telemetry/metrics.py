@@ -86,7 +86,27 @@ class InstanceMetrics:
         self.step_seconds = Histogram(
             "prfaas_engine_step_seconds", "Time of one engine step", buckets=SECONDS, registry=registry
         )
+        self.forward_seconds = Histogram(
+            "prfaas_engine_forward_seconds",
+            "Time of one engine step inside the model",
+            buckets=SECONDS,
+            registry=registry,
+        )
         self.tokens = Counter("prfaas_engine_tokens_total", "Tokens computed, by phase", ["phase"], registry=registry)
+        self.engine_failures = Counter(
+            "prfaas_engine_failures_total",
+            "Requests that the engine failed: logits that are not finite (nan), or a step that raised (step)",
+            ["reason"],
+            registry=registry,
+        )
+        self.compiled_kernels = Gauge(
+            "prfaas_compiled_kernels",
+            "1 when the CPU kernels are compiled for this machine, 0 when torch's operations stand in",
+            registry=registry,
+        )
+        self.preemptions = Counter(
+            "prfaas_preemptions_total", "Times that a running request gave its pages up to others", registry=registry
+        )
         self.pages_used = Gauge("prfaas_pages_used", "Pages that requests hold", registry=registry)
         self.pages_total = Gauge("prfaas_pages_total", "Pages of the pool", registry=registry)
         self.slots_used = Gauge("prfaas_state_slots_used", "State slots that requests hold", registry=registry)
@@ -95,6 +115,14 @@ class InstanceMetrics:
         self.vllm_waiting = Gauge("vllm:num_requests_waiting", "Requests waiting for pages", registry=registry)
         self.vllm_running = Gauge("vllm:num_requests_running", "Requests that hold pages", registry=registry)
         self.vllm_cache_usage = Gauge("vllm:kv_cache_usage_perc", "Share of pages in use, 0 to 1", registry=registry)
+
+    def stepped(self, seconds: float, forward_seconds: float, decode_tokens: int, prefill_tokens: int) -> None:
+        """Counts an engine step."""
+        self.steps.inc()
+        self.step_seconds.observe(seconds)
+        self.forward_seconds.observe(forward_seconds)
+        self.tokens.labels("decode").inc(decode_tokens)
+        self.tokens.labels("prefill").inc(prefill_tokens)
 
     def read(self, pages_used: int, pages_total: int, slots_used: int) -> None:
         """Sets the gauges of the pools."""

@@ -1,4 +1,4 @@
-"""A router, a relay and everything pure run where torch is not installed."""
+"""A router, a relay and everything pure run where torch is not installed, and an instance's front without it."""
 
 import subprocess
 import sys
@@ -7,6 +7,7 @@ import pytest
 
 MODULES = [
     "prfaas.cache.pool",
+    "prfaas.cli.build_instance",
     "prfaas.cli.build_router",
     "prfaas.cli.main",
     "prfaas.cli.up",

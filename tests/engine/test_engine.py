@@ -1,45 +1,55 @@
-"""The step loop with a model that counts: a thread, real messages, no torch weights."""
+"""The step loop with a model that counts: a thread, real sockets, no torch weights."""
 
-import queue
+import os
 import threading
 import time
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TypeVar
 
 import pytest
 import torch
-from prometheus_client import CollectorRegistry
 from torch import Tensor
 
 from prfaas.cache.pool import PagePool
 from prfaas.core.ids import RequestId
 from prfaas.core.request import FinishReason, Request, SamplingParams
+from prfaas.engine.drawer import Drawn, build_drawer
 from prfaas.engine.engine import Engine
+from prfaas.engine.link import connect, listen
 from prfaas.engine.messages import (
     Admitted,
     BeginDecode,
     Event,
     Failed,
     Generated,
+    LayerDone,
+    Preempted,
     Prefilled,
     PrefillHere,
     Progressed,
+    Ready,
     Release,
+    Stats,
+    Stop,
     Submit,
 )
 from prfaas.engine.runner import Runner
-from prfaas.models.batch import CacheTensors, ForwardBatch, LayerDone
+from prfaas.models.batch import CacheTensors, ForwardBatch
+from prfaas.scheduler.plan import StepPlan
 from prfaas.scheduler.scheduler import Scheduler
 from prfaas.scheduler.sequence import Mode
-from prfaas.telemetry.metrics import InstanceMetrics
-from tests.eventually import eventually
 from tests.wire.small import SHAPE
 
 PAGE = 4
 VOCAB = 100
 POISON, CRASH = 66, 77
 
+E = TypeVar("E", bound=Event)
 
-def counting(batch: ForwardBatch, _: CacheTensors, on_layer: LayerDone | None) -> Tensor:
+
+def counting(batch: ForwardBatch, _: CacheTensors, on_layer: Callable[[int], None] | None) -> Tensor:
     """Every token's successor is the next number; POISON makes NaN, CRASH raises."""
     for layer in range(len(SHAPE.layers)):
         if on_layer:
@@ -52,68 +62,75 @@ def counting(batch: ForwardBatch, _: CacheTensors, on_layer: LayerDone | None) -
     return logits
 
 
-class Sink:
-    """Records what an export is told."""
-
-    def __init__(self) -> None:
-        self.told: list[tuple[object, ...]] = []
-
-    def reserved(self, pages: tuple[int, ...], slot: int) -> None:
-        self.told.append(("reserved", len(pages), slot))
-
-    def layer_done(self, layer: int, start: int, end: int) -> None:
-        self.told.append((layer, start, end))
-
-    def finished(self, first_token_id: int, queue_s: float, prefill_s: float) -> None:
-        assert queue_s >= 0
-        assert prefill_s >= 0
-        self.told.append(("finished", first_token_id))
-
-
 class Rig:
-    """A running engine and its events."""
+    """A running engine and its front's end."""
 
     def __init__(self, pages: int = 16, slots: int = 4, step_tokens: int = 8) -> None:
         self.pools = PagePool(pages), PagePool(slots, "state slot")
         scheduler = Scheduler(*self.pools, page_tokens=PAGE, step_tokens=step_tokens, eos_token_ids=frozenset({99}))
-        runner = Runner(counting, CacheTensors(PAGE, ()))
-        self.metrics = InstanceMetrics(CollectorRegistry())
-        self.engine = Engine(scheduler, runner, SHAPE, self.pools, self.metrics, time.monotonic)
-        self.events: queue.SimpleQueue[Event] = queue.SimpleQueue()
-        self.died = threading.Event()
-        self.engine.start(self._emit, self.died.set)
+        runner = Runner(counting, CacheTensors(PAGE, ()), build_drawer(Path(), (99,)))
+        self.link = listen()
+        self.stats = Stats()
+        self.events: deque[Event] = deque()
+        self.broke: list[Exception] = []
+        self._parts = scheduler, runner, SHAPE, self.pools
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+        # What is sent to an engine that has not connected is lost.
+        assert self.link.take(wait=True) == [Ready("", VOCAB, compiled_kernels=False)]
 
-    def _emit(self, events: list[Event]) -> None:
-        for event in events:
-            self.events.put(event)
+    def _run(self) -> None:
+        link = connect(os.dup(self.link.fd))
+        link.send([Ready("", VOCAB, compiled_kernels=False)])
+        try:
+            Engine(*self._parts, link, time.monotonic).run()
+        except Exception as error:  # noqa: BLE001 - a thread's edge
+            self.broke.append(error)
+        link.close()
 
-    def submit(
-        self, name: str, prompt: list[int], max_tokens: int, mode: Mode = Mode.SERVE, sink: Sink | None = None
-    ) -> None:
+    def submit(self, name: str, prompt: list[int], max_tokens: int, mode: Mode = Mode.SERVE) -> None:
         request = Request(RequestId(name), tuple(prompt), SamplingParams(max_tokens=max_tokens, temperature=0))
-        self.engine.send(Submit(request, mode, sink))
+        self.link.send([Submit(request, mode)])
 
-    def until(self, name: str, kind: type[Event]) -> Event:
+    def release(self, name: str) -> None:
+        self.link.send([Release(RequestId(name))])
+
+    def next(self) -> Event:
+        """In the order in which they were sent; readings are kept as well."""
+        while not self.events:
+            self.events.extend(self.link.take(wait=True))
+        event = self.events.popleft()
+        self.stats = event if isinstance(event, Stats) else self.stats
+        return event
+
+    def until(self, name: str, kind: type[E]) -> E:
         while True:
-            event = self.events.get(timeout=10)
-            if event.request_id == name and isinstance(event, kind):
+            event = self.next()
+            if isinstance(event, kind) and getattr(event, "request_id", None) == name:
                 return event
 
     def tokens(self, name: str) -> tuple[list[int], FinishReason]:
         found = []
         while True:
             event = self.until(name, Generated)
-            assert isinstance(event, Generated)
             found.append(event.token_id)
             if event.finish:
                 return found, event.finish
 
+    def until_stats(self, holds: Callable[[Stats], bool]) -> None:
+        while not holds(self.stats):
+            self.next()
+
     def settle(self) -> None:
         """Everything is free again, and the published reading says so."""
-        eventually(lambda: self.engine.stats.running_requests == self.engine.stats.waiting_requests == 0)
-        assert (self.engine.stats.pages_used, self.engine.stats.slots_used) == (0, 0)
+        self.until_stats(lambda s: (s.running_requests, s.waiting_requests, s.pages_used, s.slots_used) == (0, 0, 0, 0))
         for pool in self.pools:
             pool.check()
+
+    def stop(self) -> None:
+        self.link.send([Stop()])
+        self._thread.join(10)
+        self.link.close()
 
 
 @pytest.fixture
@@ -121,7 +138,7 @@ def rig() -> Iterator[Rig]:
     made = Rig()
     yield made
     made.settle()
-    made.engine.stop()
+    made.stop()
 
 
 def test_serves_from_prompt_to_length(rig: Rig) -> None:
@@ -136,14 +153,11 @@ def test_stops_at_eos(rig: Rig) -> None:
 
 def test_long_prompt_is_computed_in_chunks_and_accounted(rig: Rig) -> None:
     rig.submit("a", list(range(20)), 1)
-    admitted = rig.until("a", Admitted)
-    assert isinstance(admitted, Admitted)
-    assert len(admitted.pages) == 5
-    done = [rig.until("a", Progressed) for _ in range(3)]
-    assert [d.tokens_done for d in done if isinstance(d, Progressed)] == [8, 16, 20]
+    assert len(rig.until("a", Admitted).pages) == 5
+    assert [rig.until("a", Progressed).tokens_done for _ in range(3)] == [8, 16, 20]
     prefilled = rig.until("a", Prefilled)
-    assert isinstance(prefilled, Prefilled)
     assert prefilled.prefill_s > 0
+    assert prefilled.first_token_id == 20
 
 
 def test_more_requests_than_fit_all_end(rig: Rig) -> None:
@@ -152,7 +166,7 @@ def test_more_requests_than_fit_all_end(rig: Rig) -> None:
     done: dict[str, list[int]] = {}
     finished = 0
     while finished < 30:
-        event = rig.events.get(timeout=10)
+        event = rig.next()
         if isinstance(event, Generated):
             done.setdefault(event.request_id, []).append(event.token_id)
             finished += event.finish is not None
@@ -160,40 +174,101 @@ def test_more_requests_than_fit_all_end(rig: Rig) -> None:
 
 
 def test_export_reports_layers_as_they_are_done_and_holds_until_released(rig: Rig) -> None:
-    sink = Sink()
-    rig.submit("e", list(range(10)), 50, Mode.EXPORT, sink)
-    rig.until("e", Prefilled)
-    assert sink.told[0][:2] == ("reserved", 3)
+    rig.submit("e", list(range(10)), 50, Mode.EXPORT)
+    assert len(rig.until("e", Admitted).pages) == 3
+    told: list[Event] = []
+    while not told or not isinstance(told[-1], Prefilled):
+        told.append(rig.next())
     # Layer 0 is linear: it is final, and reported, only with the last chunk.
-    assert sink.told[1:] == [(1, 0, 8), (0, 0, 10), (1, 8, 10), ("finished", 10)]
-    eventually(lambda: rig.engine.stats.pages_used == 3)
-    rig.engine.send(Release(RequestId("e")))
+    layers = [(e.layer, e.start, e.end) for e in told if isinstance(e, LayerDone)]
+    assert layers == [(1, 0, 8), (0, 0, 10), (1, 8, 10)]
+    assert told[-1] == Prefilled(RequestId("e"), 10, told[-1].queue_s, told[-1].prefill_s)
+    assert rig.pools[0].used == 3
+    rig.release("e")
+
+
+def test_layers_are_told_while_later_ones_compute(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The step goes on only when its first layers have been heard of."""
+    heard = threading.Event()
+
+    def waits(_: Runner, plan: StepPlan, on_layer: Callable[[int], None]) -> Drawn:
+        on_layer(1)
+        assert heard.wait(10)
+        return Drawn({chunk.sequence.request_id: 5 for chunk in plan.chunks if chunk.samples})
+
+    monkeypatch.setattr(Runner, "run", waits)
+    rig = Rig()
+    rig.submit("e", [1, 2], 1, Mode.EXPORT)
+    assert rig.until("e", LayerDone) == LayerDone(RequestId("e"), 1, 0, 2)
+    heard.set()
+    assert rig.until("e", Prefilled).first_token_id == 5
+    rig.release("e")
+    rig.settle()
+    rig.stop()
+
+
+def test_a_long_step_shows_that_it_lives(monkeypatch: pytest.MonkeyPatch) -> None:
+    read_again = threading.Event()
+
+    def long(_: Runner, plan: StepPlan, on_layer: Callable[[int], None]) -> Drawn:
+        while not read_again.wait(0.01):
+            on_layer(1)
+        return Drawn({chunk.sequence.request_id: 5 for chunk in plan.chunks})
+
+    monkeypatch.setattr(Runner, "run", long)
+    rig = Rig()
+    rig.submit("a", [1], 1)
+    rig.until_stats(lambda s: s.layers_computed > 0)
+    before = rig.stats.layers_computed
+    rig.until_stats(lambda s: s.layers_computed > before)
+    read_again.set()
+    assert rig.tokens("a")[0] == [5]
+    rig.stop()
 
 
 def test_import_decodes_after_its_kv_or_prefills_here(rig: Rig) -> None:
     rig.submit("i", [1, 2, 3], 3, Mode.IMPORT)
     rig.until("i", Admitted)
-    rig.engine.send(BeginDecode(RequestId("i"), 50))
+    rig.link.send([BeginDecode(RequestId("i"), 50)])
     assert rig.tokens("i") == ([50, 51, 52], FinishReason.LENGTH)
     rig.submit("j", [1, 2, 3], 2, Mode.IMPORT)
     rig.until("j", Admitted)
-    rig.engine.send(PrefillHere(RequestId("j")))
+    rig.link.send([PrefillHere(RequestId("j"))])
     assert rig.tokens("j") == ([4, 5], FinishReason.LENGTH)
+
+
+def test_a_preempted_request_goes_on_and_is_accounted_once() -> None:
+    rig = Rig(pages=6)
+    for name in ("a", "b"):
+        rig.submit(name, [1, 2, 3], 18)
+    seen: dict[str, list[Event]] = {"a": [], "b": []}
+    while not all(events and isinstance(events[-1], Generated) and events[-1].finish for events in seen.values()):
+        event = rig.next()
+        if isinstance(event, Admitted | Prefilled | Preempted | Generated):
+            seen[event.request_id].append(event)
+    assert any(isinstance(event, Preempted) for event in seen["b"])
+    for events in seen.values():
+        assert [type(event) for event in events[:2]] == [Admitted, Prefilled]
+        rest = [event for event in events[2:] if not isinstance(event, Preempted)]
+        assert [event.token_id for event in rest if isinstance(event, Generated)] == list(range(4, 22))
+        assert len(rest) == 18
+    rig.settle()
+    rig.stop()
 
 
 def test_nan_logits_fail_that_request_alone(rig: Rig) -> None:
     rig.submit("bad", [POISON], 5)
     rig.submit("good", [1], 5)
     failed = rig.until("bad", Failed)
-    assert isinstance(failed, Failed)
-    assert failed.code == "engine_failed"
+    assert (failed.code, failed.reason) == ("engine_failed", "nan")
     rig.submit("later", [1], 2)
     assert rig.tokens("later")[0] == [2, 3]
 
 
 def test_a_step_that_raises_fails_its_requests_and_the_engine_goes_on(rig: Rig) -> None:
     rig.submit("bad", [CRASH], 5)
-    assert isinstance(rig.until("bad", Failed), Failed)
+    failed = rig.until("bad", Failed)
+    assert (failed.code, failed.reason) == ("engine_failed", "step")
     rig.submit("later", [1], 2)
     assert rig.tokens("later")[0] == [2, 3]
 
@@ -201,8 +276,7 @@ def test_a_step_that_raises_fails_its_requests_and_the_engine_goes_on(rig: Rig) 
 def test_refusals_are_events(rig: Rig) -> None:
     rig.submit("huge", list(range(90)), 1)
     failed = rig.until("huge", Failed)
-    assert isinstance(failed, Failed)
-    assert failed.code == "capacity_exceeded"
+    assert (failed.code, failed.reason) == ("capacity_exceeded", None)
 
 
 @pytest.mark.parametrize("when", ["waiting", "running", "reserved"])
@@ -213,10 +287,10 @@ def test_release_frees_in_every_phase(rig: Rig, when: str) -> None:
     rig.submit("a", [1], 40, Mode.IMPORT if when == "reserved" else Mode.SERVE)
     if when == "running":
         rig.until("a", Generated)
-    rig.engine.send(Release(RequestId("a")))
-    rig.engine.send(Release(RequestId("a")))
+    rig.release("a")
+    rig.release("a")
     for i in range(4):
-        rig.engine.send(Release(RequestId(f"block{i}")))
+        rig.release(f"block{i}")
     rig.submit("b", [1], 1)
     assert rig.tokens("b")[0] == [2]
 
@@ -227,11 +301,13 @@ def test_a_broken_loop_is_reported_and_not_silent(monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(Scheduler, "plan", broken)
     rig = Rig()
-    assert rig.died.wait(10)
+    rig.stop()
+    assert isinstance(rig.broke[0], KeyError)
 
 
 def test_a_failed_export_keeps_its_memory_until_the_sender_lets_go(rig: Rig) -> None:
-    rig.submit("x", [1] * 8 + [CRASH], 1, Mode.EXPORT, Sink())
+    rig.submit("x", [1] * 8 + [CRASH], 1, Mode.EXPORT)
     rig.until("x", Failed)
-    eventually(lambda: rig.engine.stats.pages_used == 3)
-    rig.engine.send(Release(RequestId("x")))
+    rig.until_stats(lambda s: s.running_requests == 1)
+    assert rig.pools[0].used == 3
+    rig.release("x")

@@ -1,23 +1,32 @@
-"""Byte views of the cache: canonical order, whatever the pages."""
+"""Byte views of the cache: canonical order, whatever the pages, and the same bytes as the model's tensors."""
+
+from dataclasses import replace
 
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from prfaas.cache.layout import lay_out
+from prfaas.core.shape import CacheTensor, LayerCache
 from prfaas.engine.memory import CacheMemory
 from prfaas.models.batch import CacheTensors
-from tests.wire.small import SHAPE
+from prfaas.models.cache_tensors import map_cache
+from tests.wire.small import KDA, SHAPE
 
 PAGE = 4
 PAGES = 8
+SLOTS = 3
 
 
 def memory() -> tuple[CacheMemory, CacheTensors]:
-    state = torch.arange(3 * 2 * 4 * 4, dtype=torch.float32).reshape(3, 2, 4, 4)
-    conv = torch.arange(3 * 3 * 8, dtype=torch.float32).reshape(3, 3, 8)
-    latent = torch.arange(PAGES * PAGE * 4, dtype=torch.float32).reshape(PAGES, PAGE, 4)
-    tensors = CacheTensors(PAGE, ((state, conv), (latent,)))
-    return CacheMemory(SHAPE, tensors), tensors
+    """Views and tensors of one block, whose elements count upwards in every tensor."""
+    layout = lay_out(SHAPE, PAGES, SLOTS, PAGE)
+    block = memoryview(bytearray(layout.num_bytes))
+    tensors = map_cache(SHAPE, layout, block)
+    for layer in tensors.layers:
+        for tensor in layer:
+            tensor.copy_(torch.arange(tensor.numel()).view(tensor.shape))
+    return CacheMemory(SHAPE, layout, block), tensors
 
 
 @given(st.permutations(range(PAGES)), st.integers(0, 31), st.integers(1, 32))
@@ -45,8 +54,11 @@ def test_writing_a_view_writes_the_tensor() -> None:
 
 
 def test_bf16_has_half_the_bytes() -> None:
-    latent = torch.ones(2, PAGE, 4, dtype=torch.bfloat16)
-    state, conv = torch.zeros(1, 2, 4, 4), torch.zeros(1, 3, 8)
-    view = CacheMemory(SHAPE, CacheTensors(PAGE, ((state, conv), (latent,))))
-    assert sum(s.nbytes for s in view.spans(0, 0, 0, 2, [], slot=0)) == 128
-    assert view._rows[1][0][0].nbytes == PAGE * 4 * 2
+    shape = replace(
+        SHAPE, layers=(KDA, LayerCache("mla", paged=True, tensors=(CacheTensor("latent", (4,), "bfloat16"),)))
+    )
+    layout = lay_out(shape, 2, 1, PAGE)
+    block = memoryview(bytearray(layout.num_bytes))
+    view = CacheMemory(shape, layout, block)
+    map_cache(shape, layout, block).layers[1][0][1, :2] = 1.0
+    assert b"".join(view.spans(1, 0, 0, PAGE, [1], slot=0)) == b"\x80\x3f" * 8 + bytes(16)

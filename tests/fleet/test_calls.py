@@ -130,7 +130,7 @@ async def test_a_hung_engine_is_noticed_before_its_first_chunk(model: Path, monk
     async with running(model, transport={"stall_s": 0.5, "frame_bytes": 65536}) as fleet:
         expected = await fleet.ask(prompt_of(400), prefill="local")
         hung = threading.Event()
-        runner = fleet.instances["east-p"].server.front._engine._runner
+        runner = fleet.engines["east-p"].engine._runner
         run = type(runner).run
         monkeypatch.setattr(Runner, "run", lambda this, *plan: (this is runner and hung.wait(60)) or run(this, *plan))
         answer = await fleet.ask(prompt_of(400), prefill="remote")
@@ -145,7 +145,7 @@ async def test_a_broken_engine_fails_its_requests_at_once(model: Path, monkeypat
         async with calling(fleet, "west-d") as west:
             call = aiter(west.Generate(generate("a", max_tokens=3000)))
             await anext(call)
-            monkeypatch.setattr(server.front._engine._scheduler, "plan", None)
+            monkeypatch.setattr(fleet.engines["west-d"].engine._scheduler, "plan", None)
             assert await failure_code(call) == "engine_failed"
             assert await failure_code(west.Generate(generate("b"))) == "engine_failed"
         with pytest.raises(Exception, match="the engine broke"):

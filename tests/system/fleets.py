@@ -69,6 +69,7 @@ class RunningFleet:
 
     fleet: Fleet
     client: AsyncOpenAI
+    logs: Path
 
     @property
     def http(self) -> str:
@@ -124,4 +125,4 @@ async def processes(file: Path, logs: Path) -> AsyncIterator[RunningFleet]:
     async with Fleet(process_specs(config, file, (), "info"), config.router.drain_s, logs) as fleet:
         address = fleet.child("router").addresses["http"]
         async with AsyncOpenAI(base_url=f"http://{address}/v1", api_key="x", max_retries=0, timeout=60) as client:
-            yield RunningFleet(fleet, client)
+            yield RunningFleet(fleet, client, logs)

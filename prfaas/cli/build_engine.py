@@ -1,0 +1,60 @@
+"""Puts the engine together in its own process: ranks, scheduler, loop."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from prfaas.cache.pool import PagePool
+from prfaas.cli.load_rank import LoadedRank, load_rank
+from prfaas.cli.start_ranks import Followers
+from prfaas.engine.drawer import build_drawer
+from prfaas.engine.engine import Engine
+from prfaas.engine.link import EngineLink
+from prfaas.engine.messages import Ready
+from prfaas.engine.parallel import Leader
+from prfaas.engine.runner import Forward, Runner
+from prfaas.engine.settings import EngineSettings
+from prfaas.models.ranks import ALONE
+from prfaas.scheduler.scheduler import Scheduler
+
+
+@dataclass(frozen=True, slots=True)
+class BuiltEngine:
+    """A loop ready to run, what to tell the front of it, and what to do when it has ended."""
+
+    engine: Engine
+    ready: Ready
+    stop: Callable[[], None]
+
+
+def build_engine(settings: EngineSettings, link: EngineLink) -> BuiltEngine:
+    """Loads the model, on all ranks. Raises ModelError, or EngineError when a rank ends before it is ready."""
+    if settings.engine.tensor_parallel == 1:
+        loaded = load_rank(settings, ALONE)
+        return _engine(settings, link, loaded, loaded.model.decoder.forward, lambda: None)
+    followers = Followers(settings)
+    try:
+        loaded = load_rank(settings, followers.ranks)
+        followers.meet()
+    except BaseException:
+        followers.close()
+        raise
+    leader = Leader(loaded.model.decoder, followers.ranks)
+    return _engine(settings, link, loaded, leader.forward, lambda: followers.stop(leader.stop))
+
+
+def _engine(
+    settings: EngineSettings, link: EngineLink, loaded: LoadedRank, forward: Forward, stop: Callable[[], None]
+) -> BuiltEngine:
+    section, model = settings.engine, loaded.model
+    pools = PagePool(section.num_pages), PagePool(section.max_running_requests, "state slot")
+    scheduler = Scheduler(
+        *pools,
+        page_tokens=section.page_tokens,
+        step_tokens=section.step_tokens,
+        eos_token_ids=frozenset(model.eos_token_ids),
+        decode_slowdown=section.decode_slowdown,
+    )
+    runner = Runner(forward, loaded.cache, build_drawer(settings.model_path, model.eos_token_ids))
+    engine = Engine(scheduler, runner, model.shape, pools, link, time.monotonic)
+    return BuiltEngine(engine, Ready(model.fingerprint, model.vocab_size, loaded.compiled_kernels), stop)

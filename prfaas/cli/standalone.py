@@ -1,0 +1,93 @@
+"""`prfaas serve --role decode --model DIR`: the smallest fleet, one router and one decode instance, without a file."""
+
+import json
+import os
+import socket
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from prfaas.config.load import load
+from prfaas.config.sections import EngineSection, FleetConfig
+from prfaas.core.model_files import read_config
+from prfaas.core.shape import DType, ModelShape, model_shape
+
+CACHE_SHARE = 0.5
+"""Of the free memory beside the weights, what cache pages and state slots may take when all of them are in use."""
+MOST_PAGES = 1 << 16
+MOST_RUNNING = 64
+_STATE_SHARE = 0.5  # of the cache, where a model has both pages and states
+
+
+@contextmanager
+def fleet_file(
+    model: Path, http: str, dtype: DType | None, overrides: Sequence[str]
+) -> Iterator[tuple[Path, FleetConfig]]:
+    """Writes a fleet file for one model to a folder that lives as long as the context. Raises ModelError, ConfigError.
+
+    `overrides` are those of `--set`; the file has sizes that fit this machine, so they are rarely needed.
+    """
+    raw = read_config(model)
+    chosen = dtype or preferred_dtype(raw, cpu_flags())
+    shape = model_shape(raw, chosen)
+    free = free_bytes() - _weight_bytes(model)
+    fleet = {
+        "model": {"path": str(model.resolve()), "name": model.resolve().name, "dtype": chosen},
+        "router": {"http": http, "control": f"127.0.0.1:{_free_port()}"},
+        "engine": sized(shape, free, os.cpu_count() or 1),
+        "clusters": [{"name": "local", "kind": "pd", "instances": [{"name": "decode-0", "role": "decode"}]}],
+    }
+    with tempfile.TemporaryDirectory(prefix="prfaas-") as scratch:
+        path = Path(scratch) / "fleet.yaml"
+        path.write_text(json.dumps(fleet, indent=2))  # JSON is YAML
+        yield path, load(path, overrides)
+
+
+def preferred_dtype(raw: dict[str, Any], flags: frozenset[str]) -> DType:
+    """bfloat16 for a checkpoint in it, where the processor multiplies it natively; float32 otherwise."""
+    text = raw.get("text_config") or raw
+    stored = text.get("dtype") or text.get("torch_dtype") or raw.get("dtype") or raw.get("torch_dtype")
+    native = not flags.isdisjoint({"avx512_bf16", "amx_bf16", "bf16"})
+    return "bfloat16" if stored == "bfloat16" and native else "float32"
+
+
+def sized(shape: ModelShape, free: int, cores: int) -> dict[str, int]:
+    """Engine settings whose cache takes at most `CACHE_SHARE` of `free` bytes; never less than one long page run."""
+    defaults = EngineSection()
+    budget = max(0, int(free * CACHE_SHARE))
+    page_bytes = shape.kv_bytes_per_token * defaults.page_tokens
+    for_states = budget if not page_bytes else int(budget * _STATE_SHARE)
+    running = min(MOST_RUNNING, for_states // shape.state_bytes) if shape.state_bytes else MOST_RUNNING
+    running = max(1, running)
+    for_pages = budget - running * shape.state_bytes
+    wanted = -(-shape.max_context_tokens // defaults.page_tokens) * running
+    pages = min(MOST_PAGES, wanted, for_pages // page_bytes) if page_bytes else MOST_PAGES
+    return {"num_pages": max(1, pages), "max_running_requests": running, "threads": cores}
+
+
+def cpu_flags() -> frozenset[str]:
+    """What the processor says of itself; empty where the system does not tell."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    line = next((line for line in lines if line.startswith(("flags", "Features"))), "")
+    return frozenset(line.partition(":")[2].split())
+
+
+def free_bytes() -> int:
+    """Memory that this machine could give to new processes now."""
+    for line in Path("/proc/meminfo").read_text().splitlines():
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) * 1024
+    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def _weight_bytes(model: Path) -> int:
+    return sum(file.stat().st_size for file in model.glob("*.safetensors"))
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -1,0 +1,90 @@
+"""A fleet without a file: sizes and dtype that fit the machine."""
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from prfaas.cli.standalone import cpu_flags, fleet_file, free_bytes, preferred_dtype, sized
+from prfaas.core.errors import ConfigError, ModelError
+from prfaas.core.shape import CacheTensor, LayerCache, ModelShape
+from prfaas.models.demo_model import write_demo_model
+
+PAGED = LayerCache("gqa", paged=True, tensors=(CacheTensor("k", (2, 64), "bfloat16"),))
+STATE = LayerCache("gdn", paged=False, tensors=(CacheTensor("state", (8, 64, 64), "float32"),))
+PAGE_TOKENS = 64
+
+
+def cache_bytes(shape: ModelShape, engine: dict[str, int]) -> int:
+    pages = engine["num_pages"] * PAGE_TOKENS * shape.kv_bytes_per_token
+    return pages + engine["max_running_requests"] * shape.state_bytes
+
+
+@given(
+    layers=st.lists(st.sampled_from([PAGED, STATE]), min_size=1, max_size=60),
+    free=st.integers(10**8, 10**12),
+    context=st.integers(1024, 2**20),
+)
+def test_the_cache_fits_into_half_of_the_free_memory(layers: list[LayerCache], free: int, context: int) -> None:
+    shape = ModelShape("any", tuple(layers), context)
+    engine = sized(shape, free, cores=4)
+    assert cache_bytes(shape, engine) <= free / 2
+    assert engine["threads"] == 4
+    # What is left over could not have held another page, another request, or nobody could have used it.
+    assert engine["num_pages"] >= 1
+    assert engine["max_running_requests"] >= 1
+
+
+def test_a_machine_without_memory_still_gets_a_fleet_that_may_fail_later() -> None:
+    engine = sized(ModelShape("any", (PAGED, STATE), 4096), -1, cores=1)
+    assert engine == {"num_pages": 1, "max_running_requests": 1, "threads": 1}
+
+
+def test_no_more_pages_than_all_requests_could_fill() -> None:
+    engine = sized(ModelShape("any", (PAGED, STATE), 640), 10**12, cores=1)
+    assert engine["num_pages"] == engine["max_running_requests"] * 10
+
+
+@pytest.mark.parametrize(
+    ("raw", "flags", "expected"),
+    [
+        ({"dtype": "bfloat16"}, {"avx512_bf16"}, "bfloat16"),
+        ({"torch_dtype": "bfloat16"}, {"amx_bf16", "avx2"}, "bfloat16"),
+        ({"text_config": {"dtype": "bfloat16"}}, {"bf16"}, "bfloat16"),
+        ({"dtype": "bfloat16"}, {"avx2"}, "float32"),
+        ({"dtype": "float32"}, {"avx512_bf16"}, "float32"),
+        ({}, {"avx512_bf16"}, "float32"),
+    ],
+)
+def test_bfloat16_only_where_checkpoint_and_processor_have_it(
+    raw: dict[str, object], flags: set[str], expected: str
+) -> None:
+    assert preferred_dtype(raw, frozenset(flags)) == expected
+
+
+def test_this_machine_says_what_it_is() -> None:
+    assert "fpu" in cpu_flags() or "fp" in cpu_flags()
+    assert 0 < free_bytes() < 1 << 50
+
+
+def test_the_file_is_a_fleet_of_one_and_goes_away(tmp_path: Path) -> None:
+    write_demo_model(tmp_path / "demo")
+    with fleet_file(tmp_path / "demo", "127.0.0.1:0", None, ["engine.threads=1"]) as (path, fleet):
+        assert path.is_file()
+        assert fleet.model.name == "demo"
+        assert fleet.engine.threads == 1
+        assert [i.role for c in fleet.clusters for i in c.instances] == ["decode"]
+    assert not path.exists()
+
+
+def test_what_is_wrong_is_said_before_anything_starts(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="does not exist"), fleet_file(tmp_path / "no", "127.0.0.1:0", None, []):
+        pass
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "llama"}))
+    with pytest.raises(ModelError, match="llama"), fleet_file(tmp_path, "127.0.0.1:0", None, []):
+        pass
+    write_demo_model(tmp_path / "demo")
+    with pytest.raises(ConfigError, match="http"), fleet_file(tmp_path / "demo", "nowhere", None, []):
+        pass
