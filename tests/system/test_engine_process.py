@@ -21,6 +21,7 @@ from prfaas.models.batch import ForwardBatch
 from prfaas.models.cache_tensors import allocate_cache
 from prfaas.models.loader import load_model
 from prfaas.scheduler.sequence import Mode
+from prfaas_kernels import native
 from tests.eventually import eventually_async
 from tests.system.engines import alive, engine, engine_of, shared_memory
 from tests.system.fleets import LONG_WORDS, RunningFleet, processes, prompt_of, write_fleet_file
@@ -46,7 +47,8 @@ async def until_finished(stream: RequestStream) -> list[int]:
 
 
 def expected_bytes(model: Path) -> list[bytes]:
-    """Each cached tensor of the prompt, computed here and in memory of our own."""
+    """Each cached tensor of the prompt, computed here with the same kernels and in memory of our own."""
+    native.enable()
     loaded = load_model(model, "float32")
     pages = -(-len(PROMPT) // PAGE_TOKENS)
     cache = allocate_cache(loaded.shape, pages, 1, PAGE_TOKENS)
