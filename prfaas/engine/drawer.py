@@ -97,10 +97,13 @@ class Drawer:
         return counts
 
     def _banned(self, sequence: Sequence, vocab_size: int) -> tuple[int, ...]:
-        """What would end the answer."""
+        """What would end the answer. Raises RequestError where nothing else is left."""
         sampling = sequence.request.sampling
         ends = sampling.stop_token_ids | (frozenset() if sampling.ignore_eos else self._eos_token_ids)
-        return tuple(token_id for token_id in ends if token_id < vocab_size)
+        banned = tuple(token_id for token_id in ends if token_id < vocab_size)
+        if len(banned) == vocab_size:
+            raise RequestError("min_tokens: every token of the vocabulary would end the answer")
+        return banned
 
     def _allowed(self, sequence: Sequence, logits: Tensor) -> Tensor | None:
         grammar = sequence.request.sampling.grammar

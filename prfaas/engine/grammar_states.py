@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from prfaas.core.errors import EngineError
 from prfaas.core.ids import RequestId
 from prfaas.core.request import Grammar
-from prfaas.engine.grammar import GrammarCompiler
+from prfaas.engine.grammar import GrammarCompiler, reason
 
 
 @dataclass(slots=True)
@@ -53,21 +53,17 @@ class GrammarStates:
             state = self._states[request_id] = _State(matcher)
         new = output_token_ids[state.consumed :]
         if new and not state.matcher.consume_tokens(list(new)):
-            raise EngineError(f"the output does not follow its {grammar.kind}")
+            self.compiler.drop(grammar)
+            raise EngineError(f"the output does not follow its {grammar.kind}: {reason(state.matcher)}")
         state.consumed = len(output_token_ids)
-        mask = _unpack(state.matcher.compute_bitmask(), vocab_size)
-        # In an error the mask is that of an answer's end.
-        if state.matcher.is_error() or not mask.any():
-            raise EngineError(f"no token can follow in the {grammar.kind}")
+        mask = self.compiler.allowed(state.matcher, vocab_size)
+        if not mask.any():
+            self.compiler.drop(grammar)
+            raise EngineError(f"no token can follow in the {grammar.kind}: {reason(state.matcher)}")
         return mask
 
     def forget(self, request_id: RequestId) -> None:
         """Frees what a request holds; unknown ids are ignored."""
         self._states.pop(request_id, None)
-        self._preparing.pop(request_id, None)
-
-
-def _unpack(bitmask: bytes, vocab_size: int) -> NDArray[np.bool_]:
-    """One bit per token, the lowest first, as [V]; a model's vocabulary may be padded beyond the tokenizer's."""
-    bits = np.unpackbits(np.frombuffer(bitmask, np.uint8), bitorder="little")[:vocab_size].astype(np.bool_)
-    return bits if len(bits) == vocab_size else np.pad(bits, (0, vocab_size - len(bits)))
+        if prepared := self._preparing.pop(request_id, None):
+            prepared.cancel()

@@ -114,6 +114,8 @@ class Answer:
             self._token_ids.append(token_id)
             if self._alignment:
                 self._alignment.push(token_id, self._detokenizer.decoded_chars, event.logprobs[i])
+            if token_id in self._arrival.request.sampling.stop_token_ids:
+                continue  # it ends the answer, and like a stop string is no part of it
             text += self._detokenizer.push(token_id)
             if self._detokenizer.stopped:
                 self._end("stop", await self._generation.stop())

@@ -11,7 +11,7 @@ from fastapi import FastAPI, Request
 from fastapi.openapi.utils import get_openapi
 from pydantic.json_schema import models_json_schema
 from starlette.exceptions import HTTPException
-from starlette.responses import Response
+from starlette.responses import PlainTextResponse, Response
 
 from prfaas import __version__
 from prfaas.config.sections import FleetConfig
@@ -85,7 +85,10 @@ def _add_openai(app: FastAPI, api: OpenAIApi) -> None:
         responses=_answers(TextCompletion, streams=True),
     )
     app.add_api_route("/v1/models", api.models, responses=_answers(ModelList))
-    app.add_api_route("/v1/models/{model:path}", api.one_model, responses=_answers(ModelCard))
+    # The handler reads the name itself, so the document is told of it.
+    name = {"name": "model", "in": "path", "required": True, "schema": {"type": "string"}}
+    one = {"parameters": [name]}
+    app.add_api_route("/v1/models/{model:path}", api.one_model, openapi_extra=one, responses=_answers(ModelCard))
 
 
 def _add_status(app: FastAPI, api: StatusApi) -> None:
@@ -94,7 +97,7 @@ def _add_status(app: FastAPI, api: StatusApi) -> None:
     for path, handler in (("/health", api.health), ("/ready", api.ready)):  # some load balancers ask so
         app.add_api_route(path, handler, methods=["HEAD"], include_in_schema=False)
     app.add_api_route("/fleet", api.fleet, responses=_answers(FleetReply))
-    app.add_api_route("/metrics", api.prometheus)
+    app.add_api_route("/metrics", api.prometheus, response_class=PlainTextResponse)
 
 
 def _add_error_handlers(app: FastAPI, api: OpenAIApi) -> None:

@@ -60,12 +60,12 @@ class Form(Protocol):
     def whole(self, choices: Sequence[Piece], ending: Ending) -> bytes:
         """`choices` have their whole texts, all tokens, and finish reasons."""
 
-    def opening(self, index: int) -> bytes | None:
-        """What a choice of a stream begins with, before any text."""
+    def opening(self, index: int, usage: Usage | None) -> bytes | None:
+        """What a choice of a stream begins with, before any text. `usage`: so far, for clients that follow it."""
 
-    def piece(self, piece: Piece) -> bytes: ...
+    def piece(self, piece: Piece, usage: Usage | None) -> bytes: ...
 
-    def closing(self, index: int, reason: FinishWord, traces: Traces | UnsetType = UNSET) -> bytes:
+    def closing(self, index: int, reason: FinishWord, usage: Usage | None, traces: Traces | UnsetType = UNSET) -> bytes:
         """The last chunk of a choice."""
 
     def usage(self, ending: Ending) -> bytes:
@@ -90,23 +90,23 @@ class ChatForm:
             ChatCompletion(head.request_id, head.created_s, head.model, written, ending.usage, prfaas=ending.traces)
         )
 
-    def opening(self, index: int) -> bytes | None:
-        return self._chunk(ChatChunkChoice(ChatDelta(role="assistant", content=""), index=index))
+    def opening(self, index: int, usage: Usage | None) -> bytes | None:
+        return self._chunk(ChatChunkChoice(ChatDelta(role="assistant", content=""), index=index), usage)
 
-    def piece(self, piece: Piece) -> bytes:
+    def piece(self, piece: Piece, usage: Usage | None) -> bytes:
         logprobs = chat_logprobs(piece.tokens, self.table) if self.head.logprobs else None
-        return self._chunk(ChatChunkChoice(ChatDelta(content=piece.text), None, piece.choice, logprobs))
+        return self._chunk(ChatChunkChoice(ChatDelta(content=piece.text), None, piece.choice, logprobs), usage)
 
-    def closing(self, index: int, reason: FinishWord, traces: Traces | UnsetType = UNSET) -> bytes:
-        return self._chunk(ChatChunkChoice(ChatDelta(), reason, index), traces)
+    def closing(self, index: int, reason: FinishWord, usage: Usage | None, traces: Traces | UnsetType = UNSET) -> bytes:
+        return self._chunk(ChatChunkChoice(ChatDelta(), reason, index), usage, traces)
 
     def usage(self, ending: Ending) -> bytes:
         head = self.head
         return _encode(ChatChunk(head.request_id, head.created_s, head.model, [], ending.usage, prfaas=ending.traces))
 
-    def _chunk(self, choice: ChatChunkChoice, traces: Traces | UnsetType = UNSET) -> bytes:
-        head = self.head
-        return _encode(ChatChunk(head.request_id, head.created_s, head.model, [choice], head.no_usage, prfaas=traces))
+    def _chunk(self, choice: ChatChunkChoice, usage: Usage | None, traces: Traces | UnsetType = UNSET) -> bytes:
+        head, used = self.head, usage or self.head.no_usage
+        return _encode(ChatChunk(head.request_id, head.created_s, head.model, [choice], used, prfaas=traces))
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,14 +119,14 @@ class TextForm:
     def whole(self, choices: Sequence[Piece], ending: Ending) -> bytes:
         return self._write([self._choice(piece, piece.finish_reason) for piece in choices], ending.usage, ending.traces)
 
-    def opening(self, index: int) -> bytes | None:  # noqa: ARG002 - texts begin without ceremony
+    def opening(self, index: int, usage: Usage | None) -> bytes | None:  # noqa: ARG002 - texts begin without ceremony
         return None
 
-    def piece(self, piece: Piece) -> bytes:
-        return self._write([self._choice(piece, None)], self.head.no_usage)
+    def piece(self, piece: Piece, usage: Usage | None) -> bytes:
+        return self._write([self._choice(piece, None)], usage or self.head.no_usage)
 
-    def closing(self, index: int, reason: FinishWord, traces: Traces | UnsetType = UNSET) -> bytes:
-        return self._write([TextChoice("", reason, index)], self.head.no_usage, traces)
+    def closing(self, index: int, reason: FinishWord, usage: Usage | None, traces: Traces | UnsetType = UNSET) -> bytes:
+        return self._write([TextChoice("", reason, index)], usage or self.head.no_usage, traces)
 
     def usage(self, ending: Ending) -> bytes:
         return self._write([], ending.usage, ending.traces)

@@ -16,12 +16,15 @@ from prfaas.core.request import (
     SamplingParams,
 )
 from prfaas.gateway.body import Body, TokenId, string_or_list
+from prfaas.gateway.neutral_fields import NeutralFields
 from prfaas.gateway.response_format import ResponseFormat, StructuredOutputs
 
-MAX_STOP_STRINGS = 4
+MAX_STOP_STRINGS = 16
 MAX_STOP_CHARS = 512
 MAX_TOKENS = 2**31 - 1
 MAX_N = 16
+ANY_SEED = -1
+"""vLLM's way to ask for a seed that is drawn."""
 
 StopString = Annotated[str, Field(min_length=1, max_length=MAX_STOP_CHARS)]
 Stop = Annotated[
@@ -35,10 +38,12 @@ Bias = Annotated[float, Field(ge=-MAX_LOGIT_BIAS, le=MAX_LOGIT_BIAS)]
 class StreamOptions(Body):
     """How a stream is sent."""
 
-    include_usage: bool = False
+    include_usage: bool | None = None
+    continuous_usage_stats: bool | None = Field(default=None, description="With include_usage: on every chunk.")
+    include_obfuscation: Literal[False] | None = None
 
 
-class GenerationBody(Body):
+class GenerationBody(NeutralFields):
     """What chat and text completions share; null means the default."""
 
     model: str
@@ -51,7 +56,7 @@ class GenerationBody(Body):
     presence_penalty: float | None = Field(default=None, ge=-2, le=2)
     frequency_penalty: float | None = Field(default=None, ge=-2, le=2)
     logit_bias: dict[TokenId, Bias] | None = Field(default=None, max_length=MAX_LOGIT_BIASES)
-    seed: int | None = Field(default=None, ge=0, le=MAX_SEED)
+    seed: int | None = Field(default=None, ge=-MAX_SEED - 1, le=MAX_SEED, description="-1: drawn.")
     stop: Stop | None = None
     stop_token_ids: list[TokenId] | None = Field(default=None, max_length=MAX_STOP_TOKEN_IDS)
     min_tokens: int | None = Field(default=None, ge=0, le=MAX_TOKENS)
@@ -59,6 +64,7 @@ class GenerationBody(Body):
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     n: int | None = Field(default=None, ge=1, le=MAX_N)
+    best_of: int | None = Field(default=None, description="Only what n says: nothing is ranked here.")
     response_format: ResponseFormat | None = None
     structured_outputs: StructuredOutputs | None = None
     user: str | None = Field(default=None, description="Accepted; nothing depends on it.")
@@ -74,6 +80,8 @@ class GenerationBody(Body):
             raise ValueError("stream_options is only allowed with stream: true")
         if self.response_format is not None and self.structured_outputs is not None:
             raise ValueError("response_format and structured_outputs both say what the answer must be; give one")
+        if self.best_of is not None and self.best_of != self.choices_per_prompt:
+            raise ValueError(f"best_of is {self.best_of}; only n, {self.choices_per_prompt}, is possible here")
         return self
 
     @property
@@ -82,7 +90,16 @@ class GenerationBody(Body):
 
     @property
     def include_usage(self) -> bool:
-        return self.stream_options is not None and self.stream_options.include_usage
+        return self.stream_options is not None and bool(self.stream_options.include_usage)
+
+    @property
+    def usage_on_every_chunk(self) -> bool:
+        return self.include_usage and bool(self.stream_options and self.stream_options.continuous_usage_stats)
+
+    @property
+    def chosen_seed(self) -> int | None:
+        """None where one is to be drawn."""
+        return None if self.seed in (None, ANY_SEED) else self.seed
 
     @property
     def choices_per_prompt(self) -> int:

@@ -1,8 +1,8 @@
 """The turns of a chat and the tools it may use, as clients send them and as chat templates expect them."""
 
-import json
 from typing import Annotated, Any, Literal, Self
 
+import msgspec
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
 from prfaas.gateway.body import Body, string_or_list
@@ -56,12 +56,18 @@ class CalledFunction(Body):
     @classmethod
     def _is_an_object(cls, value: str) -> str:
         try:
-            parsed = json.loads(value or "{}")
-        except (ValueError, RecursionError):
-            parsed = None
-        if not isinstance(parsed, dict):
-            raise ValueError("the arguments are not a JSON object")
+            _arguments(value)
+        except (msgspec.DecodeError, RecursionError) as error:
+            raise ValueError(f"the arguments are not a JSON object: {error}") from None
         return value
+
+
+def _arguments(text: str) -> dict[str, Any]:
+    """No arguments at all are none. Unlike json.loads, lets neither NaN nor half a surrogate pair into a prompt."""
+    return _decode_arguments(text or "{}")
+
+
+_decode_arguments = msgspec.json.Decoder(dict[str, Any]).decode
 
 
 class ToolCall(Body):
@@ -74,7 +80,7 @@ class ToolCall(Body):
 
     def for_template(self) -> dict[str, Any]:
         """Templates write arguments as JSON themselves, so they get them parsed."""
-        arguments = json.loads(self.function.arguments or "{}")
+        arguments = _arguments(self.function.arguments)
         return {"id": self.id, "type": self.type, "function": {"name": self.function.name, "arguments": arguments}}
 
 

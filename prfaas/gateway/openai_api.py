@@ -117,7 +117,8 @@ class OpenAIApi:
         arrivals = [Arrival(request, arrived_s, index) for index, request in enumerate(requests)]
         answering = self._answering(arrivals, force, body)
         if body.stream:
-            return AnswerStream(answering, form, self.gate, self.note_failure, traced=traced)
+            counted = body.usage_on_every_chunk
+            return AnswerStream(answering, form, self.gate, self.note_failure, traced=traced, counted=counted)
         content = await self.gate.until_gone(http.receive, _whole(answering, form, traced=traced))
         return Response(content, media_type=JSON)
 
@@ -127,7 +128,7 @@ class OpenAIApi:
         """One for each choice: those of the first prompt, then those of the next."""
         self.tokenizer.check_ids(body.stop_token_ids or (), "stop_token_ids")
         self.tokenizer.check_ids(tuple(body.logit_bias or ()), "logit_bias")
-        seed = self.draw_seed() if body.seed is None else body.seed
+        seed = self.draw_seed() if body.chosen_seed is None else body.chosen_seed
         several = len(prompts) * body.choices_per_prompt > 1
         requests: list[Request] = []
         for prompt in prompts:

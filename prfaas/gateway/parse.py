@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 from starlette.requests import ClientDisconnect, Request
 
+from prfaas.gateway import body_limits
 from prfaas.gateway.errors import ApiError, ClientGoneError
 from prfaas.gateway.generation_body import GenerationBody
 from prfaas.policy.view import Force
@@ -16,6 +17,8 @@ B = TypeVar("B", bound=GenerationBody)
 TRACE_HEADER = "x-prfaas-trace"
 PREFILL_HEADER = "x-prfaas-prefill"
 MAX_FAULTS = 5
+MAX_LISTED = 1000
+"""Of more faults only the number is told: the report of a million takes seconds, in which no other answer moves."""
 BODY_TIMEOUT_S = 60.0
 
 
@@ -47,6 +50,7 @@ async def read_body(request: Request, limit_bytes: int) -> bytes:
 
 def parse(model: type[B], body: bytes) -> B:
     """Raises ApiError 400 with every fault in the message and the first one's field in `param`."""
+    body_limits.check(body)
     try:
         return model.model_validate_json(body)
     except ValidationError as error:
@@ -83,6 +87,9 @@ def _too_large(limit_bytes: int) -> ApiError:
 
 
 def _refusal(error: ValidationError) -> ApiError:
+    if (count := error.error_count()) > MAX_LISTED:
+        message = f"the body has {count} unknown parameters or values that are not valid"
+        return ApiError(400, message, code="invalid_request")
     faults = error.errors(include_url=False, include_input=False)
     first = faults[0]
     message = "; ".join(_sentence(fault) for fault in faults[:MAX_FAULTS])

@@ -8,6 +8,7 @@ from prfaas.core.logprobs import MAX_TOP_LOGPROBS
 from prfaas.gateway.body import TokenIds
 from prfaas.gateway.generation_body import MAX_TOKENS, GenerationBody
 from prfaas.gateway.messages import ChatMessage, Tools
+from prfaas.gateway.neutral_fields import NeutralChatFields
 
 DEFAULT_COMPLETION_TOKENS = 16
 MAX_MESSAGES = 16_384
@@ -34,7 +35,7 @@ Prompt = Annotated[
 ]
 
 
-class ChatBody(GenerationBody):
+class ChatBody(GenerationBody, NeutralChatFields):
     """`POST /v1/chat/completions`"""
 
     messages: list[ChatMessage] = Field(min_length=1, max_length=MAX_MESSAGES, fail_fast=True)
@@ -45,13 +46,13 @@ class ChatBody(GenerationBody):
     tool_choice: Literal["none", "auto"] | None = Field(default=None, description="none: the model sees no tools.")
     parallel_tool_calls: bool | None = Field(default=None, description="Accepted; the chat template decides.")
     chat_template_kwargs: dict[str, Any] | None = None
-    modalities: list[Literal["text"]] | None = None
+    modalities: Annotated[list[Literal["text"]], Field(max_length=1, fail_fast=True)] | None = None
 
     @model_validator(mode="after")
     def _chat_fields_agree(self) -> Self:
-        if self.max_tokens is not None and self.max_completion_tokens is not None:
-            raise ValueError("max_tokens and max_completion_tokens mean the same; give one of them")
-        if self.top_logprobs is not None and not self.logprobs:
+        if None not in (both := (self.max_tokens, self.max_completion_tokens)) and both[0] != both[1]:
+            raise ValueError("max_tokens and max_completion_tokens mean the same and differ; give one of them")
+        if self.top_logprobs and not self.logprobs:
             raise ValueError("top_logprobs is only allowed with logprobs: true")
         return self
 
@@ -77,13 +78,11 @@ class CompletionBody(GenerationBody):
     prompt: Prompt
     logprobs: int | None = Field(default=None, ge=0, le=MAX_TOP_LOGPROBS)
     echo: Literal[False] | None = Field(default=None, description="Prompts are not sent back.")
-    best_of: int | None = Field(default=None, description="Only what n says: nothing is ranked here.")
-    suffix: None = Field(default=None, description="Nothing is inserted in the middle of a text.")
+    add_special_tokens: Literal[True] | None = Field(default=None, description="Token ids are taken as they are.")
+    suffix: Literal[""] | None = Field(default=None, description="Nothing is inserted in the middle of a text.")
 
     @model_validator(mode="after")
     def _so_many_choices(self) -> Self:
-        if self.best_of is not None and self.best_of != self.choices_per_prompt:
-            raise ValueError(f"best_of is {self.best_of}; only n, {self.choices_per_prompt}, is possible here")
         if (choices := len(self.prompts) * self.choices_per_prompt) > MAX_CHOICES:
             raise ValueError(f"{len(self.prompts)} prompts with n make {choices} choices; at most {MAX_CHOICES} fit")
         return self

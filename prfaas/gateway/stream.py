@@ -14,7 +14,7 @@ from prfaas.gateway.choices import Choices
 from prfaas.gateway.errors import ApiError, ClientGoneError
 from prfaas.gateway.forms import Ending, Form
 from prfaas.gateway.gate import Gate
-from prfaas.gateway.replies import FinishWord
+from prfaas.gateway.replies import FinishWord, Usage
 
 HEADERS = (
     (b"content-type", b"text/event-stream; charset=utf-8"),
@@ -41,8 +41,11 @@ class AnswerStream(Response):
         on_failure: Callable[[PrfaasError], None],
         *,
         traced: bool,
+        counted: bool,
     ) -> None:
+        """`traced`: the account comes last; `counted`: every chunk tells what was used so far."""
         super().__init__()
+        self._counted = counted
         self._traced = traced
         self._opened: set[int] = set()
         self._answering = answering
@@ -74,24 +77,27 @@ class AnswerStream(Response):
                 if not self._started:
                     await self._start(send)
                 if piece.choice not in self._opened:
-                    await self._open(send, piece.choice)
+                    await self._open(send, piece.choice, choices)
                 if piece.text or piece.tokens:
-                    await _send_event(send, self._form.piece(piece))
+                    await _send_event(send, self._form.piece(piece, self._so_far(choices)))
                 if piece.finish_reason:
                     await self._close(send, piece.choice, piece.finish_reason, choices)
             if self._form.head.include_usage:
                 await _send_event(send, self._form.usage(self._ending(choices)))
         await send({"type": "http.response.body", "body": DONE, "more_body": False})
 
-    async def _open(self, send: Send, choice: int) -> None:
+    async def _open(self, send: Send, choice: int, choices: Choices) -> None:
         self._opened.add(choice)
-        if opening := self._form.opening(choice):
+        if opening := self._form.opening(choice, self._so_far(choices)):
             await _send_event(send, opening)
 
     async def _close(self, send: Send, choice: int, reason: FinishWord, choices: Choices) -> None:
         last = choices.finished and not self._form.head.include_usage
         traces = self._ending(choices).traces if last else UNSET
-        await _send_event(send, self._form.closing(choice, reason, traces))
+        await _send_event(send, self._form.closing(choice, reason, self._so_far(choices), traces))
+
+    def _so_far(self, choices: Choices) -> Usage | None:
+        return choices.usage() if self._counted else None
 
     def _ending(self, choices: Choices) -> Ending:
         return Ending(choices.usage(), choices.traces() if self._traced else UNSET)

@@ -124,6 +124,14 @@ def test_a_bias_outside_the_vocabulary_fails_its_request_alone(drawer: Drawer) -
     assert drawer.draw(logits_for(5), [sequence(logit_bias=((5, -2.0),))]).tokens == {"r": 6}
 
 
+@pytest.mark.parametrize("rules", [{"temperature": 0.0}, {"temperature": 1.0}, {"temperature": 1.0, "top_k": 2}])
+def test_a_vocabulary_of_ends_alone_fails_its_request_alone(drawer: Drawer, rules: dict[str, Any]) -> None:
+    bad = sequence("bad", min_tokens=3, stop_token_ids=frozenset(range(100)), **rules)
+    drawn = drawer.draw(logits_for(5, 7, vocab=100), [bad, sequence("good")])
+    assert (drawn.tokens, list(drawn.faults)) == ({"good": 7}, ["bad"])
+    assert isinstance(drawn.faults[RequestId("bad")], RequestError)
+
+
 def test_rows_without_finite_logits(drawer: Drawer) -> None:
     logits = logits_for(5, 7)
     logits[0, 3] = float("nan")

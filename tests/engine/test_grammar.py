@@ -152,12 +152,60 @@ def test_a_vocabulary_without_the_needed_token_is_a_dead_end(states: GrammarStat
         (Grammar(GrammarKind.JSON_SCHEMA, '{"$ref":"#/nowhere"}'), "nowhere"),
         (Grammar(GrammarKind.JSON_SCHEMA, '{"type":"array","items":' * 400 + "{}" + "}" * 400), "ecursion"),
         (Grammar(GrammarKind.REGEX, "a["), "regex"),
+        (Grammar(GrammarKind.JSON_SCHEMA, '{"$ref":"#"}'), "nothing that is left satisfies it"),
+        (Grammar(GrammarKind.REGEX, r"[^\s\S]"), "nothing that is left satisfies it"),
+        (Grammar(GrammarKind.REGEX, "(a{1000}){1000}"), "too many expressions"),
+        (Grammar(GrammarKind.REGEX, r"<\|im_end\|>"), "no text for what must come next"),
     ],
 )
 def test_what_cannot_be_compiled_says_why(states: GrammarStates, grammar: Grammar, words: str) -> None:
     with pytest.raises(RequestError, match=words) as refused:
         states.compiler.compile(grammar)
     assert len(str(refused.value)) < grammar_module.MAX_REASON_CHARS + 60
+
+
+def test_a_special_token_is_no_way_to_write_its_name(states: GrammarStates, tokenizer: Tokenizer) -> None:
+    """As an end it would leave half an answer that claims to be whole; any other special token would have no text."""
+    for name in ("<|im_end|>", "<|im_start|>"):
+        grammar = Grammar(GrammarKind.JSON_SCHEMA, json.dumps({"const": f"a {name}"}))
+        ids = tokenizer.encode('"a ').ids
+        special = tokenizer.token_to_id(name)
+        assert all(special not in ids_allowed(states, ids[:i], grammar) for i in range(len(ids)))
+        with pytest.raises(EngineError, match="no text for what must come next"):
+            ids_allowed(states, ids, grammar)
+        states.forget(R)
+
+
+def test_a_lexer_at_its_limits_is_not_kept(states: GrammarStates, tokenizer: Tokenizer) -> None:
+    """Copies of a matcher share it, so one request would spoil the grammar for all that follow."""
+    properties = {"a": {"type": "boolean"}, "b": {"type": "string", "pattern": "^(a{1000}){1000}$"}}
+    schema = {"type": "object", "properties": properties, "required": ["a", "b"]}
+    grammar = Grammar(GrammarKind.JSON_SCHEMA, json.dumps(schema))
+    ids = tokenizer.encode('{"a":true,"b":"a').ids
+
+    def write() -> None:
+        for i in range(len(ids) + 1):
+            ids_allowed(states, ids[:i], grammar)
+
+    with pytest.raises(EngineError, match="too many expressions"):
+        write()
+    assert states.allowed(RequestId("other"), grammar, [], PADDED_VOCAB).any()
+
+
+def test_an_empty_answer_can_follow_a_grammar(states: GrammarStates, eos: int) -> None:
+    assert ids_allowed(states, [], Grammar(GrammarKind.REGEX, "^$")) == {eos}
+
+
+def test_a_grammar_that_nobody_waits_for_is_not_compiled(states: GrammarStates) -> None:
+    states.compiler.compile(GRAMMAR)  # reads the tokenizer
+    slow = threading.Event()
+    states._thread.submit(slow.wait)
+    unwanted = Grammar(GrammarKind.REGEX, "unwanted")
+    states.prepare(R, unwanted)
+    states.forget(R)
+    slow.set()
+    states._thread.shutdown(wait=True)
+    assert unwanted not in states.compiler._compiled
 
 
 def test_a_grammar_that_is_too_large_is_refused_unread() -> None:

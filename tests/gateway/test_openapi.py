@@ -33,3 +33,16 @@ async def test_every_reference_resolves(router: RunningRouter) -> None:
     assert "ErrorReply" in names
     assert names <= set(document["components"]["schemas"])
     assert "#/$defs" not in text
+
+
+async def test_every_variable_of_a_path_is_described(router: RunningRouter) -> None:
+    """Tools that read the document refuse it otherwise."""
+    document: dict[str, Any] = (await router.http.get("/openapi.json")).json()
+    for path, operations in document["paths"].items():
+        described = {p["name"] for p in operations.get("get", {}).get("parameters", []) if p["in"] == "path"}
+        assert described == set(re.findall(r"{(\w+)}", path))
+
+
+async def test_metrics_are_described_as_text(router: RunningRouter) -> None:
+    document: dict[str, Any] = (await router.http.get("/openapi.json")).json()
+    assert set(document["paths"]["/metrics"]["get"]["responses"]["200"]["content"]) == {"text/plain"}

@@ -82,7 +82,14 @@ async def test_variables_of_the_client(tooled: RunningRouter) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "words"), [("[1]", "not a JSON object"), ("{", "not a JSON object"), ("[" * 100_000, "not a JSON")]
+    ("arguments", "words"),
+    [
+        ("[1]", "not a JSON object"),
+        ("{", "not a JSON object"),
+        ("[" * 100_000, "not a JSON"),
+        ('{"half a pair": "\\ud83d"}', "not a JSON object"),
+        ('{"a": NaN}', "not a JSON object"),
+    ],
 )
 async def test_arguments_that_are_no_object(tooled: RunningRouter, arguments: str, words: str) -> None:
     call = {"id": "1", "function": {"name": "f", "arguments": arguments}}
