@@ -61,6 +61,8 @@ def index_batch(batch: ForwardBatch, page_tokens: int, frequencies: Mapping[Rota
     assert sum(batch.query_lens) == batch.token_ids.shape[0]
     assert all(n == 1 for n in batch.query_lens[:decodes])
     assert all(n > 0 for n in batch.context_lens[:decodes])
+    if decodes == len(batch.query_lens):
+        return _index_decodes(batch, page_tokens, frequencies)
     positions, sequences = _positions(batch)
     longest = max(batch.context_lens[:decodes], default=0) + 1
     return BatchIndex(
@@ -75,12 +77,27 @@ def index_batch(batch: ForwardBatch, page_tokens: int, frequencies: Mapping[Rota
     )
 
 
+def _index_decodes(batch: ForwardBatch, page_tokens: int, frequencies: Mapping[Rotary, Tensor]) -> BatchIndex:
+    """Of decodes alone, in few operations on tensors: they are as many as a small model's whole layer has."""
+    contexts, device = batch.context_lens, batch.token_ids.device
+    positions = torch.tensor(contexts, device=device)
+    places = torch.tensor([divmod(context, page_tokens) for context in contexts], device=device)  # [D, 2]
+    return BatchIndex(
+        num_decodes=batch.num_decodes,
+        decode_slots=batch.state_slots,
+        decode_lengths=positions + 1,
+        decode_pages=batch.block_table[:, : max(contexts) // page_tokens + 1],
+        token_pages=batch.block_table.gather(1, places[:, :1])[:, 0],
+        token_offsets=places[:, 1],
+        prefills=(),
+        angles={rotary: rotary_cos_sin(positions, inverse) for rotary, inverse in frequencies.items()},
+    )
+
+
 def _positions(batch: ForwardBatch) -> tuple[Tensor, Tensor]:
     """Of each packed token: its position in its sequence, and the sequence's index. Both [T]."""
     device = batch.token_ids.device
     contexts = torch.tensor(batch.context_lens, device=device)
-    if batch.num_decodes == len(batch.query_lens):
-        return contexts, torch.arange(len(contexts), device=device)
     lens = torch.tensor(batch.query_lens, device=device)
     total = int(batch.token_ids.shape[0])
     sequences = torch.repeat_interleave(torch.arange(len(lens), device=device), lens, output_size=total)

@@ -61,7 +61,7 @@ class HybridDecoder:
                 on_layer(i)
             if i == len(self.layers) - 1:
                 # Nothing after the last mixer looks at other tokens, and inside prompts nobody asks for logits.
-                x, normed, mixed = (part[batch.logit_rows] for part in (x, normed, mixed))
+                x, normed, mixed = (part.index_select(0, batch.logit_rows) for part in (x, normed, mixed))
                 if x.shape[0] == 0:
                     break
             x, normed = self._add(x, normed, mixed, layer.mixer_residual, layer.mlp_norm)

@@ -5,7 +5,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-_HAS_ONEDNN = hasattr(torch.ops.mkldnn, "_reorder_linear_weight")
+from prfaas_kernels.linear.onednn import HAS_ONEDNN, linear_onednn
+from prfaas_kernels.linear.sizes import LARGEST_UNPADDED, padded
+
 _PACK_FOR_ROWS = 64  # a layout that oneDNN reads without another copy whether it then gets one row or a thousand
 
 
@@ -30,15 +32,17 @@ def pack_linear(weight: Tensor) -> Weight:
     bf16 on a CPU is packed: 2-3 times faster for a few rows, a tenth for many, the same bits. Others are returned as
     they are.
     """
-    if not _HAS_ONEDNN or weight.dtype != torch.bfloat16 or weight.device.type != "cpu":
+    if not HAS_ONEDNN or weight.dtype != torch.bfloat16 or weight.device.type != "cpu":
         return weight
     blocks = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), _PACK_FOR_ROWS)  # noqa: SLF001 - torch's only way
     return PackedWeight(blocks, weight.shape, weight.dtype)
 
 
 def linear_packed(x: Tensor, weight: PackedWeight) -> Tensor:
-    """`x` [T, I] times the transpose of `weight` [O, I]: [T, O]."""
-    if x.shape[0] == 0:
+    """`x` [T, I] times the transpose of `weight` [O, I]: [T, O], perhaps a view of more rows."""
+    rows = x.shape[0]
+    if 1 <= rows <= LARGEST_UNPADDED:
+        return linear_onednn(x, weight.blocks)
+    if rows == 0:
         return x.new_empty(0, weight.shape[0])
-    out: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight.blocks, None, "none", [], "")  # noqa: SLF001 - as above
-    return out
+    return linear_onednn(padded(x), weight.blocks)[:rows]

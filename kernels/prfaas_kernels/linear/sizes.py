@@ -3,6 +3,9 @@
 from torch import Tensor
 from torch.nn import functional
 
+LARGEST_UNPADDED = 8
+"""Up to here every number of rows is one of the few."""
+
 
 def few_sizes(rows: int) -> int:
     """The next of 1 to 8, 10, 12, 14, 16, 20, 24, 28, 32, 40 and so on: at most a quarter more.

@@ -1,10 +1,14 @@
 """Latent attention: expanded keys for long prefill, absorbed projections for short chunks and decode."""
 
+from collections.abc import Callable
+from typing import TypeAlias
+
 import torch
 from torch import Tensor
 
-from prfaas_kernels.gqa import gqa_prefill
+from prfaas_kernels.gqa.causal import attend_causally
 from prfaas_kernels.gqa.paged import decode_pages
+from prfaas_kernels.gqa.pages import read_tokens
 from prfaas_kernels.linear import linear
 
 
@@ -26,33 +30,65 @@ def mla_prefill(q: Tensor, latents: Tensor, kv_up: Tensor, rope_dim: int) -> Ten
     `q` [T, H, nope + rope]; `latents` [L, rank + rope]: the normalised compressed keys and values, and the shared
     part of the keys; `kv_up` [H, nope + v, rank] expands them, keys first. Returns [T, H, v] in the dtype of `q`.
     """
-    if _absorbed_is_cheaper(q, latents, kv_up, rope_dim):
-        return _prefill_absorbed(q, latents, kv_up, rope_dim)
-    return _prefill_expanded(q, latents, kv_up, rope_dim)
+
+    def read(start: int, stop: int) -> Tensor:
+        return latents[start:stop]
+
+    return _prefill(q, read, latents.shape[0], kv_up, rope_dim)
 
 
-def _absorbed_is_cheaper(q: Tensor, latents: Tensor, kv_up: Tensor, rope_dim: int) -> bool:
+def mla_prefill_pages(q: Tensor, cache: Tensor, page_ids: Tensor, length: int, kv_up: Tensor, rope_dim: int) -> Tensor:
+    """`mla_prefill` of the last T of `length` tokens whose latents, those of the T included, are in pages.
+
+    `cache` [pages, page_tokens, rank + rope], `page_ids` [P] of the sequence. Memory grows with T, not with `length`.
+    """
+
+    def read(start: int, stop: int) -> Tensor:
+        return read_tokens(cache, page_ids, start, stop)
+
+    return _prefill(q, read, length, kv_up, rope_dim)
+
+
+_ReadLatents: TypeAlias = Callable[[int, int], Tensor]
+"""Positions [start, stop) to latents [n, rank + rope]."""
+
+
+def _prefill(q: Tensor, read: _ReadLatents, length: int, kv_up: Tensor, rope_dim: int) -> Tensor:
+    if _absorbed_is_cheaper(q, kv_up, rope_dim):
+        return _prefill_absorbed(q, read, length, kv_up, rope_dim)
+    return _prefill_expanded(q, read, length, kv_up, rope_dim)
+
+
+def _absorbed_is_cheaper(q: Tensor, kv_up: Tensor, rope_dim: int) -> bool:
     """Compares multiplications per head and cached token: longer dot products against expanding the token once."""
     tokens, _, width = q.shape
-    rank, expanded = latents.shape[1] - rope_dim, kv_up.shape[1]
+    _, expanded, rank = kv_up.shape
     values = expanded - (width - rope_dim)
     return tokens * (2 * rank + rope_dim) < tokens * (width + values) + rank * expanded
 
 
-def _prefill_expanded(q: Tensor, latents: Tensor, kv_up: Tensor, rope_dim: int) -> Tensor:
+def _prefill_expanded(q: Tensor, read: _ReadLatents, length: int, kv_up: Tensor, rope_dim: int) -> Tensor:
     heads, expanded, rank = kv_up.shape
     nope = q.shape[-1] - rope_dim
-    kv = torch.unflatten(linear(latents[:, :rank], kv_up.flatten(0, 1)), -1, (heads, expanded))  # [L, H, nope + v]
-    shared = latents[:, None, rank:].expand(-1, heads, -1)
-    keys = torch.cat([kv[..., :nope], shared], dim=-1)  # [L, H, nope + rope]
-    return gqa_prefill(q, keys, kv[..., nope:], q.shape[-1] ** -0.5)
+
+    def expand(start: int, stop: int) -> tuple[Tensor, Tensor]:
+        latents = read(start, stop)
+        kv = torch.unflatten(linear(latents[:, :rank], kv_up.flatten(0, 1)), -1, (heads, expanded))  # [n, H, nope + v]
+        shared = latents[:, None, rank:].expand(-1, heads, -1)
+        return torch.cat([kv[..., :nope], shared], dim=-1), kv[..., nope:]
+
+    return attend_causally(q, expand, length, heads, expanded - nope, q.shape[-1] ** -0.5, sinks=None, window=None)
 
 
-def _prefill_absorbed(q: Tensor, latents: Tensor, kv_up: Tensor, rope_dim: int) -> Tensor:
+def _prefill_absorbed(q: Tensor, read: _ReadLatents, length: int, kv_up: Tensor, rope_dim: int) -> Tensor:
     width, rank = q.shape[-1], kv_up.shape[2]
     absorbed = _absorb(q, kv_up, rope_dim).transpose(0, 1)  # [T, H, rank + rope]
-    keys = latents[:, None]  # one head of keys for all
-    mixed = gqa_prefill(absorbed, keys, keys[..., :rank], width**-0.5)  # [T, H, rank]
+
+    def one_head(start: int, stop: int) -> tuple[Tensor, Tensor]:
+        latents = read(start, stop)[:, None]  # one head of keys for all
+        return latents, latents[..., :rank]
+
+    mixed = attend_causally(absorbed, one_head, length, 1, rank, width**-0.5, sinks=None, window=None)  # [T, H, rank]
     return _expand_values(mixed.transpose(0, 1), kv_up, width - rope_dim)
 
 

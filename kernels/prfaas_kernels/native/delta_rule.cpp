@@ -1,11 +1,8 @@
 // The delta rule with decay, token by token: a tile of the state stays in the first-level cache for a whole sequence.
 // One kernel serves prefill (many tokens of one sequence) and decode (one token of many), decay per head or per channel.
-#include "vector.h"
+#include "delta.h"
 
-constexpr int64_t TILE = 64;      // columns of the state worked on at once
-constexpr int64_t VECTORS = TILE / LANES;
-constexpr int64_t MAX_KEY = 256;
-constexpr int64_t AHEAD = 8;      // tokens
+constexpr int64_t AHEAD = 8;  // tokens
 
 struct Delta {
     int64_t sequences, tokens, key_heads, key, heads, value;
@@ -17,22 +14,6 @@ struct Delta {
     const int64_t* slots;
     float* out;
 };
-
-struct Token {
-    alignas(64) float q[MAX_KEY], k[MAX_KEY], decay[MAX_KEY], decayed_k[MAX_KEY];
-};
-
-template <class T>
-static void load_unit(const T* from, int64_t size, float scale, float* to) {
-    f32x16 squares = {};
-    for (int64_t d = 0; d < size; d += LANES) {
-        f32x16 x = load_some(from + d, size - d);
-        squares += x * x;
-        store(to + d, x);
-    }
-    float factor = scale / __builtin_sqrtf(sum(squares) + 1e-6f);
-    for (int64_t d = 0; d < size; d += LANES) store(to + d, load(to + d) * factor);
-}
 
 // Heads lie side by side in a row, so that one head's tokens are far apart: further than processors look ahead.
 template <class T>
@@ -52,31 +33,8 @@ static void load_token(const Delta& a, int64_t row, int64_t head, Token& t) {
     load_unit(q, a.key, 1 / __builtin_sqrtf(a.key), t.q);
     load_unit(k, a.key, 1, t.k);
     f32x16 common = exp(splat(log_decay[0]));
-    for (int64_t d = 0; d < a.key; d += LANES) {
-        f32x16 decay = a.channels == 1 ? common : exp(load_some(log_decay + d, a.key - d));
-        store(t.decay + d, decay);
-        store(t.decayed_k + d, load(t.k + d) * decay);
-    }
-}
-
-static void step(const Token& t, int64_t key, const f32x16* v, float beta, float (*__restrict state)[TILE], f32x16* out) {
-    f32x16 recalled[2][VECTORS] = {}, written[VECTORS], read[2][VECTORS] = {};
-    for (int64_t d = 0; d < key; d += 2)  // two sums each, or latency would bound the loop; rows past an odd key are 0
-        for (int half = 0; half < 2; ++half) {
-            const f32x16 k = splat(t.decayed_k[d + half]);
-            for (int i = 0; i < VECTORS; ++i) recalled[half][i] += k * load(&state[d + half][i * LANES]);
-        }
-    for (int i = 0; i < VECTORS; ++i) written[i] = beta * (v[i] - (recalled[0][i] + recalled[1][i]));
-    for (int64_t d = 0; d < key; d += 2)
-        for (int half = 0; half < 2; ++half) {
-            const f32x16 decay = splat(t.decay[d + half]), k = splat(t.k[d + half]), q = splat(t.q[d + half]);
-            for (int i = 0; i < VECTORS; ++i) {
-                const f32x16 next = decay * load(&state[d + half][i * LANES]) + k * written[i];
-                store(&state[d + half][i * LANES], next);
-                read[half][i] += q * next;
-            }
-        }
-    for (int i = 0; i < VECTORS; ++i) out[i] = read[0][i] + read[1][i];
+    for (int64_t d = 0; d < a.key; d += LANES)
+        decay_key(t, d, a.channels == 1 ? common : exp(load_some(log_decay + d, a.key - d)));
 }
 
 template <class T>
@@ -85,10 +43,7 @@ static void run_tile(const Delta& a, int64_t sequence, int64_t head, int64_t col
     float* home = a.states + (a.slots ? a.slots[sequence] : sequence) * a.state_stride;
     home += head * a.key * a.value + column;
     alignas(64) float state[MAX_KEY + 1][TILE];
-    memset(state[a.key], 0, sizeof state[0]);
-    for (int64_t d = 0; d < a.key; ++d)
-        for (int64_t i = 0; i < TILE; i += LANES)
-            store(&state[d][i], i < width ? load_some(home + d * a.value + i, width - i) : f32x16{});
+    load_tile(home, a.key, a.value, width, state);
     Token token;
     for (int64_t row = sequence * a.tokens; row < (sequence + 1) * a.tokens; ++row) {
         load_token<T>(a, row, head, token);
@@ -97,11 +52,10 @@ static void run_tile(const Delta& a, int64_t sequence, int64_t head, int64_t col
         prefetch(from + AHEAD * a.v_stride, width);
         f32x16 v[VECTORS] = {}, out[VECTORS];
         for (int i = 0; i < VECTORS && i * LANES < width; ++i) v[i] = load_some(from + i * LANES, width - i * LANES);
-        step(token, a.key, v, a.beta[row * a.heads + head], state, out);
+        step(token, a.key, v, a.beta[row * a.heads + head], state[0], TILE, out);
         for (int i = 0; i < VECTORS && i * LANES < width; ++i) store_some(to + i * LANES, out[i], width - i * LANES);
     }
-    for (int64_t d = 0; d < a.key; ++d)
-        for (int64_t i = 0; i < width; i += LANES) store_some(home + d * a.value + i, load(&state[d][i]), width - i);
+    store_tile(home, a.key, a.value, width, state);
 }
 
 extern "C" void delta_rule(const Delta* args, int threads) {

@@ -3,8 +3,6 @@
 
 constexpr int64_t MIN_PARALLEL = 1 << 15;  // elements below which waking the other threads costs more than it gives
 
-enum Gate { NONE, SIGMOID, SILU };
-
 struct Norm {
     int64_t rows, parts, width, x_stride, gate_stride;  // a row has `parts` of `width` elements, each normalised
     Numbers x, residual, weight, gate, out;      // residual: null, or what is added to x first and holds the sum then
@@ -30,8 +28,7 @@ static void norm_part(const Norm& a, int64_t row, int64_t part) {
         f32x16 value = a.residual.at ? a.residual.load_some(out + d, left) : a.x.load_some(x + d, left);
         value *= factor * a.weight.load_some(d, left);
         if (a.gate_kind != NONE) {
-            f32x16 g = a.gate.load_some(gate + d, left);
-            value *= a.gate_kind == SILU ? g * sigmoid(g) : sigmoid(g);
+            value *= opened(a.gate.load_some(gate + d, left), a.gate_kind);
         }
         a.out.store_some(out + d, value, left);
     }
@@ -56,19 +53,6 @@ extern "C" void silu_mul(const SiluMul* a, int threads) {
             f32x16 g = a->gate_up.load_some(gate, left);
             a->out.store_some(row * a->width + d, g * sigmoid(g) * a->gate_up.load_some(gate + a->width, left), left);
         }
-}
-
-// log(1 + u) for u in [0, 1] as 2 atanh(u / (2 + u)), whose series keeps the precision of a small u.
-static f32x16 log1p(f32x16 u) {
-    const f32x16 s = u / (2.0f + u), square = s * s;
-    f32x16 p = splat(1.0f / 17);
-    for (int odd = 15; odd > 0; odd -= 2) p = p * square + 1.0f / odd;
-    return 2.0f * s * p;
-}
-
-static f32x16 softplus(f32x16 x) {
-    const f32x16 positive = x > f32x16{} ? x : x != x ? x : f32x16{};
-    return positive + log1p(exp(x > f32x16{} ? -x : x));
 }
 
 struct LogDecay {

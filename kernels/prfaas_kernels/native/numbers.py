@@ -15,5 +15,7 @@ def numbers(x: Tensor) -> tuple[int, int]:
 def rows(x: Tensor) -> Tensor:
     """`x` [R, ...] as [R, D] with dense rows, or [D] as [1, D]: a view where rows are dense already, else a copy."""
     dims = x.dim()
+    if dims == 2 and x.is_contiguous():
+        return x
     flat = x if dims == 2 else x.flatten(1) if dims > 2 else x[None]
     return flat if flat.stride(1) == 1 or flat.shape[1] <= 1 else flat.contiguous()

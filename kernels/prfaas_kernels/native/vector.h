@@ -58,6 +58,9 @@ static inline void store_some(T* p, f32x16 x, int64_t count) {
     else store_part(p, x, count);
 }
 
+template <class T>
+static inline float load_one(const T* p) { return load_part(p, 1)[0]; }
+
 // Numbers whose type is known only at run time.
 struct Numbers {
     const void* at;
@@ -85,6 +88,25 @@ static inline float sum(f32x16 x) {
     return (four[0] + four[2]) + (four[1] + four[3]);
 }
 
+template <int width>
+static inline f32x16 fold(f32x16 x, f32x16 y) {  // within blocks of 2 * width lanes: x's halves added, then y's
+    i32x16 low, high;
+    for (int lane = 0; lane < LANES; ++lane) {
+        low[lane] = lane / (2 * width) * 2 * width + lane % width + (lane / width % 2 ? LANES : 0);
+        high[lane] = low[lane] + width;
+    }
+    return __builtin_shuffle(x, y, low) + __builtin_shuffle(x, y, high);
+}
+
+// Lane i: the sum of all lanes of x[i].
+static inline f32x16 sums(const f32x16 (&x)[LANES]) {
+    f32x16 eight[8], four[4], two[2];
+    for (int i = 0; i < 8; ++i) eight[i] = fold<8>(x[i], x[i + 8]);
+    for (int i = 0; i < 4; ++i) four[i] = fold<4>(eight[i], eight[i + 4]);
+    for (int i = 0; i < 2; ++i) two[i] = fold<2>(four[i], four[i + 2]);
+    return fold<1>(two[0], two[1]);
+}
+
 // Cephes' expf: relative error 2e-7; 0 below -87, 2^127 above 88.
 static inline f32x16 exp(f32x16 x) {
     x = x < splat(88.0f) ? x : x != x ? x : splat(88.0f);
@@ -105,3 +127,20 @@ static inline f32x16 exp(f32x16 x) {
 }
 
 static inline f32x16 sigmoid(f32x16 x) { return 1.0f / (1.0f + exp(-x)); }
+
+enum Gate { NONE, SIGMOID, SILU };
+
+static inline f32x16 opened(f32x16 gate, int64_t kind) { return kind == SILU ? gate * sigmoid(gate) : sigmoid(gate); }
+
+// log(1 + u) for u in [0, 1] as 2 atanh(u / (2 + u)), whose series keeps the precision of a small u.
+static inline f32x16 log1p(f32x16 u) {
+    const f32x16 s = u / (2.0f + u), square = s * s;
+    f32x16 p = splat(1.0f / 17);
+    for (int odd = 15; odd > 0; odd -= 2) p = p * square + 1.0f / odd;
+    return 2.0f * s * p;
+}
+
+static inline f32x16 softplus(f32x16 x) {
+    const f32x16 positive = x > f32x16{} ? x : x != x ? x : f32x16{};
+    return positive + log1p(exp(x > f32x16{} ? -x : x));
+}

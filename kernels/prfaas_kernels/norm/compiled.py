@@ -25,10 +25,11 @@ def norm(
     """Normalises `x` [..., D], after adding it to a contiguous `residual` in place, and gates it: [..., D]."""
     flat, gates = rows(x), None if gate is None else rows(gate)
     out = torch.empty(x.shape, dtype=dtype)
+    (num_rows, width), size = flat.shape, weight.shape[0]
     arguments = _NORM.pack(
-        flat.shape[0],
-        flat.shape[1] // weight.shape[0],
-        weight.shape[0],
+        num_rows,
+        width // size,
+        size,
         flat.stride(0),
         0 if gates is None else gates.stride(0),
         *numbers(flat),
@@ -44,9 +45,8 @@ def norm(
 
 
 def silu_mul(gate_up: Tensor) -> Tensor:
-    """`silu(gate) * up` of `gate_up` [..., 2I], gate first: [..., I]."""
-    flat = rows(gate_up)
-    inner = gate_up.shape[-1] // 2
-    out = torch.empty((*gate_up.shape[:-1], inner), dtype=gate_up.dtype)
-    call("silu_mul", _SILU_MUL.pack(flat.shape[0], inner, flat.stride(0), *numbers(flat), *numbers(out)))
+    """`silu(gate) * up` of `gate_up` [T, 2I] with dense rows, gate first: [T, I]."""
+    tokens, wide = gate_up.shape
+    out = torch.empty(tokens, wide // 2, dtype=gate_up.dtype)
+    call("silu_mul", _SILU_MUL.pack(tokens, wide // 2, gate_up.stride(0), *numbers(gate_up), *numbers(out)))
     return out

@@ -5,8 +5,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from prfaas_kernels.causal_conv1d import conv_decode, conv_decode_slots
-
 
 @dataclass(frozen=True)
 class ConvCache:
@@ -20,14 +18,6 @@ class ConvCache:
         if self.ranges is None:
             return found
         return torch.cat([found[..., start:stop] for start, stop in self.ranges], dim=-1)
-
-    def decode(self, x: Tensor, weight: Tensor, conv: Tensor, slots: Tensor) -> Tensor:
-        """Convolves one token `x` [B, C] of each of the sequences in `slots`, whose cached inputs move on."""
-        if self.ranges is None:
-            return conv_decode_slots(x, weight, conv, slots)
-        out, moved = conv_decode(x, weight, self.read(conv, slots))
-        self.write(conv, slots, moved)
-        return out
 
     def write(self, conv: Tensor, where: Tensor | int, value: Tensor) -> None:
         """Stores [..., W-1, C]."""

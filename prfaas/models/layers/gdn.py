@@ -1,6 +1,7 @@
 """Gated DeltaNet: one short convolution over q, k and v, the delta rule with one decay per head, a gated norm."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -9,7 +10,8 @@ from prfaas.core.decoder_spec import Gdn
 from prfaas.models.batch_index import BatchIndex, PrefillSpan
 from prfaas.models.layers.conv_cache import ConvCache
 from prfaas_kernels.causal_conv1d import conv_prefill
-from prfaas_kernels.gated_delta_rule import gdn_decode_slots, gdn_log_decay, gdn_prefill
+from prfaas_kernels.delta_decode import DeltaLayer, delta_decode
+from prfaas_kernels.gated_delta_rule import gdn_log_decay, gdn_prefill
 from prfaas_kernels.linear import Weight, linear
 from prfaas_kernels.norm import rms_norm_gated
 
@@ -37,34 +39,54 @@ class GdnLayer:
 
     def __call__(self, x: Tensor, index: BatchIndex, cache: tuple[Tensor, ...]) -> Tensor:
         """`x` [T, hidden], normalised, to what the layer adds to the residual, [T, hidden]."""
-        heads, v_dim = self.spec.num_v_heads, self.spec.v_dim
-        sizes = [self.conv.shape[1], heads * v_dim, heads, heads]
-        qkv, gate, beta, decay = torch.split(linear(x, self.project_in), sizes, dim=-1)
+        projected, decodes = linear(x, self.project_in), index.num_decodes
+        if decodes == projected.shape[0]:
+            return linear(self._decode(projected, index.decode_slots, cache), self.project_out)
+        out = projected.new_empty(projected.shape[0], self.spec.num_v_heads * self.spec.v_dim)
+        if decodes:
+            out[:decodes] = self._decode(projected[:decodes], index.decode_slots, cache)
+        for span in index.prefills:
+            out[span.rows] = self._prefill(projected[span.rows], span, cache)
+        return linear(out, self.project_out)
+
+    @cached_property
+    def _sizes(self) -> list[int]:
+        heads = self.spec.num_v_heads
+        return [self.conv.shape[1], heads * self.spec.v_dim, heads, heads]
+
+    @cached_property
+    def _between_projections(self) -> DeltaLayer:
+        spec, k_width = self.spec, self.spec.num_k_heads * self.spec.k_dim
+        (q, _), (k, _), (v, _) = self.conv_cache.ranges or ((0, 0), (k_width, 0), (2 * k_width, 0))
+        return DeltaLayer(
+            key_heads=spec.num_k_heads,
+            key=spec.k_dim,
+            heads=spec.num_v_heads,
+            value=spec.v_dim,
+            conv=self.conv,
+            conv_starts=(q, k, v),
+            a_log=self.a_log,
+            dt_bias=self.dt_bias,
+            norm=self.out_norm,
+            eps=self.eps,
+            activation="silu",
+        )
+
+    def _decode(self, projected: Tensor, slots: Tensor, cache: tuple[Tensor, ...]) -> Tensor:
+        """[D, all projected] to [D, Hv V]."""
+        states, convs = cache
+        qkv, gate, beta, decay = torch.split(projected, self._sizes, dim=-1)
+        return delta_decode(self._between_projections, qkv, gate, decay, beta, states, convs, slots)
+
+    def _prefill(self, projected: Tensor, span: PrefillSpan, cache: tuple[Tensor, ...]) -> Tensor:
+        """[T, all projected] of one sequence to [T, Hv V]."""
+        qkv, gate, beta, decay = torch.split(projected, self._sizes, dim=-1)
         log_decay = gdn_log_decay(decay, self.a_log, self.dt_bias)  # [T, Hv]
-        out = self._delta(qkv, log_decay, beta.float().sigmoid(), index, cache)  # [T, Hv, V] fp32
-        gate = torch.unflatten(gate, -1, (heads, v_dim))
-        normed = rms_norm_gated(out, gate, self.out_norm, self.eps, x.dtype, activation="silu")
-        return linear(normed.flatten(1), self.project_out)
+        out = self._delta(qkv, log_decay, beta.float().sigmoid(), span, cache)  # [T, Hv, V] fp32
+        gate = torch.unflatten(gate, -1, out.shape[1:])
+        return rms_norm_gated(out, gate, self.out_norm, self.eps, qkv.dtype, activation="silu").flatten(1)
 
     def _delta(
-        self, qkv: Tensor, log_decay: Tensor, beta: Tensor, index: BatchIndex, cache: tuple[Tensor, ...]
-    ) -> Tensor:
-        decodes = index.num_decodes
-        if decodes == qkv.shape[0]:
-            return self._decode(qkv, log_decay, beta, index.decode_slots, cache)
-        out = log_decay.new_empty(qkv.shape[0], self.spec.num_v_heads, self.spec.v_dim)
-        if decodes:
-            out[:decodes] = self._decode(qkv[:decodes], log_decay[:decodes], beta[:decodes], index.decode_slots, cache)
-        for span in index.prefills:
-            out[span.rows] = self._prefill(qkv[span.rows], log_decay[span.rows], beta[span.rows], span, cache)
-        return out
-
-    def _decode(self, qkv: Tensor, log_decay: Tensor, beta: Tensor, slots: Tensor, cache: tuple[Tensor, ...]) -> Tensor:
-        states, convs = cache
-        mixed = self.conv_cache.decode(qkv, self.conv, convs, slots)
-        return gdn_decode_slots(*self._heads(mixed), log_decay, beta, states, slots)
-
-    def _prefill(
         self, qkv: Tensor, log_decay: Tensor, beta: Tensor, span: PrefillSpan, cache: tuple[Tensor, ...]
     ) -> Tensor:
         states, convs = cache

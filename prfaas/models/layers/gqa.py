@@ -1,6 +1,7 @@
 """Grouped-query attention: projections, norms and rotation; keys and values in pages, or in a ring of a window."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -8,7 +9,15 @@ from torch import Tensor
 from prfaas.core.decoder_spec import Gqa
 from prfaas.models.batch_index import Angles, BatchIndex, PrefillSpan
 from prfaas.models.layers.shared_norm import SharedNorm
-from prfaas_kernels.gqa import gqa_decode, gqa_prefill, ring_read, ring_write, window_decode
+from prfaas_kernels.gqa import (
+    GqaHeads,
+    gqa_decode_layer,
+    gqa_prefill,
+    gqa_prefill_pages,
+    ring_read,
+    ring_write,
+    window_decode,
+)
 from prfaas_kernels.linear import Weight, linear
 from prfaas_kernels.norm import rms_norm
 from prfaas_kernels.rotary import apply_rotary
@@ -32,18 +41,51 @@ class GqaLayer:
 
     def __call__(self, x: Tensor, index: BatchIndex, cache: tuple[Tensor, ...]) -> Tensor:
         """`x` [T, hidden], normalised, to what the layer adds to the residual, [T, hidden]."""
-        spec = self.spec
-        widths = [spec.num_heads * spec.k_dim, spec.num_kv_heads * spec.k_dim, spec.num_kv_heads * spec.v_dim]
-        projected = linear(x, self.project_in)
-        q, k, v, gate = torch.split(projected, [*widths, projected.shape[1] - sum(widths)], dim=-1)
-        q = self._place(q, self.q_norm, spec.num_heads, index.angles)  # [T, H, Dk]
-        k = self._place(k, self.k_norm, spec.num_kv_heads, index.angles)  # [T, G, Dk]
-        v = torch.unflatten(v, -1, (spec.num_kv_heads, spec.v_dim))
-        attend = self._paged if spec.window is None else self._windowed
-        out = attend(q, k, v, index, *cache).flatten(1)  # [T, H * Dv]
-        if spec.gated:
+        projected, decodes, paged = linear(x, self.project_in), index.num_decodes, self.spec.window is None
+        if paged and decodes == projected.shape[0]:
+            return linear(self._decode(projected, index, cache), self.project_out)
+        layer = self._between_projections
+        q, k, v, gate = torch.split(projected, layer.widths, dim=-1)
+        q = self._place(q, self.q_norm, layer.heads, index.angles)  # [T, H, Dk]
+        k = self._place(k, self.k_norm, layer.groups, index.angles)  # [T, G, Dk]
+        v = torch.unflatten(v, -1, (layer.groups, layer.value))
+        out = (self._paged if paged else self._windowed)(q, k, v, index, *cache).flatten(1)  # [T, H * Dv]
+        if layer.gated:
             out = out * gate.sigmoid()
+        if paged and decodes:
+            out[:decodes] = self._decode(projected[:decodes], index, cache)
         return linear(out, self.project_out)
+
+    @cached_property
+    def _between_projections(self) -> GqaHeads:
+        spec = self.spec
+        return GqaHeads(
+            heads=spec.num_heads,
+            groups=spec.num_kv_heads,
+            key=spec.k_dim,
+            value=spec.v_dim,
+            scale=self._scale,
+            q_norm=self.q_norm if isinstance(self.q_norm, Tensor) else None,
+            k_norm=self.k_norm if isinstance(self.k_norm, Tensor) else None,
+            eps=self.eps,
+            interleaved=spec.rotary is not None and spec.rotary.interleaved,
+            sinks=self.sinks,
+            gated=spec.gated,
+        )
+
+    def _decode(self, projected: Tensor, index: BatchIndex, cache: tuple[Tensor, ...]) -> Tensor:
+        """[D, all projected] to [D, H * Dv]."""
+        layer, rotary, (k_pages, v_pages) = self._between_projections, self.spec.rotary, cache
+        q, k, _, _ = torch.split(projected, layer.widths, dim=-1)
+        for part, norm in ((q, self.q_norm), (k, self.k_norm)):
+            if isinstance(norm, SharedNorm):
+                part.copy_(norm(part))
+        angles = None
+        if rotary is not None:
+            cos, sin = index.angles[rotary]
+            angles = (cos[: index.num_decodes], sin[: index.num_decodes])
+        where = (index.decode_pages, index.decode_lengths)
+        return gqa_decode_layer(layer, projected, angles, k_pages, v_pages, *where)
 
     def _place(self, x: Tensor, norm: Tensor | SharedNorm | None, heads: int, angles: Angles) -> Tensor:
         """Normalised and rotated heads, [T, heads, Dk]."""
@@ -60,22 +102,19 @@ class GqaLayer:
         return float(self.spec.k_dim**-0.5)
 
     def _paged(self, q: Tensor, k: Tensor, v: Tensor, index: BatchIndex, k_pages: Tensor, v_pages: Tensor) -> Tensor:
+        """Attention of prompts, [T, H, Dv] without the rows of decodes."""
         k_pages[index.token_pages, index.token_offsets] = k
         v_pages[index.token_pages, index.token_offsets] = v
-        decodes = index.num_decodes
-        if decodes == q.shape[0]:
-            return self._decode(q, index, k_pages, v_pages)
         out = v.new_empty(q.shape[0], self.spec.num_heads, self.spec.v_dim)
-        if decodes:
-            out[:decodes] = self._decode(q[:decodes], index, k_pages, v_pages)
         for span in index.prefills:
-            keys, values = _span_tokens(span, k, k_pages), _span_tokens(span, v, v_pages)
-            out[span.rows] = gqa_prefill(q[span.rows], keys, values, self._scale, sinks=self.sinks)
+            out[span.rows] = self._prefill(q[span.rows], k[span.rows], v[span.rows], span, k_pages, v_pages)
         return out
 
-    def _decode(self, q: Tensor, index: BatchIndex, k_pages: Tensor, v_pages: Tensor) -> Tensor:
-        where = (index.decode_pages, index.decode_lengths)
-        return gqa_decode(q, k_pages, v_pages, *where, self._scale, sinks=self.sinks)
+    def _prefill(self, q: Tensor, k: Tensor, v: Tensor, span: PrefillSpan, k_pages: Tensor, v_pages: Tensor) -> Tensor:
+        """[n, H, Dv] of a span's tokens; read back from pages only if some that it sees are not in this batch."""
+        if span.context == 0:
+            return gqa_prefill(q, k, v, self._scale, sinks=self.sinks)
+        return gqa_prefill_pages(q, k_pages, v_pages, span.pages, span.length, self._scale, sinks=self.sinks)
 
     def _windowed(self, q: Tensor, k: Tensor, v: Tensor, index: BatchIndex, k_ring: Tensor, v_ring: Tensor) -> Tensor:
         """The rings hold the window's tokens before the query: its own key and value join them here."""
@@ -104,10 +143,3 @@ class GqaLayer:
         ring_write(k_ring, k, span.context)
         ring_write(v_ring, v, span.context)
         return gqa_prefill(q, keys, values, self._scale, sinks=self.sinks, window=self.spec.window)
-
-
-def _span_tokens(span: PrefillSpan, new: Tensor, pages: Tensor) -> Tensor:
-    """All tokens that a span sees, [L, G, D]; read back from pages only if some are not in this batch."""
-    if span.context == 0:
-        return new[span.rows]
-    return pages.index_select(0, span.pages).flatten(0, 1)[: span.length]

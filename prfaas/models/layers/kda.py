@@ -1,6 +1,7 @@
 """Kimi Delta Attention: short convolutions, the delta rule with per-channel decay, a gated norm."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -8,7 +9,8 @@ from torch import Tensor
 from prfaas.models.batch_index import BatchIndex, PrefillSpan
 from prfaas.models.layers.conv_cache import ConvCache
 from prfaas_kernels.causal_conv1d import conv_prefill
-from prfaas_kernels.kimi_delta_attention import kda_decode_slots, kda_log_decay, kda_prefill
+from prfaas_kernels.delta_decode import DeltaLayer, delta_decode
+from prfaas_kernels.kimi_delta_attention import kda_log_decay, kda_prefill
 from prfaas_kernels.linear import Weight, linear
 from prfaas_kernels.norm import rms_norm_gated
 
@@ -38,34 +40,61 @@ class KdaLayer:
 
     def __call__(self, x: Tensor, index: BatchIndex, cache: tuple[Tensor, ...]) -> Tensor:
         """`x` [T, hidden], normalised, to what the layer adds to the residual, [T, hidden]."""
-        heads, head_dim = self.a_log.shape[0], self.out_norm.shape[0]
-        sizes = [self.conv.shape[1], head_dim, head_dim, heads]
-        qkv, decay, gate, beta = torch.split(linear(x, self.project_in), sizes, dim=-1)
-        log_decay = kda_log_decay(linear(decay, self.decay_up), self.a_log, self.dt_bias)  # [T, H, K]
-        out = self._delta(qkv, log_decay, beta.float().sigmoid(), index, cache)
-        gate = torch.unflatten(linear(gate, self.gate_up), -1, (heads, head_dim))
-        return linear(rms_norm_gated(out, gate, self.out_norm, self.eps, x.dtype).flatten(1), self.project_out)
-
-    def _delta(
-        self, qkv: Tensor, log_decay: Tensor, beta: Tensor, index: BatchIndex, cache: tuple[Tensor, ...]
-    ) -> Tensor:
+        qkv, decay, gate, beta = torch.split(linear(x, self.project_in), self._sizes, dim=-1)
+        decay, gate = linear(decay, self.decay_up), linear(gate, self.gate_up)  # [T, HK] each
         decodes = index.num_decodes
-        if decodes == qkv.shape[0]:
-            return self._decode(qkv, log_decay, beta, index.decode_slots, cache)
-        out = torch.empty_like(log_decay)  # [T, H, K] fp32
+        if decodes == x.shape[0]:
+            return linear(self._decode(qkv, gate, decay, beta, index.decode_slots, cache), self.project_out)
+        out = torch.empty_like(gate)
         if decodes:
-            out[:decodes] = self._decode(qkv[:decodes], log_decay[:decodes], beta[:decodes], index.decode_slots, cache)
+            new = slice(0, decodes)
+            out[new] = self._decode(qkv[new], gate[new], decay[new], beta[new], index.decode_slots, cache)
         for span in index.prefills:
-            out[span.rows] = self._prefill(qkv[span.rows], log_decay[span.rows], beta[span.rows], span, cache)
-        return out
+            rows = span.rows
+            out[rows] = self._prefill(qkv[rows], gate[rows], decay[rows], beta[rows], span, cache)
+        return linear(out, self.project_out)
 
-    def _decode(self, qkv: Tensor, log_decay: Tensor, beta: Tensor, slots: Tensor, cache: tuple[Tensor, ...]) -> Tensor:
+    @cached_property
+    def _sizes(self) -> list[int]:
+        heads, head_dim = self.a_log.shape[0], self.out_norm.shape[0]
+        return [self.conv.shape[1], head_dim, head_dim, heads]
+
+    @cached_property
+    def _between_projections(self) -> DeltaLayer:
+        heads, head_dim = self.a_log.shape[0], self.out_norm.shape[0]
+        width = heads * head_dim
+        (q, _), (k, _), (v, _) = self.conv_cache.ranges or ((0, 0), (width, 0), (2 * width, 0))
+        return DeltaLayer(
+            key_heads=heads,
+            key=head_dim,
+            heads=heads,
+            value=head_dim,
+            conv=self.conv,
+            conv_starts=(q, k, v),
+            a_log=self.a_log,
+            dt_bias=self.dt_bias,
+            norm=self.out_norm,
+            eps=self.eps,
+            activation="sigmoid",
+        )
+
+    def _decode(
+        self, qkv: Tensor, gate: Tensor, decay: Tensor, beta: Tensor, slots: Tensor, cache: tuple[Tensor, ...]
+    ) -> Tensor:
+        """One token's row of each of D sequences to [D, HK]."""
         states, convs = cache
-        mixed = self.conv_cache.decode(qkv, self.conv, convs, slots)
-        q, k, v = torch.unflatten(mixed, -1, (3, *log_decay.shape[1:])).unbind(1)  # [D, H, K] each
-        return kda_decode_slots(q, k, v, log_decay, beta, states, slots)
+        return delta_decode(self._between_projections, qkv, gate, decay, beta, states, convs, slots)
 
     def _prefill(
+        self, qkv: Tensor, gate: Tensor, decay: Tensor, beta: Tensor, span: PrefillSpan, cache: tuple[Tensor, ...]
+    ) -> Tensor:
+        """One sequence's rows to [T, HK]."""
+        log_decay = kda_log_decay(decay, self.a_log, self.dt_bias)  # [T, H, K]
+        out = self._delta(qkv, log_decay, beta.float().sigmoid(), span, cache)
+        gate = torch.unflatten(gate, -1, out.shape[1:])
+        return rms_norm_gated(out, gate, self.out_norm, self.eps, qkv.dtype).flatten(1)
+
+    def _delta(
         self, qkv: Tensor, log_decay: Tensor, beta: Tensor, span: PrefillSpan, cache: tuple[Tensor, ...]
     ) -> Tensor:
         states, convs = cache

@@ -8,7 +8,7 @@ from torch import Tensor
 from prfaas.core.decoder_spec import Mla
 from prfaas.models.batch_index import Angles, BatchIndex, PrefillSpan
 from prfaas_kernels.linear import Weight, linear
-from prfaas_kernels.mla import mla_decode, mla_prefill
+from prfaas_kernels.mla import mla_decode, mla_prefill, mla_prefill_pages
 from prfaas_kernels.norm import rms_norm
 from prfaas_kernels.rotary import apply_rotary
 
@@ -70,13 +70,11 @@ class MlaLayer:
             read = (pages, index.decode_pages, index.decode_lengths)
             out[:decodes] = mla_decode(q[:decodes], *read, self.kv_up, rope_dim).flatten(1)
         for span in index.prefills:
-            seen = _span_latents(span, latents, pages)
-            out[span.rows] = mla_prefill(q[span.rows], seen, self.kv_up, rope_dim).flatten(1)
+            out[span.rows] = self._prefill(q[span.rows], latents[span.rows], span, pages).flatten(1)
         return out
 
-
-def _span_latents(span: PrefillSpan, latents: Tensor, pages: Tensor) -> Tensor:
-    """All latents that a span sees, [L, rank + rope]; read back from pages only if some are not in this batch."""
-    if span.context == 0:
-        return latents[span.rows]
-    return pages.index_select(0, span.pages).flatten(0, 1)[: span.length]
+    def _prefill(self, q: Tensor, latents: Tensor, span: PrefillSpan, pages: Tensor) -> Tensor:
+        """[n, H, v] of a span's tokens; read back from pages only if some that it sees are not in this batch."""
+        if span.context == 0:
+            return mla_prefill(q, latents, self.kv_up, self.spec.rope_dim)
+        return mla_prefill_pages(q, pages, span.pages, span.length, self.kv_up, self.spec.rope_dim)
