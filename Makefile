@@ -31,6 +31,7 @@ bench: $(VENV)/.dev  ## the benchmarks, one table each (benchmarks/README.md)
 	$(BIN)/python -m benchmarks.transport $(ARGS)
 	$(BIN)/python -m benchmarks.handover $(ARGS)
 	$(BIN)/python -m benchmarks.engine $(ARGS)
+	$(BIN)/python -m benchmarks.fairness $(ARGS)
 
 proto: $(VENV)/.dev  ## regenerate the gRPC code
 	$(PROTOC) --python_out=. --pyi_out=. --grpc_python_out=. --mypy_grpc_out=. $(PROTO)

@@ -35,7 +35,7 @@ def _follow(settings: RankSettings) -> int:
     # Torch takes seconds to import; by now the parent's end is noticed.
     from prfaas.cli.load_rank import load_rank
     from prfaas.engine.parallel import follow
-    from prfaas.models.distributed import Distributed, join_group, leave_group
+    from prfaas.models.distributed import Distributed, join_group, leave_group, meeting_place
 
     ranks = Distributed(settings.rank, settings.engine.engine.tensor_parallel)
     try:
@@ -44,7 +44,7 @@ def _follow(settings: RankSettings) -> int:
         _answer(f"{error.code} {error}")
         return 1
     _answer("")
-    join_group(ranks, settings.meeting)
+    join_group(ranks, meeting_place(settings.meeting_fd))
     follow(loaded.model.decoder, loaded.cache, ranks)
     leave_group()
     return 0

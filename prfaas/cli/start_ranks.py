@@ -2,17 +2,14 @@
 
 import logging
 import os
-import shutil
 import subprocess
 import sys
-import tempfile
 import threading
 from collections.abc import Callable
-from pathlib import Path
 
 from prfaas.core.errors import EngineError, from_code
 from prfaas.engine.settings import EngineSettings, RankSettings
-from prfaas.models.distributed import Distributed, join_group, leave_group
+from prfaas.models.distributed import Distributed, join_group, leave_group, meeting_place
 
 log = logging.getLogger(__name__)
 
@@ -26,8 +23,8 @@ class Followers:
     def __init__(self, settings: EngineSettings) -> None:
         os.environ[INTERFACE_VARIABLE] = LOOPBACK
         self.ranks = Distributed(0, settings.engine.tensor_parallel)
-        self._directory = Path(tempfile.mkdtemp(prefix="prfaas-ranks-"))
-        self._meeting = self._directory / "meeting"
+        # A file without a name: nothing is left of it, however we end. Open until then, as the group returns to it.
+        self._meeting_fd = os.memfd_create("prfaas-meeting", os.MFD_CLOEXEC)
         self._stopped = False
         self._processes = [self._start(settings, rank) for rank in range(1, self.ranks.size)]
 
@@ -35,10 +32,14 @@ class Followers:
         # Gloo would look for the address of this machine's name, which need not lead anywhere.
         environment = {**os.environ, INTERFACE_VARIABLE: LOOPBACK}
         process = subprocess.Popen(  # noqa: S603 - our own program
-            COMMAND, stdin=subprocess.PIPE, stdout=subprocess.PIPE, pass_fds=(settings.arena_fd,), env=environment
+            COMMAND,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            pass_fds=(settings.arena_fd, self._meeting_fd),
+            env=environment,
         )
         assert process.stdin is not None
-        line = RankSettings(engine=settings, rank=rank, meeting=self._meeting).model_dump_json()
+        line = RankSettings(engine=settings, rank=rank, meeting_fd=self._meeting_fd).model_dump_json()
         process.stdin.write(line.encode() + b"\n")
         process.stdin.flush()
         return process
@@ -53,8 +54,7 @@ class Followers:
             if answer.strip():
                 code, _, message = answer.strip().partition(" ")
                 raise from_code(code, message)
-        join_group(self.ranks, self._meeting)
-        shutil.rmtree(self._directory)
+        join_group(self.ranks, meeting_place(self._meeting_fd))
         for process in self._processes:
             threading.Thread(target=self._watch, args=(process,), name="rank", daemon=True).start()
 
@@ -80,4 +80,3 @@ class Followers:
         for process in self._processes:
             process.kill()
             process.wait()
-        shutil.rmtree(self._directory, ignore_errors=True)

@@ -14,7 +14,7 @@ from prfaas.config.sections import FleetConfig
 
 
 async def run_fleet(config: FleetConfig, path: Path, overrides: tuple[str, ...], log_level: str) -> int:
-    """Returns the exit code: 0 after Ctrl-C or SIGTERM, 1 when the router ended by itself."""
+    """Returns the exit code: 0 after Ctrl-C or SIGTERM, 1 when the router or the last instance ended by itself."""
     console = Console(stderr=True)
     stop = stop_event(Supervisor(None))
     specs = process_specs(config, path, overrides, log_level)
@@ -50,7 +50,7 @@ def _overview(config: FleetConfig, fleet: Fleet) -> Table:
 
 
 async def _watch(console: Console, fleet: Fleet, stop: asyncio.Event) -> int:
-    """A lost instance is a fleet's everyday life and only reported; without its router there is no fleet."""
+    """A lost instance is a fleet's everyday life and only reported; without router or instances there is no fleet."""
     reported: set[str] = set()
     stopping = asyncio.create_task(stop.wait())
     try:
@@ -65,9 +65,13 @@ async def _watch(console: Console, fleet: Fleet, stop: asyncio.Event) -> int:
             child = exits.result()
             reported.add(child.spec.name)
             console.print(f"[red]{child.spec.name} ended with code {child.process.returncode}[/red]", highlight=False)
-            if child.spec.kind == "router":
+            if child.spec.kind == "router" or not _instances(fleet) - reported:
                 return 1
     finally:
         stopping.cancel()
     console.print("draining")
     return 0
+
+
+def _instances(fleet: Fleet) -> set[str]:
+    return {child.spec.name for child in fleet.children if child.spec.kind in ("prefill", "decode")}

@@ -102,7 +102,7 @@ class EngineSection(Section):
     step_tokens: int = Field(default=1024, ge=1)
     """Token budget of one step: one per decoding request, the rest for prefill chunks."""
     decode_slowdown: float = Field(default=2.0, ge=1)
-    """A step that also prefills takes at most so many times what its decodes alone would take."""
+    """With prefill beside them decodes take at most so many times as long, on average, as alone."""
     threads: int = Field(default=1, ge=1)
     """Of each rank."""
     tensor_parallel: int = Field(default=1, ge=1, le=64)

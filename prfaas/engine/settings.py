@@ -29,4 +29,4 @@ class RankSettings(BaseModel):
 
     engine: EngineSettings
     rank: int
-    meeting: Path
+    meeting_fd: int

@@ -62,7 +62,8 @@ class Front:
 
     async def ready(self) -> Ready:
         """Waits for the model to be loaded. Raises what kept the engine from it: ModelError, EngineError, ..."""
-        return await self._ready
+        # Whoever gives up waiting must not end the wait: `stop` asks whether the engine ever listened.
+        return await asyncio.shield(self._ready)
 
     async def stop(self) -> None:
         """Ends the engine after the step that runs now; once is enough, more does no harm."""

@@ -44,8 +44,13 @@ class Distributed:
         return data.numpy().tobytes()
 
 
+def meeting_place(fd: int) -> Path:
+    """An empty file that all ranks have inherited as `fd`, by a name that `join_group` can open."""
+    return Path(f"/proc/self/fd/{fd}")
+
+
 def join_group(ranks: Distributed, meeting: Path, backend: str = "gloo") -> None:
-    """Meets the other ranks at the file `meeting`, which must not exist before; all of them must be on their way."""
+    """Meets the other ranks at the file `meeting`, empty or not there before; all of them must be on their way."""
     store = dist.FileStore(str(meeting), ranks.size)  # type: ignore[attr-defined] # exported, but not declared to be
     dist.init_process_group(backend, store=store, rank=ranks.rank, world_size=ranks.size, timeout=_FOREVER)
     dist.barrier()  # from here on nobody needs the file

@@ -31,7 +31,7 @@ class Scheduler:
         eos_token_ids: frozenset[int],
         decode_slowdown: float = 2.0,
     ) -> None:
-        """`decode_slowdown`: a step with prefill takes at most so many times what its decodes alone would take."""
+        """`decode_slowdown`: with prefill beside them, decodes take at most so many times as long, on average."""
         self._memory = SequenceMemory(pages, slots, page_tokens)
         self._pace = Pace(decode_slowdown)
         self._page_tokens = page_tokens
@@ -196,6 +196,8 @@ class Scheduler:
         prefilling = [s for s in self._active if s.phase is Phase.PREFILL]
         turn = sorted(prefilling, key=lambda s: s.last_served)[:MAX_SHARES]
         budget = self._pace.prefill_tokens(num_decodes, self._step_tokens, self._page_tokens) if turn else 0
+        if budget == 0:
+            return ()
         lengths = divide([Want(s.computed_tokens, s.remaining_tokens) for s in turn], budget, self._page_tokens)
         chunks = []
         for sequence, length in zip(turn, lengths, strict=True):

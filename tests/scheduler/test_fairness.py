@@ -80,8 +80,8 @@ def test_prefill_beside_decodes_is_paced_and_alone_it_is_not() -> None:
     beside = [tokens for decodes, tokens in taken if decodes]
     assert [tokens for decodes, tokens in taken if not decodes] == [512, 512]
     assert max(beside[10:]) <= 32
-    assert min(beside) >= 16
-    assert sorted(beside[10:])[len(beside) // 2] == 20
+    assert set(beside[10:]) == {0, 20}
+    assert 15 <= sum(beside[10:]) / len(beside[10:]) <= 20
     plan = instance.step()
     assert plan is not None
     assert plan.num_prefill_tokens == 512

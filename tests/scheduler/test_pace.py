@@ -2,13 +2,14 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from statistics import mean
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prfaas.scheduler.pace import FLOOR_TOKENS, PROBE_STEPS, Pace
+from prfaas.scheduler.pace import FLOOR_TOKENS, MOST_PAUSED, RARE_UNTIL_TOKENS, STALL, Pace
 
 STEP_TOKENS, PAGE = 4096, 64
 
@@ -58,6 +59,11 @@ def worst(steps: list[Step]) -> float:
     return max(step.slowdown for step in steps if step.tokens > 2 * FLOOR_TOKENS)
 
 
+def most(steps: list[Step]) -> float:
+    """Slowdown that nine of ten steps stay below."""
+    return sorted(step.slowdown for step in steps)[len(steps) * 9 // 10]
+
+
 def settled(machine: Machine, slowdown: float = 2.0, num_decodes: int = 8) -> Pace:
     pace = Pace(slowdown)
     prefill(pace, machine, lambda _: num_decodes, 20_000)
@@ -74,7 +80,7 @@ MACHINES = [
 @pytest.mark.parametrize("machine", MACHINES)
 @pytest.mark.parametrize("slowdown", [1.5, 2.0, 3.0])
 def test_a_long_prompt_slows_decodes_as_much_as_was_asked(machine: Machine, slowdown: float) -> None:
-    steps = prefill(Pace(slowdown), machine, lambda _: 16, 60_000)[12:]
+    steps = prefill(Pace(slowdown), machine, lambda _: 16, 60_000)[20:]
     assert worst(steps) < 1.1 * slowdown
     # Whole pages are rounded down, and every so often a light step is asked for.
     assert mean(step.slowdown for step in steps) > 1 + 0.6 * (slowdown - 1)
@@ -92,7 +98,7 @@ def test_decodes_that_join_and_leave_in_the_middle_are_slowed_no_more(
     machine: Machine, num_decodes: Callable[[int], int]
 ) -> None:
     steps = prefill(Pace(2.0), machine, num_decodes, 100_000)[20:]
-    assert worst(steps) < 2.6
+    assert most(steps) < 2.6
     assert 1.6 < mean(step.slowdown for step in steps) < 2.1
 
 
@@ -109,7 +115,7 @@ def test_a_dearer_context_is_followed_within_a_few_steps() -> None:
     pace = settled(Machine())
     steps = prefill(pace, Machine(), lambda _: 8, 2_000, context=300_000)
     assert steps[0].slowdown > 5
-    assert max(step.slowdown for step in steps[3:]) < 2.2
+    assert max(step.slowdown for step in [step for step in steps if step.tokens][3:]) < 2.2
 
 
 def test_without_decodes_the_whole_budget_is_used() -> None:
@@ -123,15 +129,39 @@ def test_before_anything_was_seen_a_step_takes_a_share_of_whole_pages() -> None:
     assert Pace(2.0).prefill_tokens(1, 100, 64) == FLOOR_TOKENS
 
 
-def test_where_a_token_costs_as_much_as_a_decode_prefill_goes_on_at_the_floor() -> None:
-    machine = Machine(a=0.0, b=1e-3, c=1e-3)
-    pace = settled(machine, num_decodes=2)
-    tokens = [pace.prefill_tokens(2, STEP_TOKENS, PAGE)]
-    for _ in range(2 * PROBE_STEPS):
-        pace.observe(2, tokens[-1], machine.seconds(2, tokens[-1]))
-        tokens.append(pace.prefill_tokens(2, STEP_TOKENS, PAGE))
-    assert min(tokens) == FLOOR_TOKENS
-    assert tokens.count(FLOOR_TOKENS) >= len(tokens) - 3
+LONG = Machine(a=2e-3, b=0.0, c=0.35e-3, k=1e9)
+"""Six tokens of prefill take as long as the decodes."""
+
+
+@pytest.mark.parametrize("machine", [LONG, Machine(a=0.0, b=1e-3, c=1e-3), Machine(a=1e-3, b=0.0, c=20e-3)])
+def test_where_every_chunk_costs_many_decode_steps_most_steps_have_none(machine: Machine) -> None:
+    steps = prefill(Pace(2.0), machine, lambda _: 2, 20_000)[100:]
+    assert most(steps) == 1.0
+    assert max(step.slowdown for step in steps) < 20 or max(step.tokens for step in steps) == RARE_UNTIL_TOKENS
+    paid = mean(step.slowdown for step in steps)
+    # A prompt goes on even where it costs more than was asked.
+    assert 1.7 < paid < 2.4 or max(gaps(steps)) == MOST_PAUSED
+
+
+def gaps(steps: list[Step]) -> list[int]:
+    """How many steps without prefill lie between those with."""
+    at = [i for i, step in enumerate(steps) if step.tokens]
+    return [later - earlier - 1 for earlier, later in pairwise(at)]
+
+
+@dataclass(frozen=True)
+class FixedCosts(Machine):
+    """Reading the context costs 15 ms a chunk, however short the chunk is."""
+
+    def seconds(self, num_decodes: int, tokens: int, context: int = 0) -> float:
+        return super().seconds(num_decodes, tokens, context) + 15e-3 * (tokens > 0)
+
+
+def test_what_a_chunk_costs_beside_its_tokens_counts() -> None:
+    machine = FixedCosts(a=2e-3, b=0.0, c=0.1e-3, k=1e9)
+    steps = prefill(Pace(2.0), machine, lambda _: 4, 30_000)[100:]
+    assert most(steps) == 1.0
+    assert mean(step.slowdown for step in steps) < 2.3
 
 
 def test_it_leaves_the_floor_when_prefill_becomes_cheap() -> None:
@@ -150,6 +180,8 @@ def test_one_stall_changes_next_to_nothing(tokens: int) -> None:
         pace.observe(8, 512, Machine().seconds(8, 512))
     before = pace.prefill_tokens(8, STEP_TOKENS, PAGE)
     pace.observe(8, tokens, 100 * Machine().seconds(8, tokens))
+    for _ in range(STALL):
+        pace.observe(8, 0, Machine().seconds(8, 0))
     assert pace.prefill_tokens(8, STEP_TOKENS, PAGE) == pytest.approx(before, abs=PAGE)
 
 
@@ -165,13 +197,16 @@ def test_a_first_step_that_warms_up_is_forgotten() -> None:
     st.integers(1, 4096),
     st.integers(1, 512),
 )
-def test_whatever_was_seen_there_is_a_budget_and_it_fits(
+def test_whatever_was_seen_a_budget_fits_and_there_is_one_in_the_end(
     seen: list[tuple[int, int, float]], num_decodes: int, spare: int, page_tokens: int
 ) -> None:
     pace = Pace(2.0)
     for observed in seen:
         pace.observe(*observed)
     tokens = pace.prefill_tokens(num_decodes, num_decodes + spare, page_tokens)
-    assert min(spare, FLOOR_TOKENS) <= tokens <= spare
+    assert 0 <= tokens <= spare
     whole = tokens % page_tokens == 0 or (tokens < page_tokens and tokens % FLOOR_TOKENS == 0)
     assert whole or tokens in (spare, FLOOR_TOKENS)
+    for _ in range(MOST_PAUSED):
+        pace.observe(num_decodes, 0, 1.0)
+    assert pace.prefill_tokens(num_decodes, num_decodes + spare, page_tokens) >= min(spare, FLOOR_TOKENS)

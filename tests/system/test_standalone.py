@@ -1,5 +1,6 @@
 """One command serves one model: `prfaas serve --role decode --model DIR`."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import httpx2
 import pytest
 from openai import OpenAI
 
+from tests.system.engines import engine_of
 from tests.system.fleets import free_ports
 from tests.system.test_cli import fails
 
@@ -38,6 +40,27 @@ def test_one_command_serves_a_model(model: Path, tmp_path: Path) -> None:
     finally:
         process.kill()
         process.wait()
+
+
+def test_it_ends_when_its_only_instance_does(model: Path, tmp_path: Path) -> None:
+    (port,) = free_ports(1)
+    command = [sys.executable, "-m", "prfaas", "serve", "--role", "decode", "--model", str(model)]
+    log = tmp_path / "log"
+    with log.open("wb") as to:
+        process = subprocess.Popen([*command, "--http", f"127.0.0.1:{port}"], stdout=to, stderr=to)
+    try:
+        wait_until_ready(port, process, log)
+        (instance,) = (pid for pid in children(process.pid) if children(pid))
+        os.kill(engine_of(instance), signal.SIGKILL)
+        assert process.wait(timeout=40) == 1, log.read_text()
+        assert "decode-0 ended with code 2" in log.read_text()
+    finally:
+        process.kill()
+        process.wait()
+
+
+def children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 def wait_until_ready(port: int, process: "subprocess.Popen[bytes]", log: Path) -> None:

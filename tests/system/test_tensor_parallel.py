@@ -9,8 +9,14 @@ from typing import Any
 
 import pytest
 import yaml
+from prometheus_client import CollectorRegistry
 
 from prfaas.cli.fleet import Child
+from prfaas.cli.start_engine import launch_process, start_engine
+from prfaas.config.sections import EngineSection, ModelSection
+from prfaas.core.model_files import read_config
+from prfaas.core.shape import model_shape
+from prfaas.telemetry.metrics import InstanceMetrics
 from tests.eventually import eventually_async
 from tests.system.engines import alive, engine_of
 from tests.system.fleets import LONG_WORDS, RunningFleet, processes, prompt_of, write_fleet_file
@@ -50,6 +56,27 @@ async def test_ranks_may_differ_between_prefill_and_decode(fleet: RunningFleet) 
     await fleet.settled()
     await dies_with(rank, decode)
     assert not alive(engine)
+
+
+async def test_a_stop_while_ranks_load_leaves_no_file(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    monkeypatch.setenv("TMPDIR", str(scratch))
+    settings = EngineSection(tensor_parallel=2)
+    shape, metrics = model_shape(read_config(model), "float32"), InstanceMetrics(CollectorRegistry())
+    section = ModelSection(path=model, name="tiny")
+    starting = asyncio.create_task(start_engine("test", section, settings, shape, metrics, launch_process))
+    ranks: list[int] = []
+    while not ranks:
+        await asyncio.sleep(0.05)
+        ranks = [rank for pid in children(os.getpid()) for rank in children(pid)]
+    starting.cancel()
+    await asyncio.wait({starting})
+    assert starting.cancelled()
+    await eventually_async(lambda: not any(map(alive, ranks)))
+    assert list(scratch.iterdir()) == []
 
 
 async def dies_with(rank: int, decode: Child) -> None:
