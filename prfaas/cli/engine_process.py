@@ -4,6 +4,7 @@ It ignores SIGINT and SIGTERM, since its requests end when its parent has draine
 once when its input ends, which is when the parent is gone.
 """
 
+import gc
 import logging
 import os
 import signal
@@ -48,6 +49,9 @@ def _serve(settings: EngineSettings) -> int:
         link.take(wait=True)
         link.close()
         return 1
+    # The collector need not look through what was loaded again and again between steps: it lives as long as we do.
+    gc.collect()
+    gc.freeze()
     link.send([built.ready])
     built.engine.run()
     built.stop()

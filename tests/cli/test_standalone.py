@@ -39,7 +39,7 @@ def test_the_cache_fits_into_half_of_the_free_memory(layers: list[LayerCache], f
 
 def test_a_machine_without_memory_still_gets_a_fleet_that_may_fail_later() -> None:
     engine = sized(ModelShape("any", (PAGED, STATE), 4096), -1, cores=1)
-    assert engine == {"num_pages": 1, "max_running_requests": 1, "threads": 1}
+    assert engine == {"num_pages": 1, "max_running_requests": 1, "step_tokens": 2048, "threads": 1}
 
 
 def test_no_more_pages_than_all_requests_could_fill() -> None:
