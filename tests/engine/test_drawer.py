@@ -13,33 +13,13 @@ from prfaas.core.ids import RequestId
 from prfaas.core.request import Grammar, GrammarKind, Request, SamplingParams
 from prfaas.engine.drawer import Drawer, build_drawer
 from prfaas.scheduler.sequence import Mode, Sequence
-from tests.gateway import tiny_model
 
 YES_NO = Grammar(GrammarKind.REGEX, "yes|no")
 
 
-@pytest.fixture(scope="module")
-def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("drawer-model")
-    tiny_model.write(path)
-    return path
-
-
-@pytest.fixture(scope="module")
-def tokenizer(directory: Path) -> Tokenizer:
-    return Tokenizer.from_file(str(directory / "tokenizer.json"))
-
-
-@pytest.fixture(scope="module")
-def eos(tokenizer: Tokenizer) -> int:
-    token = tokenizer.token_to_id("<|im_end|>")
-    assert token is not None
-    return int(token)
-
-
 @pytest.fixture
-def drawer(directory: Path, eos: int) -> Drawer:
-    return build_drawer(directory, (eos,))
+def drawer(tiny_directory: Path, eos: int) -> Drawer:
+    return build_drawer(tiny_directory, (eos,))
 
 
 def sequence(name: str = "r", output: list[int] | None = None, **rules: Any) -> Sequence:
@@ -154,8 +134,8 @@ def test_logprobs_are_the_models_own_whatever_the_rules(drawer: Drawer) -> None:
     assert set(drawn.logprobs) == {"a", "c"}
 
 
-def test_nothing_is_kept_of_a_forgotten_request(directory: Path, eos: int) -> None:
-    kept = build_drawer(directory, (eos,))
+def test_nothing_is_kept_of_a_forgotten_request(tiny_directory: Path, eos: int) -> None:
+    kept = build_drawer(tiny_directory, (eos,))
     made = [sequence("a", grammar=YES_NO), sequence("b", presence_penalty=1.0), sequence("c", grammar=YES_NO)]
     kept.prepare(made[2])
     kept.draw(logits_for(5, 5), made[:2])

@@ -15,7 +15,6 @@ from prfaas.core.request import Grammar, GrammarKind
 from prfaas.engine import grammar as grammar_module
 from prfaas.engine.grammar import GrammarCompiler
 from prfaas.engine.grammar_states import GrammarStates
-from tests.gateway import tiny_model
 
 SCHEMA: dict[str, Any] = {
     "type": "object",
@@ -28,28 +27,9 @@ PADDED_VOCAB = 320
 R = RequestId("r")
 
 
-@pytest.fixture(scope="module")
-def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("grammar-model")
-    tiny_model.write(path)
-    return path
-
-
-@pytest.fixture(scope="module")
-def tokenizer(directory: Path) -> Tokenizer:
-    return Tokenizer.from_file(str(directory / "tokenizer.json"))
-
-
-@pytest.fixture(scope="module")
-def eos(tokenizer: Tokenizer) -> int:
-    token = tokenizer.token_to_id("<|im_end|>")
-    assert token is not None
-    return int(token)
-
-
 @pytest.fixture
-def states(directory: Path, eos: int) -> GrammarStates:
-    return GrammarStates(GrammarCompiler(directory / "tokenizer.json", [eos]))
+def states(tiny_directory: Path, eos: int) -> GrammarStates:
+    return GrammarStates(GrammarCompiler(tiny_directory / "tokenizer.json", [eos]))
 
 
 def ids_allowed(states: GrammarStates, output: list[int], grammar: Grammar = GRAMMAR) -> set[int]:
@@ -104,12 +84,12 @@ def test_eos_is_allowed_only_where_the_grammar_accepts(states: GrammarStates, to
 
 
 def test_a_request_that_turns_up_with_output_goes_on_as_if_it_had_been_here(
-    directory: Path, states: GrammarStates, tokenizer: Tokenizer, eos: int
+    tiny_directory: Path, states: GrammarStates, tokenizer: Tokenizer, eos: int
 ) -> None:
     ids = tokenizer.encode('{"kind": "dog", "age": 12}').ids
     stepwise = [ids_allowed(states, ids[:i]) for i in range(len(ids) + 1)]
     for i, expected in enumerate(stepwise):
-        fresh = GrammarStates(GrammarCompiler(directory / "tokenizer.json", [eos]))
+        fresh = GrammarStates(GrammarCompiler(tiny_directory / "tokenizer.json", [eos]))
         assert ids_allowed(fresh, ids[:i]) == expected
     assert ids_allowed(states, ids[:2]) == stepwise[2], "recomputed from an earlier point"
     assert ids_allowed(states, ids[:5]) == stepwise[5], "several tokens at once"
@@ -214,10 +194,10 @@ def test_a_grammar_that_is_too_large_is_refused_unread() -> None:
 
 
 def test_grammars_are_kept_but_not_without_end(
-    directory: Path, eos: int, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    tiny_directory: Path, eos: int, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(grammar_module, "CACHED_GRAMMARS", 3)
-    compiler = GrammarCompiler(directory / "tokenizer.json", [eos])
+    compiler = GrammarCompiler(tiny_directory / "tokenizer.json", [eos])
     threads = [
         threading.Thread(target=compiler.compile, args=(Grammar(GrammarKind.REGEX, "a" * (i % 5 + 1)),))
         for i in range(20)
@@ -230,11 +210,11 @@ def test_grammars_are_kept_but_not_without_end(
     assert capfd.readouterr() == ("", "")
 
 
-def test_a_model_that_grammars_cannot_be_used_with(tmp_path: Path, directory: Path) -> None:
+def test_a_model_that_grammars_cannot_be_used_with(tmp_path: Path, tiny_directory: Path) -> None:
     with pytest.raises(ModelError, match=r"tokenizer\.json"):
         GrammarCompiler(tmp_path / "tokenizer.json", [1]).compile(GRAMMAR)
     (tmp_path / "tokenizer.json").write_text("{}")
     with pytest.raises(ModelError, match=r"tokenizer\.json"):
         GrammarCompiler(tmp_path / "tokenizer.json", [1]).compile(GRAMMAR)
     with pytest.raises(ModelError, match="EOS"):
-        GrammarCompiler(directory / "tokenizer.json", []).compile(GRAMMAR)
+        GrammarCompiler(tiny_directory / "tokenizer.json", []).compile(GRAMMAR)

@@ -5,7 +5,7 @@ from struct import Struct
 import torch
 from torch import Tensor
 
-from prfaas_kernels.native.library import call, takes
+from prfaas_kernels.native.shared_library import call, takes
 
 _MAX_KEY = 256
 _DELTA = Struct("12q8q")  # struct Delta of delta_rule.cpp

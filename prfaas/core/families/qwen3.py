@@ -2,8 +2,9 @@
 
 from typing import Any
 
-from prfaas.core.decoder_spec import DecoderSpec, Dense, Experts, Gqa, LayerSpec, Mlp
-from prfaas.core.families.fields import Raw, checked, count, eos_ids, first, only, per_layer, rotary
+from prfaas.core.decoder_spec import DecoderSpec, Gqa, LayerSpec
+from prfaas.core.families.fields import Raw, count, eos_ids, first, only, per_layer, rotary
+from prfaas.core.families.qwen_mlp import qwen_mlp
 
 _ONLY: dict[str, Any] = {"hidden_act": "silu", "attention_bias": False, "use_sliding_window": False}
 
@@ -24,7 +25,7 @@ def qwen3(raw: Raw) -> DecoderSpec:
         norm_eps=float(first(raw, "rms_norm_eps")),
         tie_embeddings=bool(raw.get("tie_word_embeddings", False)),
         eos_token_ids=eos_ids(raw),
-        layers=tuple(LayerSpec(gqa, _mlp(raw, i)) for i in range(num_layers)),
+        layers=tuple(LayerSpec(gqa, qwen_mlp(raw, i, renormalize=False)) for i in range(num_layers)),
     )
 
 
@@ -38,21 +39,4 @@ def _gqa(raw: Raw) -> Gqa:
         v_dim=head_dim,
         rotary=rotary(raw, head_dim),
         norm="head",
-    )
-
-
-def _mlp(raw: Raw, layer: int) -> Mlp:
-    sparse = bool(raw.get("num_experts") or raw.get("num_local_experts")) and layer not in (
-        raw.get("mlp_only_layers") or ()
-    )
-    if not sparse or (layer + 1) % int(raw.get("decoder_sparse_step", 1)):
-        return Dense(int(first(raw, "intermediate_size")))
-    return checked(
-        Experts(
-            num_experts=int(first(raw, "num_experts", "num_local_experts")),
-            per_token=int(first(raw, "num_experts_per_tok")),
-            inner=int(first(raw, "moe_intermediate_size")),
-            score="softmax",
-            renormalize=bool(raw.get("norm_topk_prob", False)),
-        )
     )

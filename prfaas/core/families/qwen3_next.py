@@ -1,9 +1,11 @@
 """Qwen3-Next and Qwen3.5, dense and sparse: Gated DeltaNet among gated grouped-query attention."""
 
+from dataclasses import replace
 from typing import Any
 
-from prfaas.core.decoder_spec import DecoderSpec, Dense, Experts, Gdn, Gqa, LayerSpec, Mlp
-from prfaas.core.families.fields import Raw, checked, count, eos_ids, first, only, per_layer, rotary
+from prfaas.core.decoder_spec import DecoderSpec, Experts, Gdn, Gqa, LayerSpec, Mlp
+from prfaas.core.families.fields import Raw, count, eos_ids, first, only, per_layer, rotary
+from prfaas.core.families.qwen_mlp import qwen_mlp
 
 _ONLY: dict[str, Any] = {"hidden_act": "silu", "attention_bias": False, "attn_output_gate": True}
 _ROTARY_FRACTION = 0.25  # where a config names none
@@ -67,19 +69,7 @@ def _gdn(raw: Raw) -> Gdn:
 
 
 def _mlp(raw: Raw, layer: int) -> Mlp:
-    sparse = bool(raw.get("num_experts") or raw.get("num_local_experts")) and layer not in (
-        raw.get("mlp_only_layers") or ()
-    )
-    if not sparse or (layer + 1) % int(raw.get("decoder_sparse_step", 1)):
-        return Dense(int(first(raw, "intermediate_size")))
-    return checked(
-        Experts(
-            num_experts=int(first(raw, "num_experts", "num_local_experts")),
-            per_token=int(first(raw, "num_experts_per_tok")),
-            inner=int(first(raw, "moe_intermediate_size")),
-            score="softmax",
-            renormalize=bool(raw.get("norm_topk_prob", True)),
-            shared_inner=int(first(raw, "shared_expert_intermediate_size")),
-            shared_gate=True,
-        )
-    )
+    mlp = qwen_mlp(raw, layer, renormalize=True)
+    if not isinstance(mlp, Experts):
+        return mlp
+    return replace(mlp, shared_inner=int(first(raw, "shared_expert_intermediate_size")), shared_gate=True)
