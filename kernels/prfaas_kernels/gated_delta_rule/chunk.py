@@ -1,23 +1,9 @@
 """What happens inside chunks, for all chunks of all heads at once; knows nothing of the states between them."""
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
-
-@dataclass(frozen=True, slots=True)
-class ChunkProducts:
-    """With S the state before a chunk, outputs are `read @ S + within`; after it, S is `transition @ S + update`."""
-
-    read: Tensor
-    """[N, Hv, C, K]"""
-    within: Tensor
-    """[N, Hv, C, V]"""
-    transition: Tensor
-    """[N, Hv, K, K]"""
-    update: Tensor
-    """[N, Hv, K, V]"""
+from prfaas_kernels.delta_rule import ChunkProducts
 
 
 def chunk_products(q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor, beta: Tensor) -> ChunkProducts:

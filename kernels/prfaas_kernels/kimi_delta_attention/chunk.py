@@ -1,23 +1,9 @@
 """What happens inside chunks, for all chunks of all heads at once; knows nothing of the states between them."""
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
-
-@dataclass(frozen=True, slots=True)
-class ChunkProducts:
-    """With S the state before a chunk, outputs are `read @ S + within`; after it, S is `transition @ S + update`."""
-
-    read: Tensor
-    """[N, H, C, K]"""
-    within: Tensor
-    """[N, H, C, V]"""
-    transition: Tensor
-    """[N, H, K, K]"""
-    update: Tensor
-    """[N, H, K, V]"""
+from prfaas_kernels.delta_rule import ChunkProducts
 
 
 def chunk_products(q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor, beta: Tensor) -> ChunkProducts:

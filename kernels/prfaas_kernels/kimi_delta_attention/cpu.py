@@ -4,12 +4,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from prfaas_kernels.delta_rule import decode_step, prefill_in_chunks, unit
 from prfaas_kernels.kimi_delta_attention import compiled
 from prfaas_kernels.kimi_delta_attention.chunk import chunk_products
 from prfaas_kernels.native import takes
 from prfaas_kernels.native.delta_rule import delta_rule, fits
 
-_CHUNK = 64
 _BLOCKS_TOGETHER = 16  # chunks times heads worked on at once: enough to batch, few enough to stay in cache
 
 
@@ -24,17 +24,6 @@ def kda_log_decay(x: Tensor, a_log: Tensor, dt_bias: Tensor) -> Tensor:
     return rate.mul_(-a_log.exp()[:, None])
 
 
-def _unit(x: Tensor) -> Tensor:
-    x = x.float()
-    return x * torch.rsqrt(x.square().sum(-1, keepdim=True) + 1e-6)
-
-
-def _chunked(x: Tensor, chunk: int) -> Tensor:
-    """[T, H, D] zero-padded to whole chunks and made head-major: [N, H, chunk, D]."""
-    x = functional.pad(x, (0, 0, 0, 0, 0, -x.shape[0] % chunk))
-    return torch.unflatten(x, 0, (-1, chunk)).transpose(1, 2).contiguous()
-
-
 def kda_prefill(
     q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor, beta: Tensor, state: Tensor
 ) -> tuple[Tensor, Tensor]:
@@ -47,32 +36,7 @@ def kda_prefill(
     if fits(q, k, v, state[None]):
         state = state.clone()
         return delta_rule(q, k, v, log_decay, beta, state[None], None, 1), state
-    tokens = q.shape[0]
-    segment = _CHUNK * max(1, _BLOCKS_TOGETHER // q.shape[1])
-    out = q.new_empty(tokens, *v.shape[1:], dtype=torch.float32)
-    for start in range(0, tokens, segment):
-        part = slice(start, start + segment)
-        out[part], state = _segment(q[part], k[part], v[part], log_decay[part], beta[part], state)
-    return out, state
-
-
-def _segment(q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor, beta: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-    tokens = q.shape[0]
-    chunk = min(_CHUNK, 1 << (tokens - 1).bit_length())
-    # A padded token has beta 0, decay 1 and key 0: it leaves the state alone.
-    products = chunk_products(
-        _chunked(_unit(q) * q.shape[-1] ** -0.5, chunk),
-        _chunked(_unit(k), chunk),
-        _chunked(v.float(), chunk),
-        _chunked(log_decay, chunk),
-        _chunked(beta[..., None], chunk),
-    )
-    before = []
-    for transition, update in zip(products.transition, products.update, strict=True):
-        before.append(state)
-        state = torch.baddbmm(update, transition, state)
-    out = torch.matmul(products.read, torch.stack(before)).add_(products.within)  # [N, H, chunk, V]
-    return out.transpose(1, 2).flatten(0, 1)[:tokens], state
+    return prefill_in_chunks(q, k, v, log_decay, beta, state, products=chunk_products, blocks_together=_BLOCKS_TOGETHER)
 
 
 def kda_decode(
@@ -84,12 +48,8 @@ def kda_decode(
     """
     if fits(q, k, v, state):
         return delta_rule(q, k, v, log_decay, beta, state, None, q.shape[0]), state
-    q, k = _unit(q) * q.shape[-1] ** -0.5, _unit(k)
-    state.mul_(log_decay.exp()[..., None])
-    recalled, read = torch.matmul(torch.stack([k, q], dim=2), state).unbind(2)  # [B, H, V] each
-    written = beta[..., None] * (v - recalled)
-    state.addcmul_(k[..., None], written[:, :, None])
-    return read + (q * k).sum(-1, keepdim=True) * written, state
+    q, k = unit(q) * q.shape[-1] ** -0.5, unit(k)
+    return decode_step(q, k, v, log_decay.exp()[..., None], beta, state), state
 
 
 def kda_decode_slots(
