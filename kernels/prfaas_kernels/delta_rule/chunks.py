@@ -51,11 +51,17 @@ def prefill_in_chunks(
     out = q.new_empty(tokens, *v.shape[1:], dtype=torch.float32)
     for start in range(0, tokens, segment):
         part = slice(start, start + segment)
+        new = min(segment, tokens - start)
+        chunk = min(_CHUNK, 1 << (new - 1).bit_length())
         # A padded token has beta 0, decay 1 and key 0: it leaves the state alone.
-        inputs = (unit(q[part]) * q.shape[-1] ** -0.5, unit(k[part]), v[part].float(), log_decay[part])
-        chunk = min(_CHUNK, 1 << (inputs[0].shape[0] - 1).bit_length())
-        made = products(*(_chunked(x, chunk) for x in inputs), _chunked(beta[part, :, None], chunk))
-        out[part], state = _walk(made, state, inputs[0].shape[0])
+        made = products(
+            _chunked(unit(q[part]) * q.shape[-1] ** -0.5, chunk),
+            _chunked(unit(k[part]), chunk),
+            _chunked(v[part].float(), chunk),
+            _chunked(log_decay[part], chunk),
+            _chunked(beta[part, :, None], chunk),
+        )
+        out[part], state = _walk(made, state, new)
     return out, state
 
 
