@@ -92,13 +92,36 @@ class PolicySection(Section):
     name: Literal["static_threshold"] = "static_threshold"
 
 
+class DiskTierSection(Section):
+    """Where cached prefixes are kept on disk."""
+
+    path: Path
+    """A folder that instances of several models may share; a relative path starts at the file's folder."""
+    limit_gib: float = Field(default=16.0, gt=0)
+
+
+class PrefixCacheSection(Section):
+    """What an engine keeps of finished prompts."""
+
+    enabled: bool = True
+    snapshot_every_tokens: int = Field(default=8192, ge=0)
+    """Spacing of linear-state snapshots inside long prompts; 0: only at their ends and where prompts part."""
+    eviction: Literal["cost", "lru"] = "cost"
+    announced_s: float = Field(default=10.0, ge=0)
+    """What is cached of an announced prompt stays so long for it."""
+    disk: DiskTierSection | None = None
+
+
 class EngineSection(Section):
     """One instance's engine."""
 
-    page_tokens: int = Field(default=64, ge=1, le=4096)
+    page_tokens: int = Field(default=64, ge=1, le=64)
+    """Tokens of one page, which holds all full-attention layers of them: prefixes are reusable in these steps."""
     num_pages: int = Field(default=1024, ge=1)
+    """All memory of the cache: KV, linear states and snapshots take their pages from one pool."""
     max_running_requests: int = Field(default=64, ge=1)
-    """Requests that hold pages and a state slot at once, waiting transfers included."""
+    """Requests that hold pages at once, waiting transfers included."""
+    prefix_cache: PrefixCacheSection = PrefixCacheSection()
     step_tokens: int = Field(default=1024, ge=1)
     """Token budget of one step: one per decoding request, the rest for prefill chunks."""
     decode_slowdown: float = Field(default=2.0, ge=1)
@@ -129,6 +152,10 @@ class InstanceSection(Section):
     control: Address = "127.0.0.1:0"
     data: Address = "127.0.0.1:0"
     metrics: Address = "127.0.0.1:0"
+    kv_events: Address = "127.0.0.1:0"
+    """ZeroMQ publisher of what is cached here, in vLLM's format."""
+    kv_replay: Address = "127.0.0.1:0"
+    """ZeroMQ socket that repeats events to those who missed some."""
     advertise_host: str | None = None
     """What peers dial when the addresses above listen on a wildcard."""
     engine: EngineSection | None = None

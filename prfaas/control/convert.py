@@ -80,7 +80,7 @@ def _grammar_from_pb(grammar: pb.Grammar) -> Grammar:
 def request_from_pb(message: pb.GenerateRequest | pb.PrefillRequest) -> Request:
     """Raises RequestError where the message's numbers are out of range."""
     params = sampling_from_pb(message.sampling)
-    return Request(RequestId(message.request_id), tuple(message.prompt_token_ids), params)
+    return Request(RequestId(message.request_id), tuple(message.prompt_token_ids), params, message.cache_salt)
 
 
 def tokens_to_pb(token_id: int, logprobs: TokenLogprobs | None) -> pb.Tokens:

@@ -55,6 +55,18 @@ class PoolError(PrfaasError):
     code = "pool_misuse"
 
 
+class UnknownBlockError(PrfaasError):
+    """A block hash that the prefix cache does not know, or not as what it was taken for."""
+
+    code = "unknown_block"
+
+
+class LeaseError(PrfaasError):
+    """A lease on cached blocks that has ended, or was never given."""
+
+    code = "lease_stale"
+
+
 class UnavailableError(PrfaasError):
     """No instance can take the request now (none registered, all stale or draining)."""
 

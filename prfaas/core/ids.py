@@ -7,9 +7,12 @@ RequestId = NewType("RequestId", str)
 InstanceId = NewType("InstanceId", str)
 ClusterName = NewType("ClusterName", str)
 TransferId = NewType("TransferId", bytes)
+BlockHash = NewType("BlockHash", bytes)
+"""Names a block of tokens together with all that came before it; see `prfaas.cache.hashing`."""
 
 TRANSFER_ID_BYTES = 16
 SECRET_BYTES = 16
+BLOCK_HASH_BYTES = 16
 
 
 def new_request_id(prefix: str) -> RequestId:

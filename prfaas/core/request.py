@@ -15,6 +15,7 @@ MAX_STOP_TOKEN_IDS = 256
 MAX_REPETITION_PENALTY = 100.0
 MIN_REPETITION_PENALTY = 0.01
 MAX_GRAMMAR_BYTES = 64 << 10
+MAX_SALT_CHARACTERS = 256
 
 
 class FinishReason(StrEnum):
@@ -147,9 +148,14 @@ class Request:
     prompt_token_ids: tuple[int, ...] = field(repr=False)
     sampling: SamplingParams
 
+    cache_salt: str = ""
+    """Only requests with the same salt share cached prefixes."""
+
     def __post_init__(self) -> None:
         if not self.prompt_token_ids:
             raise RequestError("the prompt has no tokens; send at least one")
+        if (length := len(self.cache_salt)) > MAX_SALT_CHARACTERS:
+            raise RequestError(f"cache_salt has {length} characters; at most {MAX_SALT_CHARACTERS} are taken")
 
     @property
     def prompt_tokens(self) -> int:

@@ -15,6 +15,10 @@ class Chunk:
     sequence: Sequence
     start: int
     end: int
+    state_from: tuple[int, ...] = ()
+    """Pages from which the linear states at `start` are read; never read where `start` is 0."""
+    state_to: tuple[int, ...] = ()
+    """Pages into which those at `end` are written: the sequence's own, or a snapshot that nobody writes again."""
     num_outputs: int = field(init=False)
     """Output tokens that the sequence had when the step was planned."""
 

@@ -40,7 +40,10 @@ class Sequence:
     phase: Phase = Phase.WAITING
     pages: tuple[int, ...] = ()
     """In the order of the tokens; grows by one whenever a decode enters a new page."""
-    slot: int = -1
+    state_pages: tuple[int, ...] = ()
+    """Hold its linear states; it alone writes them."""
+    state_source: tuple[int, ...] = ()
+    """Pages of a snapshot from which its next chunk begins, or nothing where that is its own state."""
     computed_tokens: int = 0
     """Tokens whose KV and state are in this instance's cache."""
     output_token_ids: list[int] = field(default_factory=list)

@@ -17,7 +17,7 @@ ROLE_PREFILL: Role
 ROLE_DECODE: Role
 
 class InstanceInfo(_message.Message):
-    __slots__ = ("instance_id", "cluster", "role", "epoch", "control_address", "data_address", "metrics_address", "model_name", "model_fingerprint", "max_context_tokens")
+    __slots__ = ("instance_id", "cluster", "role", "epoch", "control_address", "data_address", "metrics_address", "model_name", "model_fingerprint", "max_context_tokens", "block_tokens", "kv_events_address", "kv_replay_address")
     INSTANCE_ID_FIELD_NUMBER: _ClassVar[int]
     CLUSTER_FIELD_NUMBER: _ClassVar[int]
     ROLE_FIELD_NUMBER: _ClassVar[int]
@@ -28,6 +28,9 @@ class InstanceInfo(_message.Message):
     MODEL_NAME_FIELD_NUMBER: _ClassVar[int]
     MODEL_FINGERPRINT_FIELD_NUMBER: _ClassVar[int]
     MAX_CONTEXT_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    BLOCK_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    KV_EVENTS_ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    KV_REPLAY_ADDRESS_FIELD_NUMBER: _ClassVar[int]
     instance_id: str
     cluster: str
     role: Role
@@ -38,27 +41,28 @@ class InstanceInfo(_message.Message):
     model_name: str
     model_fingerprint: str
     max_context_tokens: int
-    def __init__(self, instance_id: _Optional[str] = ..., cluster: _Optional[str] = ..., role: _Optional[_Union[Role, str]] = ..., epoch: _Optional[int] = ..., control_address: _Optional[str] = ..., data_address: _Optional[str] = ..., metrics_address: _Optional[str] = ..., model_name: _Optional[str] = ..., model_fingerprint: _Optional[str] = ..., max_context_tokens: _Optional[int] = ...) -> None: ...
+    block_tokens: int
+    kv_events_address: str
+    kv_replay_address: str
+    def __init__(self, instance_id: _Optional[str] = ..., cluster: _Optional[str] = ..., role: _Optional[_Union[Role, str]] = ..., epoch: _Optional[int] = ..., control_address: _Optional[str] = ..., data_address: _Optional[str] = ..., metrics_address: _Optional[str] = ..., model_name: _Optional[str] = ..., model_fingerprint: _Optional[str] = ..., max_context_tokens: _Optional[int] = ..., block_tokens: _Optional[int] = ..., kv_events_address: _Optional[str] = ..., kv_replay_address: _Optional[str] = ...) -> None: ...
 
 class Load(_message.Message):
-    __slots__ = ("waiting_requests", "running_requests", "waiting_tokens", "pages_used", "pages_total", "state_slots_used", "state_slots_total", "draining")
+    __slots__ = ("waiting_requests", "running_requests", "waiting_tokens", "pages_used", "pages_total", "draining", "pages_cached")
     WAITING_REQUESTS_FIELD_NUMBER: _ClassVar[int]
     RUNNING_REQUESTS_FIELD_NUMBER: _ClassVar[int]
     WAITING_TOKENS_FIELD_NUMBER: _ClassVar[int]
     PAGES_USED_FIELD_NUMBER: _ClassVar[int]
     PAGES_TOTAL_FIELD_NUMBER: _ClassVar[int]
-    STATE_SLOTS_USED_FIELD_NUMBER: _ClassVar[int]
-    STATE_SLOTS_TOTAL_FIELD_NUMBER: _ClassVar[int]
     DRAINING_FIELD_NUMBER: _ClassVar[int]
+    PAGES_CACHED_FIELD_NUMBER: _ClassVar[int]
     waiting_requests: int
     running_requests: int
     waiting_tokens: int
     pages_used: int
     pages_total: int
-    state_slots_used: int
-    state_slots_total: int
     draining: bool
-    def __init__(self, waiting_requests: _Optional[int] = ..., running_requests: _Optional[int] = ..., waiting_tokens: _Optional[int] = ..., pages_used: _Optional[int] = ..., pages_total: _Optional[int] = ..., state_slots_used: _Optional[int] = ..., state_slots_total: _Optional[int] = ..., draining: _Optional[bool] = ...) -> None: ...
+    pages_cached: int
+    def __init__(self, waiting_requests: _Optional[int] = ..., running_requests: _Optional[int] = ..., waiting_tokens: _Optional[int] = ..., pages_used: _Optional[int] = ..., pages_total: _Optional[int] = ..., draining: _Optional[bool] = ..., pages_cached: _Optional[int] = ...) -> None: ...
 
 class RegisterRequest(_message.Message):
     __slots__ = ("instance", "load")
@@ -162,18 +166,20 @@ class PrefillTarget(_message.Message):
     def __init__(self, instance_id: _Optional[str] = ..., cluster: _Optional[str] = ..., control_address: _Optional[str] = ...) -> None: ...
 
 class GenerateRequest(_message.Message):
-    __slots__ = ("request_id", "prompt_token_ids", "sampling", "prefill", "deadline_s")
+    __slots__ = ("request_id", "prompt_token_ids", "sampling", "prefill", "deadline_s", "cache_salt")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     PROMPT_TOKEN_IDS_FIELD_NUMBER: _ClassVar[int]
     SAMPLING_FIELD_NUMBER: _ClassVar[int]
     PREFILL_FIELD_NUMBER: _ClassVar[int]
     DEADLINE_S_FIELD_NUMBER: _ClassVar[int]
+    CACHE_SALT_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     prompt_token_ids: _containers.RepeatedScalarFieldContainer[int]
     sampling: Sampling
     prefill: PrefillTarget
     deadline_s: float
-    def __init__(self, request_id: _Optional[str] = ..., prompt_token_ids: _Optional[_Iterable[int]] = ..., sampling: _Optional[_Union[Sampling, _Mapping]] = ..., prefill: _Optional[_Union[PrefillTarget, _Mapping]] = ..., deadline_s: _Optional[float] = ...) -> None: ...
+    cache_salt: str
+    def __init__(self, request_id: _Optional[str] = ..., prompt_token_ids: _Optional[_Iterable[int]] = ..., sampling: _Optional[_Union[Sampling, _Mapping]] = ..., prefill: _Optional[_Union[PrefillTarget, _Mapping]] = ..., deadline_s: _Optional[float] = ..., cache_salt: _Optional[str] = ...) -> None: ...
 
 class GenerateEvent(_message.Message):
     __slots__ = ("tokens", "finished", "failure")
@@ -222,7 +228,7 @@ class Failure(_message.Message):
     def __init__(self, code: _Optional[str] = ..., message: _Optional[str] = ..., retryable: _Optional[bool] = ...) -> None: ...
 
 class Account(_message.Message):
-    __slots__ = ("prefill_cluster", "prefill_instance", "tokens_computed", "tokens_reused", "kv_bytes_raw", "kv_bytes_wire", "kv_codec", "transfer_ms", "decode_cluster", "decode_instance", "queue_ms", "prefill_ms", "fallback")
+    __slots__ = ("prefill_cluster", "prefill_instance", "tokens_computed", "tokens_reused", "kv_bytes_raw", "kv_bytes_wire", "kv_codec", "transfer_ms", "decode_cluster", "decode_instance", "queue_ms", "prefill_ms", "fallback", "tokens_held")
     PREFILL_CLUSTER_FIELD_NUMBER: _ClassVar[int]
     PREFILL_INSTANCE_FIELD_NUMBER: _ClassVar[int]
     TOKENS_COMPUTED_FIELD_NUMBER: _ClassVar[int]
@@ -236,6 +242,7 @@ class Account(_message.Message):
     QUEUE_MS_FIELD_NUMBER: _ClassVar[int]
     PREFILL_MS_FIELD_NUMBER: _ClassVar[int]
     FALLBACK_FIELD_NUMBER: _ClassVar[int]
+    TOKENS_HELD_FIELD_NUMBER: _ClassVar[int]
     prefill_cluster: str
     prefill_instance: str
     tokens_computed: int
@@ -249,10 +256,11 @@ class Account(_message.Message):
     queue_ms: float
     prefill_ms: float
     fallback: str
-    def __init__(self, prefill_cluster: _Optional[str] = ..., prefill_instance: _Optional[str] = ..., tokens_computed: _Optional[int] = ..., tokens_reused: _Optional[int] = ..., kv_bytes_raw: _Optional[int] = ..., kv_bytes_wire: _Optional[int] = ..., kv_codec: _Optional[str] = ..., transfer_ms: _Optional[float] = ..., decode_cluster: _Optional[str] = ..., decode_instance: _Optional[str] = ..., queue_ms: _Optional[float] = ..., prefill_ms: _Optional[float] = ..., fallback: _Optional[str] = ...) -> None: ...
+    tokens_held: int
+    def __init__(self, prefill_cluster: _Optional[str] = ..., prefill_instance: _Optional[str] = ..., tokens_computed: _Optional[int] = ..., tokens_reused: _Optional[int] = ..., kv_bytes_raw: _Optional[int] = ..., kv_bytes_wire: _Optional[int] = ..., kv_codec: _Optional[str] = ..., transfer_ms: _Optional[float] = ..., decode_cluster: _Optional[str] = ..., decode_instance: _Optional[str] = ..., queue_ms: _Optional[float] = ..., prefill_ms: _Optional[float] = ..., fallback: _Optional[str] = ..., tokens_held: _Optional[int] = ...) -> None: ...
 
 class Ticket(_message.Message):
-    __slots__ = ("transfer_id", "epoch", "secret", "data_address", "receiver_instance", "receiver_cluster", "codec", "max_frame_bytes")
+    __slots__ = ("transfer_id", "epoch", "secret", "data_address", "receiver_instance", "receiver_cluster", "codec", "max_frame_bytes", "held_tokens")
     TRANSFER_ID_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     SECRET_FIELD_NUMBER: _ClassVar[int]
@@ -261,6 +269,7 @@ class Ticket(_message.Message):
     RECEIVER_CLUSTER_FIELD_NUMBER: _ClassVar[int]
     CODEC_FIELD_NUMBER: _ClassVar[int]
     MAX_FRAME_BYTES_FIELD_NUMBER: _ClassVar[int]
+    HELD_TOKENS_FIELD_NUMBER: _ClassVar[int]
     transfer_id: bytes
     epoch: int
     secret: bytes
@@ -269,21 +278,24 @@ class Ticket(_message.Message):
     receiver_cluster: str
     codec: str
     max_frame_bytes: int
-    def __init__(self, transfer_id: _Optional[bytes] = ..., epoch: _Optional[int] = ..., secret: _Optional[bytes] = ..., data_address: _Optional[str] = ..., receiver_instance: _Optional[str] = ..., receiver_cluster: _Optional[str] = ..., codec: _Optional[str] = ..., max_frame_bytes: _Optional[int] = ...) -> None: ...
+    held_tokens: int
+    def __init__(self, transfer_id: _Optional[bytes] = ..., epoch: _Optional[int] = ..., secret: _Optional[bytes] = ..., data_address: _Optional[str] = ..., receiver_instance: _Optional[str] = ..., receiver_cluster: _Optional[str] = ..., codec: _Optional[str] = ..., max_frame_bytes: _Optional[int] = ..., held_tokens: _Optional[int] = ...) -> None: ...
 
 class PrefillRequest(_message.Message):
-    __slots__ = ("request_id", "prompt_token_ids", "sampling", "ticket", "model_fingerprint")
+    __slots__ = ("request_id", "prompt_token_ids", "sampling", "ticket", "model_fingerprint", "cache_salt")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     PROMPT_TOKEN_IDS_FIELD_NUMBER: _ClassVar[int]
     SAMPLING_FIELD_NUMBER: _ClassVar[int]
     TICKET_FIELD_NUMBER: _ClassVar[int]
     MODEL_FINGERPRINT_FIELD_NUMBER: _ClassVar[int]
+    CACHE_SALT_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     prompt_token_ids: _containers.RepeatedScalarFieldContainer[int]
     sampling: Sampling
     ticket: Ticket
     model_fingerprint: str
-    def __init__(self, request_id: _Optional[str] = ..., prompt_token_ids: _Optional[_Iterable[int]] = ..., sampling: _Optional[_Union[Sampling, _Mapping]] = ..., ticket: _Optional[_Union[Ticket, _Mapping]] = ..., model_fingerprint: _Optional[str] = ...) -> None: ...
+    cache_salt: str
+    def __init__(self, request_id: _Optional[str] = ..., prompt_token_ids: _Optional[_Iterable[int]] = ..., sampling: _Optional[_Union[Sampling, _Mapping]] = ..., ticket: _Optional[_Union[Ticket, _Mapping]] = ..., model_fingerprint: _Optional[str] = ..., cache_salt: _Optional[str] = ...) -> None: ...
 
 class PrefillEvent(_message.Message):
     __slots__ = ("progress", "done", "failure")
@@ -304,18 +316,32 @@ class PrefillProgress(_message.Message):
     def __init__(self, tokens_done: _Optional[int] = ..., moving: _Optional[bool] = ...) -> None: ...
 
 class PrefillDone(_message.Message):
-    __slots__ = ("tokens_computed", "queue_ms", "prefill_ms", "kv_bytes_raw", "kv_bytes_wire")
+    __slots__ = ("tokens_computed", "queue_ms", "prefill_ms", "kv_bytes_raw", "kv_bytes_wire", "tokens_reused")
     TOKENS_COMPUTED_FIELD_NUMBER: _ClassVar[int]
     QUEUE_MS_FIELD_NUMBER: _ClassVar[int]
     PREFILL_MS_FIELD_NUMBER: _ClassVar[int]
     KV_BYTES_RAW_FIELD_NUMBER: _ClassVar[int]
     KV_BYTES_WIRE_FIELD_NUMBER: _ClassVar[int]
+    TOKENS_REUSED_FIELD_NUMBER: _ClassVar[int]
     tokens_computed: int
     queue_ms: float
     prefill_ms: float
     kv_bytes_raw: int
     kv_bytes_wire: int
-    def __init__(self, tokens_computed: _Optional[int] = ..., queue_ms: _Optional[float] = ..., prefill_ms: _Optional[float] = ..., kv_bytes_raw: _Optional[int] = ..., kv_bytes_wire: _Optional[int] = ...) -> None: ...
+    tokens_reused: int
+    def __init__(self, tokens_computed: _Optional[int] = ..., queue_ms: _Optional[float] = ..., prefill_ms: _Optional[float] = ..., kv_bytes_raw: _Optional[int] = ..., kv_bytes_wire: _Optional[int] = ..., tokens_reused: _Optional[int] = ...) -> None: ...
+
+class AnnounceRequest(_message.Message):
+    __slots__ = ("request_id", "block_hashes")
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    BLOCK_HASHES_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    block_hashes: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, request_id: _Optional[str] = ..., block_hashes: _Optional[_Iterable[bytes]] = ...) -> None: ...
+
+class AnnounceReply(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
 
 class CancelRequest(_message.Message):
     __slots__ = ("request_id",)

@@ -206,6 +206,11 @@ class InstanceStub:
                 request_serializer=prfaas_dot_control_dot_v1_dot_fleet__pb2.PrefillRequest.SerializeToString,
                 response_deserializer=prfaas_dot_control_dot_v1_dot_fleet__pb2.PrefillEvent.FromString,
                 _registered_method=True)
+        self.Announce = channel.unary_unary(
+                '/prfaas.control.v1.Instance/Announce',
+                request_serializer=prfaas_dot_control_dot_v1_dot_fleet__pb2.AnnounceRequest.SerializeToString,
+                response_deserializer=prfaas_dot_control_dot_v1_dot_fleet__pb2.AnnounceReply.FromString,
+                _registered_method=True)
         self.Cancel = channel.unary_unary(
                 '/prfaas.control.v1.Instance/Cancel',
                 request_serializer=prfaas_dot_control_dot_v1_dot_fleet__pb2.CancelRequest.SerializeToString,
@@ -231,6 +236,13 @@ class InstanceServicer:
 
     def Prefill(self, request, context):
         """Decode to prefill: compute the prompt's KV and send it where the ticket says.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Announce(self, request, context):
+        """Router to instance: a request is placed here and will come; what is cached of its prompt must stay, or be fetched.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -262,6 +274,11 @@ def add_InstanceServicer_to_server(servicer, server):
                     servicer.Prefill,
                     request_deserializer=prfaas_dot_control_dot_v1_dot_fleet__pb2.PrefillRequest.FromString,
                     response_serializer=prfaas_dot_control_dot_v1_dot_fleet__pb2.PrefillEvent.SerializeToString,
+            ),
+            'Announce': grpc.unary_unary_rpc_method_handler(
+                    servicer.Announce,
+                    request_deserializer=prfaas_dot_control_dot_v1_dot_fleet__pb2.AnnounceRequest.FromString,
+                    response_serializer=prfaas_dot_control_dot_v1_dot_fleet__pb2.AnnounceReply.SerializeToString,
             ),
             'Cancel': grpc.unary_unary_rpc_method_handler(
                     servicer.Cancel,
@@ -329,6 +346,33 @@ class Instance:
             '/prfaas.control.v1.Instance/Prefill',
             prfaas_dot_control_dot_v1_dot_fleet__pb2.PrefillRequest.SerializeToString,
             prfaas_dot_control_dot_v1_dot_fleet__pb2.PrefillEvent.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Announce(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/prfaas.control.v1.Instance/Announce',
+            prfaas_dot_control_dot_v1_dot_fleet__pb2.AnnounceRequest.SerializeToString,
+            prfaas_dot_control_dot_v1_dot_fleet__pb2.AnnounceReply.FromString,
             options,
             channel_credentials,
             insecure,

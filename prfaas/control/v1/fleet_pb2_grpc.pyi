@@ -85,6 +85,8 @@ class InstanceStub:
     """Router to decode: the decode instance owns the request until the stream ends."""
     Prefill: _grpc.UnaryStreamMultiCallable[_fleet_pb2.PrefillRequest, _fleet_pb2.PrefillEvent]
     """Decode to prefill: compute the prompt's KV and send it where the ticket says."""
+    Announce: _grpc.UnaryUnaryMultiCallable[_fleet_pb2.AnnounceRequest, _fleet_pb2.AnnounceReply]
+    """Router to instance: a request is placed here and will come; what is cached of its prompt must stay, or be fetched."""
     Cancel: _grpc.UnaryUnaryMultiCallable[_fleet_pb2.CancelRequest, _fleet_pb2.CancelReply]
     """Anyone to instance: forget a request and free all that it holds. Idempotent."""
     Drain: _grpc.UnaryUnaryMultiCallable[_fleet_pb2.DrainRequest, _fleet_pb2.DrainReply]
@@ -99,6 +101,8 @@ class InstanceAsyncStub(InstanceStub):
     """Router to decode: the decode instance owns the request until the stream ends."""
     Prefill: _aio.UnaryStreamMultiCallable[_fleet_pb2.PrefillRequest, _fleet_pb2.PrefillEvent]  # type: ignore[assignment]
     """Decode to prefill: compute the prompt's KV and send it where the ticket says."""
+    Announce: _aio.UnaryUnaryMultiCallable[_fleet_pb2.AnnounceRequest, _fleet_pb2.AnnounceReply]  # type: ignore[assignment]
+    """Router to instance: a request is placed here and will come; what is cached of its prompt must stay, or be fetched."""
     Cancel: _aio.UnaryUnaryMultiCallable[_fleet_pb2.CancelRequest, _fleet_pb2.CancelReply]  # type: ignore[assignment]
     """Anyone to instance: forget a request and free all that it holds. Idempotent."""
     Drain: _aio.UnaryUnaryMultiCallable[_fleet_pb2.DrainRequest, _fleet_pb2.DrainReply]  # type: ignore[assignment]
@@ -122,6 +126,14 @@ class InstanceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_fleet_pb2.PrefillEvent], _abc.AsyncIterator[_fleet_pb2.PrefillEvent]]:
         """Decode to prefill: compute the prompt's KV and send it where the ticket says."""
+
+    @_abc_1.abstractmethod
+    def Announce(
+        self,
+        request: _fleet_pb2.AnnounceRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_fleet_pb2.AnnounceReply, _abc.Awaitable[_fleet_pb2.AnnounceReply]]:
+        """Router to instance: a request is placed here and will come; what is cached of its prompt must stay, or be fetched."""
 
     @_abc_1.abstractmethod
     def Cancel(
