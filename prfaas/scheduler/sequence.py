@@ -42,8 +42,8 @@ class Sequence:
     request: Request
     mode: Mode
     phase: Phase = Phase.WAITING
-    root: BlockHash = BlockHash(b"")
-    """What the names of its blocks begin with."""
+    root: BlockHash | None = None
+    """What the names of its blocks begin with; None where nothing is cached."""
     hashes: list[BlockHash] = field(default_factory=list)
     """Names of its whole blocks, as far as they have been worked out; empty where nothing is cached."""
     pages: tuple[int, ...] = ()
@@ -125,6 +125,7 @@ class Sequence:
         """Names its first `num_blocks` blocks, which it must have, as far as they have no names yet."""
         known = len(self.hashes)
         if known < num_blocks:
+            assert self.root is not None
             tokens = self.tokens(known * block_tokens, num_blocks * block_tokens)
             self.hashes += block_hashes(self.hashes[-1] if known else self.root, tokens, block_tokens)
 
