@@ -93,6 +93,7 @@ class Engine:
             self._report()
             # After a step more may fit; with nothing to compute and all admitted that fits, only a command changes it.
             stopped = self._take_commands(wait=plan is None)
+        self._prefixes.close()
 
     def _take_commands(self, *, wait: bool) -> bool:
         """Applies what has been sent, for which it waits if `wait`. True: stop."""
@@ -164,6 +165,7 @@ class Engine:
             return
         seconds = self._clock() - started
         self._scheduler.observe(plan, seconds)
+        self._prefixes.stepped(plan.num_prefill_tokens, seconds)
         self._commit(plan, drawn)
         self._events.append(Stepped(seconds, self._runner.forward_seconds, len(plan.decodes), plan.num_prefill_tokens))
 

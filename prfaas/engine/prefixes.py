@@ -29,8 +29,16 @@ class Tier(Protocol):
         """Begins to store what is cached of a prefix."""
         ...
 
+    def prefilled(self, tokens: int, seconds: float) -> None:
+        """A step computed so many prompt tokens in that time."""
+        ...
+
     def stats(self) -> DiskStats:
         """The present reading."""
+        ...
+
+    def close(self) -> None:
+        """Gives everything back."""
         ...
 
 
@@ -78,6 +86,16 @@ class Prefixes:
         """All of a prompt is computed, and its logits were sound."""
         if self._tier is not None:
             self._tier.keep(sequence.hashes)
+
+    def stepped(self, prefill_tokens: int, seconds: float) -> None:
+        """A step was computed."""
+        if self._tier is not None and prefill_tokens >= self._cache.block_tokens:
+            self._tier.prefilled(prefill_tokens, seconds)
+
+    def close(self) -> None:
+        """At the loop's end."""
+        if self._tier is not None:
+            self._tier.close()
 
     def stats(self) -> PrefixStats:
         """The present reading."""

@@ -52,22 +52,19 @@ class SequenceMemory:
         imports = sequence.imports_prompt
         blocks = len(match.pages) if imports else match.usable_blocks
         needed = self.pages_for(sequence.num_tokens) - blocks
-        if cache.available < needed + keep_free:
+        # What was found may count among the pages that are available.
+        if cache.available - cache.pin_cost(match, blocks, snapshot=not imports) < needed + keep_free:
             return False
-        # From here on nothing can evict what was found; and what was found may have been counted as free.
         pinned = cache.pin(match, blocks, snapshot=not imports)
-        source = () if imports else match.snapshot
-        fresh = cache.allocate(needed) if cache.available >= needed + keep_free else None
-        if fresh is None:
-            cache.release(pinned + source)
-            return False
+        fresh = cache.allocate(needed)
+        assert fresh is not None
         kv_pages = needed - cache.state_pages
         sequence.pages, sequence.state_pages = pinned + fresh[:kv_pages], fresh[kv_pages:]
-        sequence.state_source = source
+        sequence.state_source = () if imports else match.snapshot
         sequence.named_blocks = blocks
         sequence.held_tokens = blocks * self._page_tokens
         sequence.computed_tokens = sequence.cached_tokens = 0 if imports else sequence.held_tokens
-        sequence.snapshots_at = self._positions(sequence, branch_tokens=len(match.pages) * self._page_tokens)
+        sequence.snapshots_at = self._positions(sequence, branch_tokens=match.branch_blocks * self._page_tokens)
         return True
 
     def grow(self, sequence: Sequence) -> bool:

@@ -22,13 +22,13 @@ _DISK_COUNTS = {
     "loaded": ("prfaas_disk_tier_loaded_total", "KV blocks and snapshots read back, their digests verified"),
     "loaded_bytes": ("prfaas_disk_tier_loaded_bytes_total", "Bytes of them"),
     "corrupt": ("prfaas_disk_tier_corrupt_total", "Entries that were damaged: deleted, never served"),
-    "foreign": ("prfaas_disk_tier_foreign_total", "Files that are not ours: left alone, never served"),
     "dropped": ("prfaas_disk_tier_dropped_total", "Entries that were not written because the disk could not keep up"),
     "evicted": ("prfaas_disk_tier_evicted_total", "Entries deleted to stay within the limit"),
 }
 _DISK_LEVELS = {
     "entries": ("prfaas_disk_tier_entries", "Entries on disk"),
     "bytes": ("prfaas_disk_tier_bytes", "Bytes of them"),
+    "foreign": ("prfaas_disk_tier_foreign", "Files in the folder that are no entries of this model: never served"),
     "off": ("prfaas_disk_tier_off", "1 when writing failed and nothing is written any more"),
 }
 
