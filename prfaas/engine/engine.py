@@ -97,7 +97,7 @@ class Engine:
 
     def _take_commands(self, *, wait: bool) -> bool:
         """Applies what has been sent, for which it waits if `wait`. True: stop."""
-        while commands := self._link.take(wait=wait):
+        while commands := self._link.take(wait=wait, at_most_s=self._prefixes.next_expiry_s() if wait else None):
             for command in commands:
                 if isinstance(command, Stop):
                     return True

@@ -41,14 +41,14 @@ class Link(Generic[In, Out]):
             return False
         return True
 
-    def take(self, *, wait: bool) -> list[In]:
-        """All messages of the next batch, for which it waits if `wait`; none if there is no batch.
+    def take(self, *, wait: bool, at_most_s: float | None = None) -> list[In]:
+        """All messages of the next batch, for which it waits (`at_most_s`) if `wait`; none if there is no batch.
 
         A wait also ends, with nothing, when another thread calls `wake`. Raises msgspec.DecodeError for what only
         another version of this program can have sent.
         """
         if wait:
-            self._wait()
+            self._wait(at_most_s)
         try:
             return self._decoder.decode(self._socket.recv(zmq.NOBLOCK))
         except zmq.Again:
@@ -58,11 +58,11 @@ class Link(Generic[In, Out]):
         """Ends a `take` that waits, or else the next one that would; any thread may call it while the link is open."""
         os.eventfd_write(self._woken, 1)
 
-    def _wait(self) -> None:
+    def _wait(self, at_most_s: float | None) -> None:
         poller = zmq.Poller()
         poller.register(self._socket, zmq.POLLIN)
         poller.register(self._woken, zmq.POLLIN)
-        poller.poll()
+        poller.poll(None if at_most_s is None else at_most_s * 1e3)
         with contextlib.suppress(BlockingIOError):
             os.eventfd_read(self._woken)
 

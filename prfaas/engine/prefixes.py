@@ -61,6 +61,10 @@ class Prefixes:
         if self._tier is not None:
             self._tier.advance()
 
+    def next_expiry_s(self) -> float | None:
+        """Seconds until a lease runs out, which may make room; None without leases."""
+        return self._announced_s if self._leases else None
+
     def announced(self, request_id: str, hashes: tuple[BlockHash, ...]) -> None:
         """A request with this prefix was placed here: nothing of it may be evicted, and what is on disk may come."""
         self._end_lease(request_id)

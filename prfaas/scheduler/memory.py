@@ -41,14 +41,14 @@ class SequenceMemory:
         """Leading tokens that it would not have to compute if it were admitted now."""
         return self._cache.match(sequence.hashes, self._usable_blocks(sequence)).usable_blocks * self._page_tokens
 
-    def reserve(self, sequence: Sequence, keep_free: int) -> bool:
+    def reserve(self, sequence: Sequence, keep_free: int, *, reuse: bool = True) -> bool:
         """Pages for all tokens it has and for its state, together or none; False unless `keep_free` pages remain.
 
-        What the cache has of its prefix is shared: of an import all KV, since states will come; of any other sequence
-        as much as has a snapshot, from which its first chunk goes on.
+        With `reuse`, what the cache has of its prefix is shared: of an import all KV, since states will come; of any
+        other sequence as much as has a snapshot, from which its first chunk goes on. The snapshot's pages come on top.
         """
         cache = self._cache
-        match = cache.match(sequence.hashes, self._usable_blocks(sequence))
+        match = cache.match(sequence.hashes if reuse else (), self._usable_blocks(sequence))
         imports = sequence.imports_prompt
         blocks = len(match.pages) if imports else match.usable_blocks
         needed = self.pages_for(sequence.num_tokens) - blocks

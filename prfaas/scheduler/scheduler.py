@@ -90,7 +90,7 @@ class Scheduler:
         for sequence in list(self._waiting):
             if sequence.loading or self._computed_elsewhere(sequence):
                 continue
-            if len(self._active) >= self._max_running or not self._memory.reserve(sequence, self._watermark()):
+            if len(self._active) >= self._max_running or not self._reserve(sequence):
                 break
             self._dequeue(sequence.request_id)
             self._active.add(sequence)
@@ -183,6 +183,12 @@ class Scheduler:
         if self._fingerprint is not None:
             sequence.root = root_hash(self._fingerprint, sequence.request.cache_salt)
             sequence.extend_hashes(sequence.num_tokens // self._page_tokens, self._page_tokens)
+
+    def _reserve(self, sequence: Sequence) -> bool:
+        if self._memory.reserve(sequence, self._watermark()):
+            return True
+        # A snapshot to go on from needs room beside the state itself. Alone, one that has no such room does without.
+        return not self._active and self._memory.reserve(sequence, 0, reuse=False)
 
     def _computed_elsewhere(self, sequence: Sequence) -> bool:
         """Somebody is computing a prefix of it to the point where it could go on, and began before it."""

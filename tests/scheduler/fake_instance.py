@@ -86,9 +86,16 @@ class FakeInstance:
         self._states: dict[tuple[int, ...], bytes] = {}
 
     def add(
-        self, name: str, prompt: int, max_tokens: int = 1, mode: Mode = Mode.SERVE, *, ignore_eos: bool = True
+        self,
+        name: str,
+        prompt: int | tuple[int, ...],
+        max_tokens: int = 1,
+        mode: Mode = Mode.SERVE,
+        *,
+        ignore_eos: bool = True,
+        salt: str = "",
     ) -> None:
-        self.scheduler.add(request(name, prompt, max_tokens, ignore_eos=ignore_eos), mode)
+        self.scheduler.add(request(name, prompt, max_tokens, ignore_eos=ignore_eos, salt=salt), mode)
         self.answers[name] = []
 
     def get(self, name: str) -> Sequence:
