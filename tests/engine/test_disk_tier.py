@@ -205,6 +205,18 @@ def test_a_fault_of_the_worker_gives_pages_back_and_is_told(rig: Rig, caplog: py
     assert "IndexError" in caplog.text
 
 
+def loads_ended(tier: DiskTier, loads: int) -> list[Done]:
+    """Waits for so many loads, among whatever stores."""
+    found: list[Done] = []
+
+    def enough() -> bool:
+        found.extend(done for done in tier.take() if done.loaded)
+        return len(found) >= loads
+
+    eventually(enough)
+    return found
+
+
 def test_two_tiers_share_a_directory_and_learn_of_each_other(rig: Rig) -> None:
     pools = Pool(), Pool()
     tiers = [rig.tier(pool.page, rescan_s=0.01) for pool in pools]
@@ -218,7 +230,7 @@ def test_two_tiers_share_a_directory_and_learn_of_each_other(rig: Rig) -> None:
         for entry in chain("a", 30):
             pool.clear(entry)
         assert tier.load(chain("a", 30))
-        eventually(lambda tier=tier: tier.counts.loaded == 30)
+        assert loads_ended(tier, 1)[0].ok == (True,) * 30
         assert all(pool.has(entry) for entry in chain("a", 30))
         assert tier.counts.foreign == 0
 
@@ -233,9 +245,7 @@ def test_two_tiers_write_and_delete_the_same_entries(rig: Rig) -> None:
             assert tier.store(filled(pool, chain("a", 20))[start:])
             assert tier.load([elsewhere[start]])
     for pool, tier in zip(pools, tiers, strict=True):
-        tier.close()
-        ended = [done for done in tier.take() if done.loaded]
-        assert len(ended) == 10
+        ended = loads_ended(tier, 10)
         assert all(pool.has(done.entries[0]) for done in ended if done.ok[0])
         assert (tier.off, tier.counts.corrupt) == (None, 0)
 
