@@ -73,7 +73,7 @@ class DiskTier:
 
     @property
     def num_bytes(self) -> int:
-        """On disk, of this model and page format."""
+        """Taken on disk by this model and page format, in whole file system blocks."""
         return self._store.index.num_bytes
 
     def holds(self, part: Part, block_hash: BlockHash) -> bool:

@@ -13,6 +13,8 @@ from prfaas.engine.disk_store import Entry, EntryStore
 PAGE_BYTES = 96
 NUM_PAGES = 64
 FILE_BYTES = HEADER_BYTES + PAGE_BYTES
+ON_DISK_BYTES = 4096
+"""Of each entry of this pool: one block of a file system."""
 FINGERPRINT = "model-1"
 FORMAT = "float32"
 NO_LIMIT = 1 << 30

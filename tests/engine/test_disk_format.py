@@ -13,6 +13,7 @@ from prfaas.engine.disk_format import (
     file_name,
     key_of,
     needed_by,
+    occupied_bytes,
     packed,
     payload_digest,
     scope_of,
@@ -84,3 +85,8 @@ def test_a_digest_covers_all_pages_in_order() -> None:
     one, two = memoryview(b"one"), memoryview(b"two")
     assert payload_digest([one, two]) == payload_digest([memoryview(b"onetwo")])
     assert payload_digest([one, two]) != payload_digest([two, one])
+
+
+def test_an_entry_takes_whole_blocks() -> None:
+    sizes = [0, 4096 - HEADER_BYTES, 4097 - HEADER_BYTES, 16384]
+    assert [occupied_bytes(size) for size in sizes] == [4096, 4096, 8192, 20480]

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from prfaas.engine.disk_format import HEADER_BYTES, Key
+from prfaas.engine.disk_format import Key
 from prfaas.engine.disk_store import Entry, EntryStore
-from tests.engine.disk_rig import FILE_BYTES, NUM_PAGES, PAGE_BYTES, Pool, chain, file_of, kv, open_store, state
+from tests.engine.disk_rig import NUM_PAGES, ON_DISK_BYTES, PAGE_BYTES, Pool, chain, file_of, kv, open_store, state
 
 
 def test_blocks_and_snapshots_come_back(tmp_path: Path) -> None:
@@ -26,7 +26,7 @@ def test_blocks_and_snapshots_come_back(tmp_path: Path) -> None:
         assert pool.has(entry)
     assert (store.counts.stored, store.counts.stored_bytes) == (6, 8 * PAGE_BYTES)
     assert (store.counts.loaded, store.counts.loaded_bytes) == (6, 8 * PAGE_BYTES)
-    assert store.index.num_bytes == 6 * HEADER_BYTES + 8 * PAGE_BYTES
+    assert store.index.num_bytes == 6 * ON_DISK_BYTES
 
 
 def test_entries_survive_a_restart_and_may_lie_in_other_pages(tmp_path: Path) -> None:
@@ -61,7 +61,7 @@ def test_nobody_else_may_read_what_is_cached(tmp_path: Path) -> None:
 
 def test_the_longest_unused_chain_goes_from_its_end(tmp_path: Path) -> None:
     pool = Pool()
-    store = open_store(tmp_path, pool, limit_bytes=6 * FILE_BYTES)
+    store = open_store(tmp_path, pool, limit_bytes=6 * ON_DISK_BYTES)
     first, second, third = chain("a", 3), chain("b", 3), chain("c", 2)
     for entry in [*first, *second]:
         assert store.store(entry)
@@ -71,16 +71,23 @@ def test_the_longest_unused_chain_goes_from_its_end(tmp_path: Path) -> None:
         assert store.store(entry)
     assert set(store.index) == {e.key for e in [*first, second[0], *third]}
     assert store.counts.evicted == 2
-    assert store.index.num_bytes == 6 * FILE_BYTES
+    assert store.index.num_bytes == 6 * ON_DISK_BYTES
     assert len(list(tmp_path.rglob("*.kv"))) == 6
 
 
 def test_a_chain_beyond_the_limit_keeps_its_beginning(tmp_path: Path) -> None:
-    store = open_store(tmp_path, Pool(), limit_bytes=4 * FILE_BYTES)
+    store = open_store(tmp_path, Pool(), limit_bytes=4 * ON_DISK_BYTES)
     stored = [store.store(entry) for entry in chain("a", 5)]
     assert stored == [True] * 4 + [False]
     assert set(store.index) == {entry.key for entry in chain("a", 4)}
     assert store.off is None
+
+
+def test_a_chain_that_grows_is_in_use(tmp_path: Path) -> None:
+    store = open_store(tmp_path, Pool(), limit_bytes=2 * ON_DISK_BYTES)
+    for entry in (kv("a"), kv("b"), kv("a1", "a")):
+        assert store.store(entry)
+    assert set(store.index) == {kv("a").key, kv("a1").key}
 
 
 def test_last_uses_are_remembered_and_a_lower_limit_holds_from_the_start(tmp_path: Path) -> None:
@@ -93,13 +100,13 @@ def test_last_uses_are_remembered_and_a_lower_limit_holds_from_the_start(tmp_pat
         os.utime(file_of(tmp_path, kv(text).key), (second, second))
     again = open_store(tmp_path, pool)
     assert again.load(kv("b"))
-    third = open_store(tmp_path, pool, limit_bytes=2 * FILE_BYTES)
+    third = open_store(tmp_path, pool, limit_bytes=2 * ON_DISK_BYTES)
     assert set(third.index) == {kv("a").key, kv("b").key}
     assert third.counts.evicted == 1
 
 
 def test_storing_again_is_a_use_and_writes_nothing(tmp_path: Path) -> None:
-    store = open_store(tmp_path, Pool(), limit_bytes=2 * FILE_BYTES)
+    store = open_store(tmp_path, Pool(), limit_bytes=2 * ON_DISK_BYTES)
     for text in "abac":
         assert store.store(kv(text))
     assert set(store.index) == {kv("a").key, kv("c").key}
@@ -178,7 +185,7 @@ def test_the_limit_holds_and_chains_have_no_holes(
     tmp_path_factory: pytest.TempPathFactory, lengths: list[tuple[str, int]], limit: int
 ) -> None:
     directory = tmp_path_factory.mktemp("tier")
-    store = open_store(directory, Pool(), limit_bytes=limit * FILE_BYTES)
+    store = open_store(directory, Pool(), limit_bytes=limit * ON_DISK_BYTES)
     for text, length in lengths:
         store_chain(store, chain(text, length))
         files = list(directory.rglob("*.kv"))

@@ -11,7 +11,7 @@ import pytest
 from prfaas.engine.disk_queue import Done
 from prfaas.engine.disk_store import Entry
 from prfaas.engine.disk_tier import DiskTier
-from tests.engine.disk_rig import FILE_BYTES, FINGERPRINT, FORMAT, NO_LIMIT, Pool, chain, file_of, kv, state
+from tests.engine.disk_rig import FINGERPRINT, FORMAT, NO_LIMIT, ON_DISK_BYTES, Pool, chain, file_of, kv, state
 from tests.eventually import eventually
 
 WAIT_S = 20
@@ -238,7 +238,7 @@ def test_two_tiers_share_a_directory_and_learn_of_each_other(rig: Rig) -> None:
 def test_two_tiers_write_and_delete_the_same_entries(rig: Rig) -> None:
     """Each may delete what the other just read or wrote; what is loaded is right all the same."""
     pools = Pool(), Pool()
-    tiers = [rig.tier(pool.page, rescan_s=0.0, limit_bytes=7 * FILE_BYTES) for pool in pools]
+    tiers = [rig.tier(pool.page, rescan_s=0.0, limit_bytes=7 * ON_DISK_BYTES) for pool in pools]
     elsewhere = [replace(entry, pages=(entry.pages[0] + 30,)) for entry in chain("a", 20)]
     for start in range(0, 20, 2):
         for pool, tier in zip(pools, tiers, strict=True):
@@ -252,7 +252,7 @@ def test_two_tiers_write_and_delete_the_same_entries(rig: Rig) -> None:
 
 def test_what_others_stored_counts_within_the_limit(rig: Rig) -> None:
     pools, blocks = (Pool(), Pool()), chain("a", 12)
-    small = rig.tier(pools[0].page, limit_bytes=5 * FILE_BYTES, rescan_s=0.01)
+    small = rig.tier(pools[0].page, limit_bytes=5 * ON_DISK_BYTES, rescan_s=0.01)
     large = rig.tier(pools[1].page)
     large.store(filled(pools[1], blocks))
     assert all(rig.ended(large)[0].ok)
