@@ -42,8 +42,8 @@ class Folder:
             # What is cached tells what prompts said, so nobody else may read it.
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
-            raise ConfigError(_unusable(directory, error.strerror)) from error
-        if not os.access(self.path, os.R_OK | os.W_OK | os.X_OK):
+            raise ConfigError(_unusable(directory, error.strerror or str(error))) from error
+        if not os.access(self.path, os.R_OK | os.W_OK | os.X_OK, effective_ids=True):
             raise ConfigError(_unusable(directory, f"no permission to read and write {self.path.name}"))
 
     def write(self, header: Header, pages: Sequence[memoryview]) -> None:

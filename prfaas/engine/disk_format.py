@@ -17,6 +17,7 @@ from prfaas.core.ids import BLOCK_HASH_BYTES, BlockHash
 HEADER_BYTES = 128
 VERSION = 1
 _MAGIC = b"prfaasKV"
+_FILE_SYSTEM_BLOCK_BYTES = 4096
 # Magic, version, part, whether there is a parent, payload's bytes; then scope, hash, parent and the payload's digest.
 _FIELDS = struct.Struct("<8sHBB4xQ16s16s16s16s")
 _CHECK = struct.Struct("<Q")
@@ -52,6 +53,11 @@ def needed_by(key: Key, parent: BlockHash | None) -> Key | None:
 def scope_of(fingerprint: str, format_key: str) -> bytes:
     """16 bytes that are equal for equal models and page formats, and for these alone."""
     return xxh3_128_digest(f"{VERSION}:{len(fingerprint)}:{fingerprint}{format_key}".encode())
+
+
+def occupied_bytes(payload_bytes: int) -> int:
+    """What an entry takes on disk: whole blocks of the usual file systems, which matters for small pages."""
+    return -(-(HEADER_BYTES + payload_bytes) // _FILE_SYSTEM_BLOCK_BYTES) * _FILE_SYSTEM_BLOCK_BYTES
 
 
 def payload_digest(pages: Iterable[memoryview]) -> bytes:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from prfaas.cache.changes import Part
 from prfaas.core.ids import BlockHash
 from prfaas.engine.disk_folder import Folder, Found
-from prfaas.engine.disk_format import HEADER_BYTES, Header, Key, needed_by, payload_digest
+from prfaas.engine.disk_format import Header, Key, needed_by, occupied_bytes, payload_digest
 from prfaas.engine.disk_index import Index
 
 log = logging.getLogger(__name__)
@@ -59,7 +59,10 @@ class DiskCounts:
 
 
 class EntryStore:
-    """Entries on disk within `limit_bytes`, headers included. `page` gives the bytes of a page of the pool."""
+    """Entries on disk, within `limit_bytes` of whole file system blocks.
+
+    `page` gives the bytes of a page of the pool; `now_ns` times that compare with those of files.
+    """
 
     def __init__(
         self,
@@ -141,11 +144,11 @@ class EntryStore:
         payload_bytes, now = sum(page.nbytes for page in pages), self._now_ns()
         if entry.needs is not None:
             self.index.touch(entry.needs, now)
-        if not self._evict_for(HEADER_BYTES + payload_bytes, keep=entry.needs):
+        if not self._evict_for(occupied_bytes(payload_bytes), keep=entry.needs):
             return False
         header = Header(entry.key, entry.parent, self._folder.scope, payload_bytes, payload_digest(pages))
         self._folder.write(header, pages)
-        self.index.add(entry.key, entry.needs, HEADER_BYTES + payload_bytes, now)
+        self.index.add(entry.key, entry.needs, occupied_bytes(payload_bytes), now)
         self.counts.stored += 1
         self.counts.stored_bytes += payload_bytes
         return True
@@ -196,7 +199,8 @@ class EntryStore:
         except OSError:
             return False
         if header is not None:
-            self.index.add(found.key, needed_by(found.key, header.parent), found.file_bytes, found.used_ns)
+            needs, num_bytes = needed_by(found.key, header.parent), occupied_bytes(header.payload_bytes)
+            self.index.add(found.key, needs, num_bytes, found.used_ns)
         return header is not None
 
     def _switch_off(self, doing: str, error: OSError) -> None:

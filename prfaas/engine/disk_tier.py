@@ -25,8 +25,10 @@ _ENDED = object()
 class DiskTier:
     """The tier of one instance; others, also in other processes, may use the same directory.
 
-    `page` gives the bytes of a page of the pool, contiguous and writable. `wake` is called from the worker's thread
-    whenever `take` has something. Raises ConfigError when `directory` cannot be used.
+    `fingerprint` names the model and `format_key` all else that says what a page's bytes mean: page size, tokens of a
+    page, and the version of the layout of KV and states in pages. `page` gives the bytes of a page of the pool,
+    contiguous and writable. `wake` is called from the worker's thread whenever `take` has something.
+    Raises ConfigError when `directory` cannot be used.
     """
 
     def __init__(
@@ -71,7 +73,7 @@ class DiskTier:
 
     @property
     def num_bytes(self) -> int:
-        """On disk, of this model and page format."""
+        """Taken on disk by this model and page format, in whole file system blocks."""
         return self._store.index.num_bytes
 
     def holds(self, part: Part, block_hash: BlockHash) -> bool:
