@@ -11,7 +11,7 @@ from prfaas.cache.prefix_cache import PrefixCache
 from prfaas.core.ids import BlockHash, RequestId
 from prfaas.engine.disk_moves import DiskMoves
 from prfaas.engine.disk_tier import DiskTier
-from tests.eventually import eventually
+from tests.eventually import eventually_async
 
 BLOCK, PAGE_BYTES, STATE_PAGES = 4, 64, 2
 TOKENS = tuple(range(4 * BLOCK + 1))
@@ -63,10 +63,10 @@ class Rig:
         return bytes(found) == (content + bytes([number])).ljust(PAGE_BYTES, b".")
 
     async def until_stored(self, num_entries: int) -> None:
-        await eventually(lambda: self.tier.num_entries == num_entries and not self.advance())
+        await eventually_async(lambda: self.tier.num_entries == num_entries and not self.advance())
 
     async def until_loaded(self, name: str) -> None:
-        await eventually(lambda: not self.advance() and not self.waiting[name])
+        await eventually_async(lambda: not self.advance() and not self.waiting[name])
 
     def advance(self) -> None:
         self.moves.advance()
