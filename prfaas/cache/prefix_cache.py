@@ -132,9 +132,10 @@ class PrefixCache:
         Returns the KV pages. Raises UnknownBlockError, and takes nothing, if something was evicted since the match:
         its pages may hold another prompt by now.
         """
-        if match.evictions != self._evictions:
+        pages = self._pinned(match, blocks, snapshot)
+        if pages and match.evictions != self._evictions:
             raise self._unknown("a match is older than the last eviction")
-        self.pool.share(self._pinned(match, blocks, snapshot))
+        self.pool.share(pages)
         self._visits.tick()
         if blocks:
             self._visits.note(match.pages[blocks - 1])
