@@ -5,7 +5,7 @@ in columns as long as the pool, one entry of a dict, and no object: an index of 
 """
 
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from prfaas.core.errors import PoolError
@@ -35,7 +35,7 @@ class BlockTree:
         self._parents = array("i", [_NONE]) * size
         self._children = array("i", bytes(4 * size))
         self._depths = array("i", bytes(4 * size))
-        self._owners = array("i", [_NONE]) * size
+        self._snapshot_of = array("i", [_NONE]) * size
         self.snapshots: dict[int, Snapshot] = {}
         """By the page of the block at whose end they were taken."""
 
@@ -65,7 +65,7 @@ class BlockTree:
 
     def owner(self, page: int) -> int | None:
         """The block whose KV or snapshot lies in a page."""
-        block = self._owners[page]
+        block = page if self._hashes[page] is not None else self._snapshot_of[page]
         return None if block == _NONE else block
 
     def depth(self, block: int) -> int:
@@ -75,49 +75,54 @@ class BlockTree:
     def is_leaf(self, block: int) -> bool:
         return not self._children[block]
 
-    def only_child(self, block: int) -> bool:
-        """Whether a parent has no other child than this one, which it must have."""
-        return self._children[block] == 1
-
-    def leading(self, hashes: list[BlockHash] | tuple[BlockHash, ...]) -> list[int]:
+    def leading(self, hashes: Sequence[BlockHash]) -> list[int]:
         """Pages of the blocks from the first on, as far as all are held."""
-        get, found = self._pages.get, []
-        for name in hashes:
-            page = get(name)
-            if page is None:
-                break
-            found.append(page)
-        return found
+        found = list(map(self._pages.get, hashes))
+        end = found.index(None) if None in found else len(found)
+        return [page for page in found[:end] if page is not None]
 
     def add(self, parent: int | None, block_hash: BlockHash, page: int) -> None:
         self._pages[block_hash] = page
         self._hashes[page] = block_hash
-        self._owners[page] = page
+        self._children[page] = 0
         self._parents[page] = _NONE if parent is None else parent
         self._depths[page] = 1 if parent is None else self._depths[parent] + 1
         if parent is not None:
             self._children[parent] += 1
 
-    def remove(self, block: int) -> BlockHash:
-        """A leaf without a snapshot."""
-        assert not self._children[block]
-        name = self.hash(block)
-        del self._pages[name]
-        self._hashes[block] = None
-        self._owners[block] = _NONE
-        if self._parents[block] != _NONE:
-            self._children[self._parents[block]] -= 1
-        return name
+    def line(self, leaf: int, limit: int) -> list[int]:
+        """A leaf and the blocks above it, no more than `limit` in all, that lead only to it and have no snapshot."""
+        children, parents, snapshots = self._children, self._parents, self.snapshots
+        line, page = [leaf], parents[leaf]
+        while page != _NONE and children[page] == 1 and len(line) < limit and page not in snapshots:
+            line.append(page)
+            page = parents[page]
+        return line
+
+    def remove(self, line: list[int]) -> list[BlockHash]:
+        """A leaf and blocks of its `line`, without snapshots. Returns their hashes."""
+        assert not self._children[line[0]]
+        pages, hashes, parent = self._pages, self._hashes, self._parents[line[-1]]
+        gone = []
+        for block in line:
+            name = hashes[block]
+            assert name is not None
+            del pages[name]
+            hashes[block] = None
+            gone.append(name)
+        if parent != _NONE:
+            self._children[parent] -= 1
+        return gone
 
     def add_snapshot(self, block: int, snapshot: Snapshot) -> None:
         self.snapshots[block] = snapshot
         for page in snapshot.pages:
-            self._owners[page] = block
+            self._snapshot_of[page] = block
 
     def remove_snapshot(self, block: int) -> Snapshot:
         snapshot = self.snapshots.pop(block)
         for page in snapshot.pages:
-            self._owners[page] = _NONE
+            self._snapshot_of[page] = _NONE
         return snapshot
 
     def reach(self, block: int) -> tuple[int, int]:

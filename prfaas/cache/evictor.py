@@ -123,14 +123,12 @@ class Evictor:
     def _drop_run(self, leaf: int, num_pages: int, gone: Evicted) -> int | None:
         """A leaf, and upwards what has no use of its own: all of equal value. Returns the block that it ends below."""
         tree, pool, visits = self._tree, self._pool, self._visits
-        run, block = [leaf], tree.parent(leaf)
-        while block is not None and len(run) < num_pages and pool.is_idle(block) and tree.only_child(block):
-            if block in tree.snapshots or visits.ended_in(block):
-                break
-            run.append(block)
-            block = tree.parent(block)
-        if block is not None:
-            visits.inherit(block, leaf)
-        gone.blocks.extend(map(tree.remove, run))
+        line = tree.line(leaf, num_pages)
+        end = min(pool.idle_until(line), visits.unused_until(line, 1))
+        run = line[:end]
+        parent = tree.parent(run[-1])
+        if parent is not None:
+            visits.inherit(parent, leaf)
+        gone.blocks += tree.remove(run)
         pool.drop(run)
-        return block
+        return parent

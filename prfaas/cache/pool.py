@@ -54,6 +54,11 @@ class PagePool:
         """Whether the index, and nobody else, holds the page."""
         return self._kept[page] == 1 and self._holders[page] == 0
 
+    def idle_until(self, pages: Sequence[int]) -> int:
+        """How many of the leading pages are idle."""
+        holders, kept = self._holders, self._kept
+        return next((i for i, page in enumerate(pages) if holders[page] or not kept[page]), len(pages))
+
     def allocate(self, count: int) -> tuple[int, ...] | None:
         """`count` pages with one reference each, or None (and nothing taken) when fewer are free."""
         first = len(self._free) - count
@@ -68,11 +73,12 @@ class PagePool:
     def share(self, pages: Iterable[int]) -> None:
         """One more reference each. PoolError, and nothing changed, if one of them is not allocated."""
         pages = tuple(pages)
+        self._demand_in_range("share", pages)
         holders, kept = self._holders, self._kept
-        self._demand("share", pages, [p for p in pages if not (self._exists(p) and (holders[p] or kept[p]))])
+        unheld = {page for page in pages if not holders[page]}
+        self._demand("share", pages, [page for page in unheld if not kept[page]])
+        self._idle -= len(unheld)
         for page in pages:
-            if not holders[page]:
-                self._idle -= 1
             holders[page] += 1
 
     def release(self, pages: Iterable[int]) -> list[int]:
@@ -81,41 +87,41 @@ class PagePool:
         Raises PoolError, and changes nothing, where a page has no holder left to give a reference back.
         """
         pages = tuple(pages)
+        self._demand_in_range("release", pages)
         holders, kept, free = self._holders, self._kept, self._free
         for done, page in enumerate(pages):
-            if not self._exists(page) or not holders[page]:
+            if not holders[page]:
                 for taken in pages[:done]:
                     holders[taken] += 1
-                raise PoolError(f"release of pages {_some(pages)}: nobody holds page {page}, or not so often")
+                self._demand("release", pages, [page])
             holders[page] -= 1
         idle = []
-        for page in dict.fromkeys(pages):
-            if not holders[page]:
-                (idle if kept[page] else free).append(page)
+        for page in dict.fromkeys(page for page in pages if not holders[page]):
+            (idle if kept[page] else free).append(page)
         self._idle += len(idle)
         return idle
 
     def keep(self, pages: Sequence[int]) -> None:
         """The index's reference on each. PoolError, and nothing changed, unless all are held and none is kept yet."""
+        self._demand_in_range("keep", pages)
         holders, kept = self._holders, self._kept
-        stray = [p for p in pages if not self._exists(p) or not holders[p] or kept[p]]
-        self._demand("keep", pages, stray or ([] if len(set(pages)) == len(pages) else list(pages)))
+        stray = [page for page in pages if kept[page] or not holders[page]]
+        self._demand("keep", pages, stray if len(set(pages)) == len(pages) else pages)
         for page in pages:
             kept[page] = 1
         self._num_kept += len(pages)
 
     def drop(self, pages: Sequence[int]) -> int:
         """The index's reference back on each, which must be kept; the number of pages that this frees."""
-        freed = 0
+        holders, kept = self._holders, self._kept
+        assert all(map(kept.__getitem__, pages))
+        freed = [page for page in pages if not holders[page]]
         for page in pages:
-            assert self._kept[page]
-            self._kept[page] = 0
-            if not self._holders[page]:
-                self._free.append(page)
-                freed += 1
+            kept[page] = 0
+        self._free.extend(freed)
         self._num_kept -= len(pages)
-        self._idle -= freed
-        return freed
+        self._idle -= len(freed)
+        return len(freed)
 
     def check(self) -> None:
         """Raises PoolError unless every page is either free or referenced, exactly once, and the counts agree."""
@@ -126,12 +132,13 @@ class PagePool:
         if (self._num_kept, self._idle) != (sum(self._kept), idle):
             raise PoolError(f"{self._num_kept} pages kept, {self._idle} idle; found {sum(self._kept)}, {idle}")
 
-    def _exists(self, page: int) -> bool:
-        return 0 <= page < self._size
+    def _demand_in_range(self, what: str, pages: Sequence[int]) -> None:
+        if pages and not 0 <= min(pages) <= max(pages) < self._size:
+            self._demand(what, pages, [page for page in pages if not 0 <= page < self._size])
 
     def _demand(self, what: str, pages: Sequence[int], stray: Sequence[int]) -> None:
         if stray:
-            raise PoolError(f"{what} of pages {_some(pages)}: not allocated, or not to be used so: {_some(stray)}")
+            raise PoolError(f"{what} of pages {_some(pages)}, among which these are not allocated so: {_some(stray)}")
 
 
 def _some(pages: Sequence[int]) -> str:

@@ -132,9 +132,10 @@ class PrefixCache:
         Returns the KV pages. Raises UnknownBlockError, and takes nothing, if something was evicted since the match:
         its pages may hold another prompt by now.
         """
-        if match.evictions != self._evictions:
+        pages = self._pinned(match, blocks, snapshot)
+        if pages and match.evictions != self._evictions:
             raise self._unknown("a match is older than the last eviction")
-        self.pool.share(self._pinned(match, blocks, snapshot))
+        self.pool.share(pages)
         self._visits.tick()
         if blocks:
             self._visits.note(match.pages[blocks - 1])
@@ -171,7 +172,8 @@ class PrefixCache:
             if held is None:
                 self._tree.add(above, name, page)
                 self._visits.begin(page)
-                self._record(Stored("kv", name, parent, block_tokens))
+                if self._record_changes:
+                    self._changes.append(Stored("kv", name, parent, block_tokens))
             above, parent = page if held is None else held, name
         return shared
 
@@ -224,7 +226,8 @@ class PrefixCache:
         self.pool.keep(pages)
         self._visits.tick()
         self._tree.add_snapshot(block, Snapshot(tuple(pages), self._visits.now, self._visits.clock))
-        self._record(Stored("state", block_hash, self._tree.parent_hash(block), ()))
+        if self._record_changes:
+            self._changes.append(Stored("state", block_hash, self._tree.parent_hash(block), ()))
         return True
 
     def lease(self, hashes: Sequence[BlockHash], until_s: float) -> LeaseId | None:
@@ -327,7 +330,3 @@ class PrefixCache:
     def _unknown(self, fault: str) -> UnknownBlockError:
         self.unknown_blocks += 1
         return UnknownBlockError(fault)
-
-    def _record(self, change: Change) -> None:
-        if self._record_changes:
-            self._changes.append(change)

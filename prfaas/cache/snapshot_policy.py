@@ -8,7 +8,7 @@ every so many tokens, for prompts that part where none did before.
 from dataclasses import dataclass
 
 _NEAR_SHARE = 8
-"""A spaced snapshot closer to a neighbour than 1/8 of the spacing is left out: who parts there loses little, or is rare."""
+"""Nearer to a neighbour than 1/8 of the spacing, a spaced snapshot is left out: it would serve few, or save little."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ its parent when it is evicted. So a leaf, the only kind of block that is ever ju
 """
 
 from array import array
+from collections.abc import Sequence
 
 
 class Visits:
@@ -36,9 +37,13 @@ class Visits:
         self._clocks[parent] = max(self._clocks[parent], self._clocks[child])
         self._counts[parent] += self._counts[child]
 
-    def ended_in(self, block: int) -> bool:
-        """Whether uses are noted here that are not all inherited by the parent already: see `BlockTree`'s runs."""
-        return self._counts[block] > 0
+    def unused_until(self, blocks: Sequence[int], start: int) -> int:
+        """The first place in `blocks`, from `start` on, of a block at which a use ended; their number if there is none.
+
+        Blocks between a leaf and it were used through the leaf only: they are worth just as much.
+        """
+        counts = self._counts
+        return next((i for i in range(start, len(blocks)) if counts[blocks[i]]), len(blocks))
 
     def of(self, block: int) -> tuple[int, int, float]:
         """Visits (storing is the first), the last one, and the clock then; of a leaf."""

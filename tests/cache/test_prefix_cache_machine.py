@@ -213,7 +213,7 @@ class CacheMachine(RuleBasedStateMachine):
         """Pinning what was evicted meanwhile is refused; nothing else tells its pages from another prompt's."""
         match, evictions = self.cache.match(names(prompt)), self.cache.evicted_blocks + self.cache.evicted_snapshots
         self.transfer(self.cache.available)
-        if self.cache.evicted_blocks + self.cache.evicted_snapshots > evictions:
+        if match.usable_blocks and self.cache.evicted_blocks + self.cache.evicted_snapshots > evictions:
             with pytest.raises(UnknownBlockError):
                 self.cache.pin(match, match.usable_blocks, snapshot=True)
 
