@@ -35,10 +35,10 @@ def load_rank(settings: EngineSettings, ranks: Ranks) -> LoadedRank:
     keep_freed_memory()
     compiled = _enable_kernels()
     model = load_model(settings.model_path, settings.dtype, ranks)
-    layout = lay_out(model.shape, section.num_pages, section.max_running_requests, section.page_tokens)
+    layout = lay_out(model.shape, section.page_tokens)
     arena = Arena(settings.arena_fd)
     arena.close()
-    assert arena.memory.nbytes == layout.num_bytes, "front and engine disagree about the cache"
+    assert arena.memory.nbytes == layout.num_bytes(section.num_pages), "front and engine disagree about the cache"
     cache = local_cache(model.spec, map_cache(model.shape, layout, arena.memory), ranks)
     return LoadedRank(model, cache, compiled)
 
