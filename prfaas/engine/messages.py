@@ -7,7 +7,7 @@ from typing import Literal
 
 import msgspec
 
-from prfaas.core.ids import RequestId
+from prfaas.core.ids import BlockHash, RequestId
 from prfaas.core.logprobs import TokenLogprobs
 from prfaas.core.request import FinishReason, Request
 from prfaas.scheduler.sequence import Mode
@@ -43,11 +43,18 @@ class Release(_Message, frozen=True):
     request_id: RequestId
 
 
+class Announce(_Message, frozen=True):
+    """Front → engine: a request with this prefix will come; hashes of its whole blocks, in order."""
+
+    request_id: RequestId
+    block_hashes: tuple[BlockHash, ...]
+
+
 class Stop(_Message, frozen=True):
     """Front → engine: end after the step that runs now."""
 
 
-Command = Submit | BeginDecode | PrefillHere | Release | Stop
+Command = Submit | BeginDecode | PrefillHere | Release | Announce | Stop
 
 
 class Ready(_Message, frozen=True):
@@ -71,14 +78,19 @@ class Admitted(_Message, frozen=True):
 
     request_id: RequestId
     pages: tuple[int, ...]
-    slot: int
+    state_pages: tuple[int, ...]
     queue_s: float
+    cached_tokens: int
+    """Leading tokens of which KV and state are cached here, so that they are not computed again."""
+    held_tokens: int
+    """Leading tokens whose KV lies in `pages` already: more than `cached_tokens` only for an import."""
 
 
 class LayerDone(_Message, frozen=True):
     """Engine → front: the cache of `layer` holds tokens [start, end) of an export for good.
 
-    Sent while later layers compute. State layers are reported once, for the whole prompt.
+    Sent while later layers compute. State layers are reported once, for the whole prompt. The cached tokens of paged
+    layers are there at admission, and not reported.
     """
 
     request_id: RequestId
@@ -104,6 +116,8 @@ class Prefilled(_Message, frozen=True):
     first_token_id: int
     queue_s: float
     prefill_s: float
+    tokens_reused: int
+    """Of the prompt; all others were computed."""
 
 
 class Generated(_Message, frozen=True):
