@@ -2,7 +2,7 @@
 
 from prfaas.control.v1 import fleet_pb2 as pb
 from prfaas.core.errors import RequestError
-from prfaas.core.ids import BLOCK_HASH_BYTES, BlockHash, RequestId
+from prfaas.core.ids import BLOCK_HASH_BYTES, BlockHash
 from prfaas.engine.messages import Announce
 from prfaas.instance.stream import Sender
 
@@ -21,4 +21,4 @@ class AnnounceService:
             raise RequestError(f"{len(hashes)} block hashes; the longest prompt here has {self._max_blocks} blocks")
         if lengths := {len(each) for each in hashes} - {BLOCK_HASH_BYTES}:
             raise RequestError(f"a block hash has {BLOCK_HASH_BYTES} bytes, not {min(lengths)}")
-        self._front.send(Announce(RequestId(message.request_id), hashes))
+        self._front.send(Announce(message.request_id, hashes))

@@ -144,10 +144,10 @@ class PlayedEngine:
                     self._fill(request, layer, first, stop)
                     self._say(LayerDone(request.request_id, layer, first, stop))
             self._say(Progressed(request.request_id, stop))
-        self._say(Prefilled(request.request_id, first_token(request), 0.25, 0.5, cached))
+        self._say(Prefilled(request.request_id, first_token(request), cached, 0.25, 0.5))
 
     def _serve(self, request: Request, reused: int) -> None:
-        self._say(Prefilled(request.request_id, first_token(request), 0.25, 0.5, reused))
+        self._say(Prefilled(request.request_id, first_token(request), reused, 0.25, 0.5))
         self._say(Generated(request.request_id, first_token(request), FinishReason.LENGTH))
 
     def _fill(self, request: Request, layer: int, start: int, end: int) -> None:

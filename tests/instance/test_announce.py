@@ -6,7 +6,7 @@ import pytest
 from prfaas.control.convert import from_rpc_error
 from prfaas.control.v1 import fleet_pb2 as pb
 from prfaas.core.errors import RequestError
-from prfaas.core.ids import BlockHash, RequestId
+from prfaas.core.ids import BlockHash
 from prfaas.engine.messages import Announce
 from tests.eventually import eventually_async
 from tests.instance.pair import MAX_TOKENS, PAGE_TOKENS, running
@@ -25,7 +25,7 @@ async def test_announcements_reach_the_engine_in_order() -> None:
             await pair.far.stub.Announce(pb.AnnounceRequest(request_id=f"r{count}", block_hashes=hashes(count)))
         await eventually_async(lambda: len(pair.far.engine.seen.announced) == 3)
         assert pair.far.engine.seen.announced == [
-            Announce(RequestId(f"r{n}"), tuple(BlockHash(each) for each in hashes(n))) for n in counts
+            Announce(f"r{n}", tuple(BlockHash(each) for each in hashes(n))) for n in counts
         ]
 
 
