@@ -1,50 +1,146 @@
-"""A fixed number of numbered places (KV pages, or slots of linear state), handed out whole or not at all."""
+"""The pages of an instance's cache, counted: who holds how many references. Does not know what lies in them.
 
-from collections.abc import Iterable
+Holders (requests, transfers, leases) take and give references. The prefix index has at most one of its own on a page,
+told apart from theirs, so that it is known at any time how many pages nobody but the index holds: those are idle, and
+can be had again by evicting.
+"""
+
+from array import array
+from collections.abc import Iterable, Sequence
 
 from prfaas.core.errors import PoolError
 
 
 class PagePool:
-    """Hands out ids 0..size-1. `what` names one place in error messages."""
+    """Pages 0..size-1."""
 
-    def __init__(self, size: int, what: str = "page") -> None:
+    def __init__(self, size: int) -> None:
         self._size = size
-        self._what = what
-        # Last in, first out: a place freed a moment ago is still warm in the processor's cache.
-        self._free = list(range(size - 1, -1, -1))
-        self._used: set[int] = set()
+        # Last in, first out: a page freed a moment ago is still warm in the processor's cache.
+        self._free = array("i", range(size - 1, -1, -1))
+        self._holders = array("i", bytes(4 * size))
+        self._kept = bytearray(size)
+        self._num_kept = 0
+        self._idle = 0
 
     @property
     def size(self) -> int:
         return self._size
 
     @property
-    def used(self) -> int:
-        return len(self._used)
-
-    @property
     def free(self) -> int:
+        """Pages without any reference."""
         return len(self._free)
 
-    def allocate(self, count: int) -> tuple[int, ...] | None:
-        """`count` ids, or None (and nothing taken) when fewer are free."""
-        if count > len(self._free):
-            return None
-        ids = tuple(self._free.pop() for _ in range(count))
-        self._used.update(ids)
-        return ids
+    @property
+    def used(self) -> int:
+        return self._size - len(self._free)
 
-    def release(self, ids: Iterable[int]) -> None:
-        """Takes ids back. Raises PoolError, and takes none, if any of them is not allocated or stands twice."""
-        back = tuple(ids)
-        stray = [i for i in back if i not in self._used]
-        if stray or len(set(back)) != len(back):
-            raise PoolError(f"release of {self._what}s {sorted(back)}: not allocated or given twice: {sorted(stray)}")
-        self._used.difference_update(back)
-        self._free.extend(back)
+    @property
+    def kept(self) -> int:
+        """Pages on which the index has its reference."""
+        return self._num_kept
+
+    @property
+    def idle(self) -> int:
+        """Pages on which nobody else has one."""
+        return self._idle
+
+    def refs(self, page: int) -> int:
+        """All references on a page, the index's included; 0 if it is free."""
+        return self._holders[page] + self._kept[page]
+
+    def is_idle(self, page: int) -> bool:
+        """Whether the index, and nobody else, holds the page."""
+        return self._kept[page] == 1 and self._holders[page] == 0
+
+    def idle_until(self, pages: Sequence[int]) -> int:
+        """How many of the leading pages are idle."""
+        holders, kept = self._holders, self._kept
+        return next((i for i, page in enumerate(pages) if holders[page] or not kept[page]), len(pages))
+
+    def allocate(self, count: int) -> tuple[int, ...] | None:
+        """`count` pages with one reference each, or None (and nothing taken) when fewer are free."""
+        first = len(self._free) - count
+        if first < 0:
+            return None
+        pages = tuple(self._free[first:][::-1])
+        del self._free[first:]
+        for page in pages:
+            self._holders[page] = 1
+        return pages
+
+    def share(self, pages: Iterable[int]) -> None:
+        """One more reference each. PoolError, and nothing changed, if one of them is not allocated."""
+        pages = tuple(pages)
+        self._demand_in_range("share", pages)
+        holders, kept = self._holders, self._kept
+        unheld = {page for page in pages if not holders[page]}
+        self._demand("share", pages, [page for page in unheld if not kept[page]])
+        self._idle -= len(unheld)
+        for page in pages:
+            holders[page] += 1
+
+    def release(self, pages: Iterable[int]) -> list[int]:
+        """A holder's reference back on each; pages are freed with their last one. Returns those that became idle.
+
+        Raises PoolError, and changes nothing, where a page has no holder left to give a reference back.
+        """
+        pages = tuple(pages)
+        self._demand_in_range("release", pages)
+        holders, kept, free = self._holders, self._kept, self._free
+        for done, page in enumerate(pages):
+            if not holders[page]:
+                for taken in pages[:done]:
+                    holders[taken] += 1
+                self._demand("release", pages, [page])
+            holders[page] -= 1
+        idle = []
+        for page in dict.fromkeys(page for page in pages if not holders[page]):
+            (idle if kept[page] else free).append(page)
+        self._idle += len(idle)
+        return idle
+
+    def keep(self, pages: Sequence[int]) -> None:
+        """The index's reference on each. PoolError, and nothing changed, unless all are held and none is kept yet."""
+        self._demand_in_range("keep", pages)
+        holders, kept = self._holders, self._kept
+        stray = [page for page in pages if kept[page] or not holders[page]]
+        self._demand("keep", pages, stray if len(set(pages)) == len(pages) else pages)
+        for page in pages:
+            kept[page] = 1
+        self._num_kept += len(pages)
+
+    def drop(self, pages: Sequence[int]) -> int:
+        """The index's reference back on each, which must be kept; the number of pages that this frees."""
+        holders, kept = self._holders, self._kept
+        assert all(map(kept.__getitem__, pages))
+        freed = [page for page in pages if not holders[page]]
+        for page in pages:
+            kept[page] = 0
+        self._free.extend(freed)
+        self._num_kept -= len(pages)
+        self._idle -= len(freed)
+        return len(freed)
 
     def check(self) -> None:
-        """Raises PoolError unless every place is either free or used, exactly once."""
-        if len(self._free) + len(self._used) != self._size or self._used & set(self._free):
-            raise PoolError(f"{self._what}s: {len(self._free)} free + {len(self._used)} used != {self._size}")
+        """Raises PoolError unless every page is either free or referenced, exactly once, and the counts agree."""
+        referenced = [p for p in range(self._size) if self.refs(p)]
+        if sorted([*self._free, *referenced]) != list(range(self._size)):
+            raise PoolError(f"{len(self._free)} free pages + {len(referenced)} referenced != {self._size}")
+        idle = sum(map(self.is_idle, referenced))
+        if (self._num_kept, self._idle) != (sum(self._kept), idle):
+            raise PoolError(f"{self._num_kept} pages kept, {self._idle} idle; found {sum(self._kept)}, {idle}")
+
+    def _demand_in_range(self, what: str, pages: Sequence[int]) -> None:
+        if pages and not 0 <= min(pages) <= max(pages) < self._size:
+            self._demand(what, pages, [page for page in pages if not 0 <= page < self._size])
+
+    def _demand(self, what: str, pages: Sequence[int], stray: Sequence[int]) -> None:
+        if stray:
+            raise PoolError(f"{what} of pages {_some(pages)}, among which these are not allocated so: {_some(stray)}")
+
+
+def _some(pages: Sequence[int]) -> str:
+    """For messages: a prompt can have thousands."""
+    return f"{list(pages[:8])}{' …' if len(pages) > 8 else ''}"

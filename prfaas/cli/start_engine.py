@@ -67,7 +67,7 @@ async def start_engine(
         raise
     finally:
         arena.close()
-    front = Front(link, host, metrics, Stats(pages_total=settings.num_pages, slots_total=settings.max_running_requests))
+    front = Front(link, host, metrics, Stats(pages_total=settings.num_pages))
     try:
         ready = await front.ready()
     except BaseException:

@@ -1,4 +1,6 @@
-"""The page pool against a model of itself."""
+"""The page pool against a model of itself: who holds each page how often, and what the index keeps."""
+
+from collections import Counter
 
 import pytest
 from hypothesis import strategies as st
@@ -7,53 +9,101 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from prfaas.cache.pool import PagePool
 from prfaas.core.errors import PoolError
 
+SIZE = 12
+IDS = st.lists(st.integers(-1, SIZE), max_size=6)
+
 
 class PoolMachine(RuleBasedStateMachine):
-    """Holders come and go; nobody ever shares a page."""
+    """Any calls at all; those that are not allowed must change nothing."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.pool = PagePool(20)
-        self.held: list[tuple[int, ...]] = []
+        self.pool = PagePool(SIZE)
+        self.held: Counter[int] = Counter()
+        self.kept: set[int] = set()
 
-    @rule(count=st.integers(0, 25))
+    def used(self) -> set[int]:
+        return {*(+self.held), *self.kept}
+
+    @rule(count=st.integers(0, SIZE + 2))
     def allocate(self, count: int) -> None:
-        free = self.pool.free
+        used = self.used()
         got = self.pool.allocate(count)
-        assert (got is None) == (count > free)
+        assert (got is None) == (count > SIZE - len(used))
         if got is not None:
-            assert len(got) == count
-            self.held.append(got)
+            assert len(set(got)) == count
+            assert not used & set(got)
+            self.held.update(got)
+
+    @rule(ids=IDS)
+    def share(self, ids: list[int]) -> None:
+        if set(ids) <= self.used():
+            self.pool.share(ids)
+            self.held.update(ids)
+        else:
+            with pytest.raises(PoolError):
+                self.pool.share(ids)
+
+    @rule(ids=IDS)
+    def release(self, ids: list[int]) -> None:
+        if Counter(ids) <= self.held:
+            idle = self.pool.release(ids)
+            self.held -= Counter(ids)
+            assert set(idle) == {i for i in ids if i in self.kept and not self.held[i]}
+            assert len(set(idle)) == len(idle)
+        else:
+            with pytest.raises(PoolError):
+                self.pool.release(ids)
+
+    @rule(ids=IDS)
+    def keep(self, ids: list[int]) -> None:
+        if len(set(ids)) == len(ids) and all(self.held[i] and i not in self.kept for i in ids):
+            self.pool.keep(ids)
+            self.kept.update(ids)
+        else:
+            with pytest.raises(PoolError):
+                self.pool.keep(ids)
 
     @rule(data=st.data())
-    def release(self, data: st.DataObject) -> None:
-        if self.held:
-            index = data.draw(st.integers(0, len(self.held) - 1))
-            self.pool.release(self.held.pop(index))
-
-    @rule(data=st.data())
-    def release_twice_is_refused_whole(self, data: st.DataObject) -> None:
-        used = {i for ids in self.held for i in ids}
-        stray = data.draw(st.sampled_from(sorted(set(range(20)) - used) or [99]))
-        before = self.pool.free
-        with pytest.raises(PoolError):
-            self.pool.release([*used, stray])
-        assert self.pool.free == before
+    def drop(self, data: st.DataObject) -> None:
+        ids = [i for i in sorted(self.kept) if data.draw(st.booleans())]
+        assert self.pool.drop(ids) == sum(not self.held[i] for i in ids)
+        self.kept.difference_update(ids)
 
     @invariant()
-    def nothing_is_shared_or_lost(self) -> None:
+    def the_counts_agree(self) -> None:
         self.pool.check()
-        held = [i for ids in self.held for i in ids]
-        assert len(held) == len(set(held)) == self.pool.used
+        assert [self.pool.refs(i) for i in range(SIZE)] == [self.held[i] + (i in self.kept) for i in range(SIZE)]
+        assert self.pool.used == len(self.used()) == SIZE - self.pool.free
+        assert self.pool.idle == sum(not self.held[i] for i in self.kept)
+        assert self.pool.kept == len(self.kept)
 
 
 TestPool = PoolMachine.TestCase
 
 
+def test_what_was_freed_last_is_given_first() -> None:
+    pool = PagePool(4)
+    assert pool.allocate(3) == (0, 1, 2)
+    pool.release([1])
+    assert pool.allocate(2) == (1, 3)
+
+
 def test_the_same_page_twice_in_one_release() -> None:
-    pool = PagePool(2, "state slot")
-    ids = pool.allocate(1)
-    assert ids is not None
-    with pytest.raises(PoolError, match="state slot"):
-        pool.release(ids + ids)
+    pool = PagePool(2)
+    pages = pool.allocate(1)
+    assert pages is not None
+    with pytest.raises(PoolError, match=r"not allocated so: \[0\]"):
+        pool.release(pages + pages)
     assert pool.used == 1
+
+
+def test_a_holder_cannot_give_back_the_reference_of_the_index() -> None:
+    pool = PagePool(1)
+    pages = pool.allocate(1)
+    assert pages is not None
+    pool.keep(pages)
+    assert pool.release(pages) == [0]
+    with pytest.raises(PoolError):
+        pool.release(pages)
+    assert (pool.used, pool.idle) == (1, 1)

@@ -1,0 +1,157 @@
+"""Which block lies in which page, what it follows, and which blocks have a snapshot. Counts no references.
+
+Chained hashes make the blocks of all prompts a forest. A block is known by its page, so that a node costs a few numbers
+in columns as long as the pool, one entry of a dict, and no object: an index of a million blocks is a matter of size.
+"""
+
+from array import array
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from prfaas.core.errors import PoolError
+from prfaas.core.ids import BlockHash
+
+_NONE = -1
+"""No page, in a column of numbers."""
+
+
+@dataclass(slots=True)
+class Snapshot:
+    """All linear states at a block's end, and how it was used (see `Candidate`)."""
+
+    pages: tuple[int, ...]
+    last_visit: int
+    clock: float
+    visits: int = 1
+
+
+class BlockTree:
+    """Blocks in pages 0..size-1. A block is added after its parent and removed before it."""
+
+    def __init__(self, size: int) -> None:
+        # In order of insertion, which puts parents before children.
+        self._pages: dict[BlockHash, int] = {}
+        self._hashes: list[BlockHash | None] = [None] * size
+        self._parents = array("i", [_NONE]) * size
+        self._children = array("i", bytes(4 * size))
+        self._depths = array("i", bytes(4 * size))
+        self._snapshot_of = array("i", [_NONE]) * size
+        self.snapshots: dict[int, Snapshot] = {}
+        """By the page of the block at whose end they were taken."""
+
+    def __len__(self) -> int:
+        return len(self._pages)
+
+    def __iter__(self) -> Iterator[int]:
+        """All blocks, parents first."""
+        return iter(self._pages.values())
+
+    def page(self, block_hash: BlockHash) -> int | None:
+        return self._pages.get(block_hash)
+
+    def hash(self, block: int) -> BlockHash:
+        name = self._hashes[block]
+        assert name is not None
+        return name
+
+    def parent(self, block: int) -> int | None:
+        """None for a prompt's first block."""
+        page = self._parents[block]
+        return None if page == _NONE else page
+
+    def parent_hash(self, block: int) -> BlockHash | None:
+        parent = self.parent(block)
+        return None if parent is None else self.hash(parent)
+
+    def owner(self, page: int) -> int | None:
+        """The block whose KV or snapshot lies in a page."""
+        block = page if self._hashes[page] is not None else self._snapshot_of[page]
+        return None if block == _NONE else block
+
+    def depth(self, block: int) -> int:
+        """Blocks from the prompt's start to this one's end."""
+        return self._depths[block]
+
+    def is_leaf(self, block: int) -> bool:
+        return not self._children[block]
+
+    def leading(self, hashes: Sequence[BlockHash]) -> list[int]:
+        """Pages of the blocks from the first on, as far as all are held."""
+        found = list(map(self._pages.get, hashes))
+        end = found.index(None) if None in found else len(found)
+        return [page for page in found[:end] if page is not None]
+
+    def add(self, parent: int | None, block_hash: BlockHash, page: int) -> None:
+        self._pages[block_hash] = page
+        self._hashes[page] = block_hash
+        self._children[page] = 0
+        self._parents[page] = _NONE if parent is None else parent
+        self._depths[page] = 1 if parent is None else self._depths[parent] + 1
+        if parent is not None:
+            self._children[parent] += 1
+
+    def line(self, leaf: int, limit: int) -> list[int]:
+        """A leaf and the blocks above it, no more than `limit` in all, that lead only to it and have no snapshot."""
+        children, parents, snapshots = self._children, self._parents, self.snapshots
+        line, page = [leaf], parents[leaf]
+        while page != _NONE and children[page] == 1 and len(line) < limit and page not in snapshots:
+            line.append(page)
+            page = parents[page]
+        return line
+
+    def remove(self, line: list[int]) -> list[BlockHash]:
+        """A leaf and blocks of its `line`, without snapshots. Returns their hashes."""
+        assert not self._children[line[0]]
+        pages, hashes, parent = self._pages, self._hashes, self._parents[line[-1]]
+        gone = []
+        for block in line:
+            name = hashes[block]
+            assert name is not None
+            del pages[name]
+            hashes[block] = None
+            gone.append(name)
+        if parent != _NONE:
+            self._children[parent] -= 1
+        return gone
+
+    def add_snapshot(self, block: int, snapshot: Snapshot) -> None:
+        self.snapshots[block] = snapshot
+        for page in snapshot.pages:
+            self._snapshot_of[page] = block
+
+    def remove_snapshot(self, block: int) -> Snapshot:
+        snapshot = self.snapshots.pop(block)
+        for page in snapshot.pages:
+            self._snapshot_of[page] = _NONE
+        return snapshot
+
+    def reach(self, block: int) -> tuple[int, int]:
+        """Blocks from the snapshot above (or the start) to this one, and how many of them lead only to it."""
+        children, parents, snapshots = self._children, self._parents, self.snapshots
+        blocks, alone, page = 1, 0 if children[block] else 1, parents[block]
+        while page != _NONE and page not in snapshots:
+            if alone == blocks and children[page] == 1:
+                alone += 1
+            blocks += 1
+            page = parents[page]
+        return blocks, alone
+
+    def check(self) -> None:
+        """Raises PoolError unless the columns describe one forest."""
+        children = dict.fromkeys(self, 0)
+        for block in self:
+            parent = self.parent(block)
+            if parent is not None:
+                self._demand(parent in children, f"block in page {block} without its parent in {parent}")
+                children[parent] += 1
+            depth = 1 if parent is None else self._depths[parent] + 1
+            self._demand(self._depths[block] == depth, f"depth {self._depths[block]} of page {block}, not {depth}")
+            self._demand(self.page(self.hash(block)) == block == self.owner(block), f"page {block} has another's name")
+        self._demand(all(self._children[b] == n for b, n in children.items()), "children are miscounted")
+        for block, snapshot in self.snapshots.items():
+            self._demand(block in children, f"snapshot of page {block}, where no block is")
+            self._demand({self.owner(p) for p in snapshot.pages} <= {block}, f"snapshot of page {block} shares pages")
+
+    def _demand(self, holds: bool, fault: str) -> None:
+        if not holds:
+            raise PoolError(fault)
