@@ -19,6 +19,10 @@ from prfaas.core.errors import PoolError
 from prfaas.core.ids import BlockHash
 
 
+Rank = tuple[float, int]
+"""A value and the last visit: of many that are worth the same, as blocks of prompts used once are, the oldest goes."""
+
+
 @dataclass(slots=True)
 class Evicted:
     """Blocks, deepest of each prompt first, and blocks that lost their snapshot."""
@@ -45,7 +49,7 @@ class Evictor:
         self._priority = priority
         self._block_tokens = block_tokens
         self._kv_cost_tokens = kv_cost_tokens
-        self._heap: list[tuple[float, int]] = []
+        self._heap: list[tuple[Rank, int]] = []
         self._queued = bytearray(pool.size)
 
     def offer(self, block: int) -> None:
@@ -53,22 +57,22 @@ class Evictor:
         if not self._queued[block]:
             candidate = self._candidate(block)
             if candidate is not None:
-                self._push(block, self._priority(candidate))
+                self._push(self._rank(candidate), block)
 
     def evict(self, num_pages: int) -> Evicted:
         """Frees that many pages, at least, if so many are idle."""
         gone, enough = Evicted(), self._pool.free + num_pages
         while self._heap and self._pool.free < enough:
-            value, block = heappop(self._heap)
+            rank, block = heappop(self._heap)
             self._queued[block] = 0
             candidate = self._candidate(block)
             if candidate is None:
                 continue
-            current = self._priority(candidate)
-            if current > value and self._heap and current > self._heap[0][0]:
-                self._push(block, current)
+            current = self._rank(candidate)
+            if current > rank and self._heap and current > self._heap[0][0]:
+                self._push(current, block)
                 continue
-            self._visits.clock = max(self._visits.clock, current)
+            self._visits.clock = max(self._visits.clock, current[0])
             self._drop(block, enough - self._pool.free, gone)
         return gone
 
@@ -81,9 +85,12 @@ class Evictor:
         if lost:
             raise PoolError(f"blocks in pages {lost} could be evicted and are not queued")
 
-    def _push(self, block: int, value: float) -> None:
+    def _push(self, rank: Rank, block: int) -> None:
         self._queued[block] = 1
-        heappush(self._heap, (value, block))
+        heappush(self._heap, (rank, block))
+
+    def _rank(self, candidate: Candidate) -> Rank:
+        return self._priority(candidate), candidate.last_visit
 
     def _candidate(self, block: int) -> Candidate | None:
         if self._tree.owner(block) != block:

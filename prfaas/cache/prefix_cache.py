@@ -174,6 +174,8 @@ class PrefixCache:
                 self._visits.begin(page)
                 if self._record_changes:
                     self._changes.append(Stored("kv", name, parent, block_tokens))
+            else:
+                self._visits.touch(held)
             above, parent = page if held is None else held, name
         return shared
 
