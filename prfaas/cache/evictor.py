@@ -9,7 +9,7 @@ other. The snapshot goes first; its KV is then worth nothing, and follows as pag
 """
 
 from dataclasses import dataclass, field
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 
 from prfaas.cache.block_tree import BlockTree
 from prfaas.cache.eviction import Candidate, Priority
@@ -57,6 +57,16 @@ class Evictor:
             candidate = self._candidate(block)
             if candidate is not None:
                 self._push(self._rank(candidate), block)
+
+    def withdraw(self, block: int) -> None:
+        """To be called when a block or its snapshot goes otherwise; rare, for it looks through all that is queued.
+
+        An entry left behind would stand for what comes into the page next, at too high a value.
+        """
+        if self._queued[block]:
+            self._heap = [entry for entry in self._heap if entry[2] != block]
+            heapify(self._heap)
+            self._queued[block] = 0
 
     def evict(self, num_pages: int) -> Evicted:
         """Frees that many pages, at least, if so many are idle."""
