@@ -137,6 +137,9 @@ def _remove(part: _Names, names: Iterable[BlockName]) -> None:
 
 
 def _shorten(names: _Names, limit: int) -> int:
-    excess = max(0, len(names) - limit)
+    if len(names) <= limit:
+        return 0
+    # Some more at once: to find the first of a dict whose first ones went means to pass by all that went.
+    excess = len(names) - limit + limit // 16
     _remove(names, list(islice(names, excess)))
     return excess

@@ -86,7 +86,7 @@ class FakeInstance(InstanceServicer):
     abandoned: "asyncio.Queue[str]" = field(default_factory=asyncio.Queue)
     cancels: "asyncio.Queue[str]" = field(default_factory=asyncio.Queue)
     started: asyncio.Event = field(default_factory=asyncio.Event)
-    load: pb.Load = field(default_factory=lambda: pb.Load(pages_total=100, state_slots_total=8))
+    load: pb.Load = field(default_factory=lambda: pb.Load(pages_total=100))
 
     def __post_init__(self) -> None:
         self._cancelled: dict[str, asyncio.Event] = {}

@@ -180,7 +180,7 @@ def test_what_no_instance_may_say(table: Table, changes: dict[str, Any], status:
 
 @pytest.mark.parametrize(
     "load",
-    [{"pages_used": 11}, {"state_slots_used": 1}, {"waiting_tokens": 2**63}],
+    [{"pages_used": 11}, {"pages_used": 2, "pages_cached": 9}, {"waiting_tokens": 2**63}],
 )
 def test_impossible_loads(table: Table, load: dict[str, Any]) -> None:
     table.register()

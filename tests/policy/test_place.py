@@ -35,8 +35,8 @@ def test_threshold_decides(tokens: int, expected: InstanceView) -> None:
 
 
 def test_what_the_decode_cluster_has_cached_does_not_count() -> None:
-    request = PlacementRequest(3000, cached_tokens={ClusterName("west"): 2500, ClusterName("east"): 3000})
-    placement = decide(request)
+    cached = {LOCAL.instance_id: 2500, REMOTE.instance_id: 3000}
+    placement = decide(PlacementRequest(3000, cached_tokens=cached))
     assert (placement.prefill, placement.uncached_tokens) == (LOCAL, 500)
 
 
