@@ -79,7 +79,7 @@ class KvSubscriber:
 
     async def _next(self, live: zmq.asyncio.Socket) -> list[tuple[KvEvent, ...]]:
         if not await live.poll(int(self._probe_s * 1000)):
-            return await self._catch_up()
+            return await self._catch_up() if self._replay_address else []
         seq, payload = read_frames(await live.recv_multipart())
         batch = _numbered(seq, payload)
         if self._last and batch.repeats(self._last):

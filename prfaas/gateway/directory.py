@@ -5,7 +5,7 @@ Pure bookkeeping: knows no sockets, and hears of instances from whoever follows 
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import filterfalse, islice
 from typing import assert_never
 
 from prfaas.control.kv_events import (
@@ -105,10 +105,13 @@ class Directory:
         names = prompt.names(holdings.fingerprint, holdings.block_tokens)
         # The last token is always computed: its logits are what the answer begins with.
         whole = names[: (prompt.num_tokens - 1) // holdings.block_tokens]
-        count = next((i for i, name in enumerate(whole) if name not in holdings.kv), len(whole))
-        while self._has_states and count and whole[count - 1] not in holdings.states:
-            count -= 1
-        return count * holdings.block_tokens
+        # No loops of Python's own: a long prompt has thousands of blocks, and a fleet many instances.
+        missing = next(filterfalse(holdings.kv.__contains__, whole), None)
+        usable = whole if missing is None else whole[: whole.index(missing)]
+        if self._has_states:
+            end = next(filter(holdings.states.__contains__, reversed(usable)), None)
+            usable = () if end is None else usable[: usable.index(end) + 1]
+        return len(usable) * holdings.block_tokens
 
 
 def _apply(holdings: _Holdings, event: KvEvent) -> None:
