@@ -49,9 +49,11 @@ class Life:
     events: str
     replay: str
     held: set[BlockName] = field(default_factory=set)
+    told: list[KvEvent] = field(default_factory=list)
 
     def tell(self, *events: KvEvent) -> None:
         apply(self.held, events)
+        self.told += events
         self.publisher.publish(events)
 
     @contextmanager
@@ -77,7 +79,7 @@ async def life(events: int = 0, replay: int = 0, buffer_batches: int = 1000) -> 
     addresses = [f"127.0.0.1:{port.getsockname()[1]}" for port in ports]
     publisher = KvPublisher(*ports, unix_time=lambda: float(next(tick)), buffer_batches=buffer_batches)
     running = Life(publisher, *addresses)
-    publisher.start(lambda: [stored(name) for name in sorted(running.held, key=repr)])
+    publisher.start(lambda: running.told)
     try:
         yield running
     finally:

@@ -34,7 +34,7 @@ async def test_what_was_held_before_and_what_happens_then() -> None:
         publisher.tell(stored(1, b"two", 3), removed(3))
         async with listener(publisher.events, publisher.replay) as heard:
             await in_step(heard, publisher)
-            assert heard.batches[0] == (AllBlocksCleared(), stored(1), stored(b"two"))
+            assert heard.batches[0] == (AllBlocksCleared(), stored(1, b"two", 3), removed(3))
             publisher.tell(stored(4))
             publisher.tell(removed(1))
             await in_step(heard, publisher)

@@ -112,9 +112,9 @@ async def eventually(condition: Callable[[], bool]) -> None:
 
 
 @asynccontextmanager
-async def running_router(model: Path, **router: Any) -> AsyncIterator[RunningRouter]:
+async def running_router(model: Path, config: FleetConfig | None = None, **router: Any) -> AsyncIterator[RunningRouter]:
     """Starts a router; at the end, stops it and every fake that was added."""
-    config = fleet_config(model, **router)
+    config = config or fleet_config(model, **router)
     clock = ManualClock()
     metrics = RouterMetrics(CollectorRegistry())
     registry = Registry(config, metrics, clock)
