@@ -95,6 +95,7 @@ def test_another_life_holds_nothing_and_the_earlier_one_is_not_heard() -> None:
     one.forget(ONE)
     assert one.apply(ONE, 2, [kv(*NAMES)]) == 0
     assert one.known(ONE) == one.total == Known(0, 0)
+    assert not len(one._holders)
 
 
 def test_integers_as_names_and_other_tiers_are_taken_and_do_no_harm() -> None:
@@ -170,3 +171,24 @@ def test_it_agrees_with_a_plain_model(told: list[tuple[str, int, list[int]]], ha
         if length * BLOCK < tokens and held[0].issuperset(range(length)) and (not has_states or length - 1 in held[1])
     ]
     assert cached(one, prompt(tokens)) == max(lengths, default=0) * BLOCK
+
+
+@given(st.lists(st.tuples(st.sampled_from(["one", "two", "three"]), changes), max_size=6), st.booleans())
+def test_instances_do_not_mix(told: list[tuple[str, list[tuple[str, int, list[int]]]]], has_states: bool) -> None:
+    """All together answer as each would alone."""
+    ids = [InstanceId(name) for name in ("one", "two", "three")]
+    together = Directory(has_states=has_states)
+    alone = {instance_id: Directory(has_states=has_states) for instance_id in ids}
+    for instance_id in ids:
+        for each in (together, alone[instance_id]):
+            each.admit(instance_id, 1, "f", BLOCK)
+    for name, events in told:
+        batch = [as_event(kind, group, [NAMES[i] for i in blocks]) for kind, group, blocks in events]
+        for each in (together, alone[InstanceId(name)]):
+            each.apply(InstanceId(name), 1, batch)
+    expected = [alone[instance_id].cached_tokens(prompt()) for instance_id in ids]
+    assert together.cached_tokens(prompt()) == expected[0] | expected[1] | expected[2]
+    for instance_id in ids:
+        assert together.known(instance_id) == alone[instance_id].known(instance_id)
+        together.forget(instance_id)
+    assert not len(together._holders)
