@@ -114,15 +114,15 @@ def read_frames(message: Sequence[bytes]) -> tuple[bytes, bytes]:
 
 def _event(raw: Any) -> KvEvent:
     match raw:
-        case {**fields}:
-            return _convert(fields)
+        case dict():
+            return _convert(raw)
         case [str(kind), *values] if kind in _FIELDS:
-            fields = dict(zip(_FIELDS[kind], values, strict=False))
-            return _convert(fields | {"type": kind})
+            return _convert(dict(zip(_FIELDS[kind], values, strict=False)) | {"type": kind})
         case _:
             raise WireError(f"a KV event is neither a map nor a tagged array: {raw!r:.80}")
 
 
 def _convert(fields: dict[str, Any]) -> KvEvent:
     # Left to itself, msgspec takes text for bytes in base64, as it is in JSON.
-    return msgspec.convert(_LATER | fields, KvEvent, builtin_types=(bytes,))
+    event: KvEvent = msgspec.convert(_LATER | fields, KvEvent, builtin_types=(bytes,))
+    return event

@@ -8,7 +8,8 @@ import contextlib
 import logging
 import socket
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain, islice
 
 import zmq
 import zmq.asyncio
@@ -30,8 +31,9 @@ BUFFER_BYTES = 32 << 20
 """Who missed more than is kept asks for everything."""
 QUEUE_MESSAGES = 10_000
 """For each subscriber that reads too slowly; later ones are lost to it, and it asks for them again."""
-EVENTS_PER_MESSAGE = 64
+EVENTS_PER_MESSAGE = 16
 """Of a snapshot."""
+DATA_PARALLEL_RANK = 0
 
 log = logging.getLogger(__name__)
 
@@ -60,14 +62,14 @@ class KvPublisher:
         self._next_seq = 0
         self._answering: asyncio.Task[None] | None = None
 
-    def start(self, held: Callable[[], Sequence[KvEvent]]) -> None:
-        """`held` tells, as events, everything that the events published so far came to."""
+    def start(self, held: Callable[[], Iterable[KvEvent]]) -> None:
+        """`held` tells, as events, what all events published before the call came to; it may do so piece by piece."""
         self.publish([AllBlocksCleared()])
         self._answering = asyncio.create_task(self._answer_all(held))
 
     def publish(self, events: Sequence[KvEvent]) -> None:
         """Sends one batch to whoever listens, and waits for nobody."""
-        payload = encode(self._batch(events))
+        payload = encode(KvBatch(self._unix_time(), tuple(events), DATA_PARALLEL_RANK))
         self._keep(payload)
         # A publisher's socket is always ready: what a subscriber has no room for is dropped there.
         self._events.send_multipart(frames(self._topic, self._next_seq, payload), zmq.NOBLOCK)
@@ -80,16 +82,13 @@ class KvPublisher:
                 await self._answering
         self._context.destroy(linger=0)
 
-    def _batch(self, events: Sequence[KvEvent]) -> KvBatch:
-        return KvBatch(self._unix_time(), tuple(events), data_parallel_rank=0)
-
     def _keep(self, payload: bytes) -> None:
         self._buffer.append((self._next_seq, payload))
         self._buffered_bytes += len(payload)
         while len(self._buffer) > self._buffer_batches or self._buffered_bytes > BUFFER_BYTES:
             self._buffered_bytes -= len(self._buffer.popleft()[1])
 
-    async def _answer_all(self, held: Callable[[], Sequence[KvEvent]]) -> None:
+    async def _answer_all(self, held: Callable[[], Iterable[KvEvent]]) -> None:
         while True:
             message = await self._replay.recv_multipart()
             if len(message) != 3 or len(message[2]) != SEQ_BYTES:
@@ -106,11 +105,12 @@ class KvPublisher:
         first = int.from_bytes(start, "big")
         return [kept for kept in self._buffer if kept[0] >= first]
 
-    def _snapshot(self, held: Sequence[KvEvent]) -> list[tuple[int, bytes]]:
+    def _snapshot(self, held: Iterable[KvEvent]) -> Iterator[tuple[int, bytes]]:
         """All under the number of the last batch published, after which live batches go on."""
-        events = [AllBlocksCleared(), *held]
-        parts = [events[i : i + EVENTS_PER_MESSAGE] for i in range(0, len(events), EVENTS_PER_MESSAGE)]
-        return [(self._next_seq - 1, encode(self._batch(part))) for part in parts]
+        seq, now_s = self._next_seq - 1, self._unix_time()
+        events = chain([AllBlocksCleared()], held)
+        while part := tuple(islice(events, EVENTS_PER_MESSAGE)):
+            yield seq, encode(KvBatch(now_s, part, DATA_PARALLEL_RANK))
 
 
 def _serve(context: zmq.asyncio.Context, kind: int, listening: socket.socket, queue: int) -> zmq.asyncio.Socket:

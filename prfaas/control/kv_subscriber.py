@@ -5,7 +5,7 @@ Knows vLLM's sockets and messages, and not what the events mean to whoever reads
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -61,7 +61,7 @@ class KvSubscriber:
         self._context = zmq.asyncio.Context()
         self._last: _Numbered | None = None
 
-    async def follow(self) -> AsyncIterator[tuple[KvEvent, ...]]:
+    async def follow(self) -> AsyncGenerator[tuple[KvEvent, ...], None]:
         """Batches for ever, the first of them everything that is held. Raises WireError for what no publisher sends.
 
         ZeroMQ reconnects by itself. Whoever stops iterating calls `close`.
@@ -82,16 +82,20 @@ class KvSubscriber:
             return await self._catch_up() if self._replay_address else []
         seq, payload = read_frames(await live.recv_multipart())
         batch = _numbered(seq, payload)
-        if self._last and batch.repeats(self._last):
-            return []
         missed: list[tuple[KvEvent, ...]] = []
-        if self._last and batch.seq != self._last.seq + 1:
+        if not self._known(batch) and self._leaves_hole(batch):
             self._note("gap")
             missed = await self._catch_up()
-            if self._last and batch.repeats(self._last):
-                return missed
+        if self._known(batch):
+            return missed
         self._last = batch
         return [*missed, batch.events]
+
+    def _known(self, batch: _Numbered) -> bool:
+        return self._last is not None and batch.repeats(self._last)
+
+    def _leaves_hole(self, batch: _Numbered) -> bool:
+        return self._last is not None and batch.seq != self._last.seq + 1
 
     async def _catch_up(self) -> list[tuple[KvEvent, ...]]:
         """What follows the last batch; else everything. Tries until the publisher answers."""

@@ -57,8 +57,11 @@ async def _lead(proxy: str, target: str, reader: asyncio.StreamReader, writer: a
     try:
         async with asyncio.timeout(CONNECT_TIMEOUT_S):
             far_reader, far_writer = await _connect(proxy, target)
-    except (OSError, TimeoutError, PeerLostError) as error:
-        log.warning("cannot reach %s through %s: %s", target, proxy, error or "no answer")
+    except TimeoutError:
+        log.warning("cannot reach %s through %s: no answer within %g s", target, proxy, CONNECT_TIMEOUT_S)
+        return
+    except (OSError, PeerLostError) as error:
+        log.warning("cannot reach %s through %s: %s", target, proxy, error)
         return
     try:
         async with asyncio.TaskGroup() as both:

@@ -3,9 +3,7 @@
 Knows neither the engine nor the sockets.
 """
 
-from array import array
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Protocol, assert_never
 
 from prfaas.cache.changes import Change, Cleared, Part, Removed, Stored
@@ -30,15 +28,17 @@ BLOCKS_PER_EVENT = 256
 class Publisher(Protocol):
     """Where events go: `KvPublisher`, or a list of a test's."""
 
+    def start(self, held: Callable[[], Iterable[KvEvent]]) -> None:
+        """To be called before the first batch; `held` tells what all batches so far came to."""
+        ...
+
     def publish(self, events: Sequence[KvEvent]) -> None:
         """Sends one batch."""
         ...
 
-
-@dataclass(frozen=True, slots=True)
-class _Held:
-    parent: BlockHash | None
-    token_ids: "array[int]"
+    async def close(self) -> None:
+        """Sends nothing any more."""
+        ...
 
 
 class KvEvents:
@@ -49,7 +49,15 @@ class KvEvents:
         self._publisher = publisher
         self._block_tokens = block_tokens
         self._kv_kind = kv_kind
-        self._held: dict[tuple[Part, BlockHash], _Held] = {}
+        self._held: dict[tuple[Part, BlockHash], BlockHash | None] = {}
+        """The parent of each."""
+
+    def start(self) -> None:
+        """Opens the publisher to subscribers; to be called in the event loop that `take` is called in."""
+        self._publisher.start(self.held)
+
+    async def close(self) -> None:
+        await self._publisher.close()
 
     def take(self, changes: Sequence[Change]) -> None:
         """Publishes what has changed, in order, as one batch."""
@@ -58,15 +66,15 @@ class KvEvents:
         if events := list(self._events(changes)):
             self._publisher.publish(events)
 
-    def held(self) -> list[KvEvent]:
-        """All that is held now, a block's parent before the block as far as it was stored in that order."""
-        stored = (Stored(part, name, held.parent, ()) for (part, name), held in self._held.items())
-        return list(self._events(stored))
+    def held(self) -> Iterator[KvEvent]:
+        """All that is held at this call, by name alone, without tokens; in the order in which it was stored."""
+        now = list(self._held.items())
+        return self._events(Stored(part, name, parent, ()) for (part, name), parent in now)
 
     def _note(self, change: Change) -> None:
         match change:
-            case Stored(part, name, parent, token_ids):
-                self._held[part, name] = _Held(parent, array("I", token_ids))
+            case Stored(part, name, parent):
+                self._held[part, name] = parent
             case Removed(part, name):
                 self._held.pop((part, name), None)
             case Cleared():
@@ -92,7 +100,7 @@ class KvEvents:
         return BlockStored(
             block_hashes=tuple(change.block_hash for change in run),
             parent_block_hash=run[0].parent,
-            token_ids=tuple(token for change in run for token in self._tokens(change)),
+            token_ids=tuple(token for change in run for token in change.token_ids),
             block_size=self._block_tokens,
             lora_id=None,
             medium=GPU,
@@ -100,10 +108,6 @@ class KvEvents:
             group_idx=KV_GROUP if is_kv else STATE_GROUP,
             kv_cache_spec_kind=self._kv_kind if is_kv else MAMBA,
         )
-
-    def _tokens(self, change: Stored) -> Sequence[int]:
-        held = self._held.get((change.part, change.block_hash))
-        return change.token_ids or (held.token_ids if held else ())
 
 
 def kv_kind_of(shape: ModelShape) -> str:

@@ -75,10 +75,10 @@ def listening(port: int = 0) -> socket.socket:
 @asynccontextmanager
 async def life(events: int = 0, replay: int = 0, buffer_batches: int = 1000) -> AsyncIterator[Life]:
     """Publishes on these ports, or on free ones, until the block ends."""
-    ports = [listening(events), listening(replay)]
-    addresses = [f"127.0.0.1:{port.getsockname()[1]}" for port in ports]
+    ports = listening(events), listening(replay)
+    one, two = (f"127.0.0.1:{port.getsockname()[1]}" for port in ports)
     publisher = KvPublisher(*ports, unix_time=lambda: float(next(tick)), buffer_batches=buffer_batches)
-    running = Life(publisher, *addresses)
+    running = Life(publisher, one, two)
     publisher.start(lambda: running.told)
     try:
         yield running

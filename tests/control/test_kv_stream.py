@@ -1,7 +1,6 @@
 """Publisher and subscriber over real sockets: holes, replays, snapshots, and publishers that die."""
 
 import asyncio
-from collections.abc import Sequence
 
 import pytest
 import zmq
@@ -104,10 +103,10 @@ async def test_a_publisher_that_died_is_followed_into_its_next_life(told: int) -
 
 async def test_a_subscriber_may_come_before_its_publisher() -> None:
     events, replay = listening(), listening()
-    ports = [sock.getsockname()[1] for sock in (events, replay)]
+    ports = events.getsockname()[1], replay.getsockname()[1]
     events.close()
     replay.close()
-    async with listener(*(f"127.0.0.1:{port}" for port in ports)) as heard, life(*ports) as publisher:
+    async with listener(f"127.0.0.1:{ports[0]}", f"127.0.0.1:{ports[1]}") as heard, life(*ports) as publisher:
         publisher.tell(stored(1))
         await in_step(heard, publisher)
 
@@ -163,14 +162,14 @@ async def test_a_server_without_snapshots_repeats_what_it_still_has() -> None:
         context.destroy(linger=0)
 
 
-async def ask(address: str, *request: bytes) -> list[Sequence[bytes]]:
+async def ask(address: str, *request: bytes) -> list[list[bytes]]:
     """A client of vLLM's replay protocol."""
     context = zmq.asyncio.Context()
     try:
         asking = context.socket(zmq.DEALER)
         asking.connect(f"tcp://{address}")
         await asking.send_multipart(request)
-        answer = []
+        answer: list[list[bytes]] = []
         while not answer or answer[-1][-2] != END_SEQ:
             answer.append(await asyncio.wait_for(asking.recv_multipart(), 10))
         return answer

@@ -112,9 +112,16 @@ async def eventually(condition: Callable[[], bool]) -> None:
 
 
 @asynccontextmanager
-async def running_router(model: Path, config: FleetConfig | None = None, **router: Any) -> AsyncIterator[RunningRouter]:
+async def running_router(model: Path, **router: Any) -> AsyncIterator[RunningRouter]:
     """Starts a router; at the end, stops it and every fake that was added."""
-    config = config or fleet_config(model, **router)
+    async with router_of(fleet_config(model, **router)) as running:
+        yield running
+
+
+@asynccontextmanager
+async def router_of(config: FleetConfig) -> AsyncIterator[RunningRouter]:
+    """The same for a fleet of one's own."""
+    model = config.model.path
     clock = ManualClock()
     metrics = RouterMetrics(CollectorRegistry())
     registry = Registry(config, metrics, clock)

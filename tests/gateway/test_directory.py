@@ -66,6 +66,12 @@ def test_the_last_token_is_always_computed() -> None:
     assert [cached(one, prompt(tokens)) for tokens in (1, 4, 5, 8, 9, 40)] == [0, 0, 4, 4, 8, 36]
 
 
+def test_a_prompt_is_hashed_once() -> None:
+    blocks = prompt()
+    assert blocks.names("f", BLOCK) is blocks.names("f", BLOCK)
+    assert blocks.names("f", BLOCK) != blocks.names("g", BLOCK)
+
+
 def test_other_tenants_and_other_models_share_nothing() -> None:
     one = directory(kv(*NAMES), snapshots(*NAMES))
     assert cached(one, prompt(salt="mine")) == 0

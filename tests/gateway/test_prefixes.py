@@ -13,11 +13,12 @@ from prfaas.config.sections import FleetConfig
 from prfaas.control.kv_events import BlockStored
 from prfaas.control.v1 import fleet_pb2 as pb
 from prfaas.control.v1.fleet_pb2_grpc import FleetStub
+from prfaas.core.errors import PeerLostError
 from prfaas.core.ids import BlockHash
 from prfaas.gateway.directory import Known
 from tests.control.kv_rig import Life, life
-from tests.gateway.fake_instance import FakeInstance
-from tests.gateway.running_router import RunningRouter, eventually, fleet_config, running_router
+from tests.gateway.fake_instance import Fail, FakeInstance
+from tests.gateway.running_router import RunningRouter, eventually, fleet_config, router_of
 from tests.relay.harness import running_relay
 
 PROMPT = list(range(10, 51))  # 41 tokens: ten whole blocks of four
@@ -133,6 +134,19 @@ async def test_announcements_that_fail_are_counted_and_harm_nobody(router: Runni
         await eventually(lambda: router.metric("prfaas_router_announce_failures_total", code="peer_lost") == 1)
 
 
+async def test_a_second_attempt_is_announced_under_its_own_name(router: RunningRouter) -> None:
+    async with life() as publisher:
+        first, second = await router.add("d1"), await router.add("d2")
+        first.script = lambda _: [Fail(PeerLostError("gone"))]
+        prefill = await router.add("p1", role=pb.ROLE_PREFILL, publisher=publisher)
+        await complete(router)
+        announced = [await prefill.announced.get(), await prefill.announced.get()]
+        ids = {call.request_id for call in (*first.calls, *second.calls)}
+        assert {message.request_id for message in announced} == ids
+        assert len(ids) == 2
+        assert all(list(message.block_hashes) == names() for message in announced)
+
+
 async def test_instances_that_cache_nothing_hear_no_announcements(router: RunningRouter) -> None:
     await router.add("decode-1")
     fake = await router.add("p1", role=pb.ROLE_PREFILL)
@@ -202,7 +216,7 @@ async def test_events_from_another_cluster_cross_the_link(model: Path) -> None:
     async with running_relay() as relay, life() as publisher:
         link = {"between": ["home", "far"], "gbit_s": 1, "proxy": f"127.0.0.1:{relay.port}"}
         config = FleetConfig.model_validate(fleet_config(model).model_dump() | {"links": [link]})
-        async with running_router(model, config) as router:
+        async with router_of(config) as router:
             fake = await router.add("far-1", role=pb.ROLE_PREFILL, cluster="far", publisher=publisher)
             holds(publisher, names())
             await knows(router, fake, 10)
