@@ -10,6 +10,7 @@ import socket
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain, islice
+from typing import Any
 
 import zmq
 import zmq.asyncio
@@ -51,9 +52,12 @@ class KvPublisher:
     ) -> None:
         """Takes both listening sockets over."""
         self._context = zmq.asyncio.Context()
-        self._events = _serve(self._context, zmq.PUB, events, QUEUE_MESSAGES)
+        # Not one of asyncio's: a publisher's socket never makes anybody wait.
+        self._events: zmq.Socket[bytes] = self._context.socket(zmq.PUB, socket_class=zmq.Socket)
+        _serve(self._events, events, QUEUE_MESSAGES)
         # It must never wait for one who does not read; what may be queued is bounded by the buffer.
-        self._replay = _serve(self._context, zmq.ROUTER, replay, 0)
+        self._replay: zmq.asyncio.Socket = self._context.socket(zmq.ROUTER)
+        _serve(self._replay, replay, 0)
         self._unix_time = unix_time
         self._topic = topic
         self._buffer: deque[tuple[int, bytes]] = deque()
@@ -71,7 +75,7 @@ class KvPublisher:
         """Sends one batch to whoever listens, and waits for nobody."""
         payload = encode(KvBatch(self._unix_time(), tuple(events), DATA_PARALLEL_RANK))
         self._keep(payload)
-        # A publisher's socket is always ready: what a subscriber has no room for is dropped there.
+        # What a subscriber has no room for is dropped.
         self._events.send_multipart(frames(self._topic, self._next_seq, payload), zmq.NOBLOCK)
         self._next_seq += 1
 
@@ -113,11 +117,10 @@ class KvPublisher:
             yield seq, encode(KvBatch(now_s, part, DATA_PARALLEL_RANK))
 
 
-def _serve(context: zmq.asyncio.Context, kind: int, listening: socket.socket, queue: int) -> zmq.asyncio.Socket:
-    served = context.socket(kind)
+def _serve(served: "zmq.Socket[Any]", listening: socket.socket, queue: int) -> None:
+    """Gives `served` the listening socket."""
     served.sndhwm = queue
     served.ipv6 = listening.family == socket.AF_INET6
     host, port = listening.getsockname()[:2]
     served.setsockopt(zmq.USE_FD, listening.detach())
     served.bind(f"tcp://[{host}]:{port}" if ":" in host else f"tcp://{host}:{port}")
-    return served
