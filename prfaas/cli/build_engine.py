@@ -4,12 +4,16 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import xxhash
+
 from prfaas.cache.pool import PagePool
 from prfaas.cache.prefix_cache import PrefixCache
 from prfaas.cache.snapshot_policy import SnapshotPolicy
 from prfaas.cli.load_rank import LoadedRank, load_rank
 from prfaas.cli.start_ranks import Followers
 from prfaas.engine.drawer import build_drawer
+from prfaas.engine.disk_moves import DiskMoves
+from prfaas.engine.disk_tier import DiskTier
 from prfaas.engine.engine import Engine
 from prfaas.engine.link import EngineLink
 from prfaas.engine.messages import Ready
@@ -67,7 +71,27 @@ def _engine(
         eos_token_ids=frozenset(model.eos_token_ids),
         decode_slowdown=section.decode_slowdown,
     )
-    prefixes = Prefixes(cache, None, time.monotonic, section.prefix_cache.announced_s)
+    tier = _disk_moves(settings, link, loaded, cache, scheduler)
+    prefixes = Prefixes(cache, tier, time.monotonic, section.prefix_cache.announced_s)
     runner = Runner(forward, loaded.cache, build_drawer(settings.model_path, model.eos_token_ids))
     engine = Engine(scheduler, runner, model.shape, cache, prefixes, link, time.monotonic)
     return BuiltEngine(engine, Ready(model.fingerprint, model.vocab_size, loaded.compiled_kernels), stop)
+
+
+def _disk_moves(
+    settings: EngineSettings, link: EngineLink, loaded: LoadedRank, cache: PrefixCache, scheduler: Scheduler
+) -> DiskMoves | None:
+    """Raises ConfigError when the folder cannot be used."""
+    section = settings.engine.prefix_cache
+    if section.disk is None or not section.enabled:
+        return None
+    tier = DiskTier(
+        section.disk.path,
+        limit_bytes=int(section.disk.limit_gib * 2**30),
+        fingerprint=loaded.model.fingerprint,
+        # Whatever moves a byte within a page gives the pages another name on disk.
+        format_key=xxhash.xxh3_128_hexdigest(repr(loaded.layout).encode()),
+        page=loaded.memory.page,
+        wake=link.wake,
+    )
+    return DiskMoves(tier, cache, loaded.layout.page_bytes, scheduler.waiting_for, time.monotonic)

@@ -159,7 +159,7 @@ class Scheduler:
         if sequence := self._active.get(request_id):
             self._memory.forget(sequence)
 
-    def waiting_for(self, request_id: RequestId, *, loading: bool) -> None:
+    def waiting_for(self, request_id: RequestId, loading: bool) -> None:
         """Marks whether a waiting request's prefix is on its way from a slower tier."""
         if sequence := self._waiting.get(request_id):
             sequence.loading = loading

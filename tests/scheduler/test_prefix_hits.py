@@ -170,11 +170,11 @@ def test_a_prompt_that_is_on_its_way_from_a_slower_tier_waits_and_lets_others_pa
     instance = FakeInstance(pages=64, cached=True)
     instance.add("a", 17, 2)
     instance.add("b", 3, 2)
-    instance.scheduler.waiting_for(RequestId("a"), loading=True)
+    instance.scheduler.waiting_for(RequestId("a"), True)
     run_until_b_ends = [instance.step() for _ in range(4)]
     assert run_until_b_ends[-1] is None
     assert list(instance.ended) == ["b"]
-    instance.scheduler.waiting_for(RequestId("a"), loading=False)
+    instance.scheduler.waiting_for(RequestId("a"), False)
     run(instance)
     assert list(instance.ended) == ["b", "a"]
 
