@@ -76,8 +76,10 @@ class BlockTree:
         return not self._children[block]
 
     def leading(self, hashes: Sequence[BlockHash]) -> list[int]:
-        """Pages of the blocks from the first on, as far as all are held."""
+        """Pages of the blocks from a prompt's first on, as far as all are held."""
         found = list(map(self._pages.get, hashes))
+        if not found or found[0] is None or self._parents[found[0]] != _NONE:
+            return []
         end = found.index(None) if None in found else len(found)
         return [page for page in found[:end] if page is not None]
 

@@ -9,7 +9,7 @@ other. The snapshot goes first; its KV is then worth nothing, and follows as pag
 """
 
 from dataclasses import dataclass, field
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 
 from prfaas.cache.block_tree import BlockTree
 from prfaas.cache.eviction import Candidate, Priority
@@ -17,6 +17,9 @@ from prfaas.cache.pool import PagePool
 from prfaas.cache.visits import Visits
 from prfaas.core.errors import PoolError
 from prfaas.core.ids import BlockHash
+
+Rank = tuple[float, int]
+"""A value and the last visit: of many that are worth the same, as blocks of prompts used once are, the oldest goes."""
 
 
 @dataclass(slots=True)
@@ -45,7 +48,7 @@ class Evictor:
         self._priority = priority
         self._block_tokens = block_tokens
         self._kv_cost_tokens = kv_cost_tokens
-        self._heap: list[tuple[float, int]] = []
+        self._heap: list[tuple[float, int, int]] = []
         self._queued = bytearray(pool.size)
 
     def offer(self, block: int) -> None:
@@ -53,37 +56,50 @@ class Evictor:
         if not self._queued[block]:
             candidate = self._candidate(block)
             if candidate is not None:
-                self._push(block, self._priority(candidate))
+                self._push(self._rank(candidate), block)
+
+    def withdraw(self, block: int) -> None:
+        """To be called when a block or its snapshot goes otherwise; rare, for it looks through all that is queued.
+
+        An entry left behind would stand for what comes into the page next, at too high a value.
+        """
+        if self._queued[block]:
+            self._heap = [entry for entry in self._heap if entry[2] != block]
+            heapify(self._heap)
+            self._queued[block] = 0
 
     def evict(self, num_pages: int) -> Evicted:
         """Frees that many pages, at least, if so many are idle."""
         gone, enough = Evicted(), self._pool.free + num_pages
         while self._heap and self._pool.free < enough:
-            value, block = heappop(self._heap)
+            value, last_visit, block = heappop(self._heap)
             self._queued[block] = 0
             candidate = self._candidate(block)
             if candidate is None:
                 continue
-            current = self._priority(candidate)
-            if current > value and self._heap and current > self._heap[0][0]:
-                self._push(block, current)
+            current = self._rank(candidate)
+            if current > (value, last_visit) and self._heap and current > self._heap[0][:2]:
+                self._push(current, block)
                 continue
-            self._visits.clock = max(self._visits.clock, current)
+            self._visits.clock = max(self._visits.clock, current[0])
             self._drop(block, enough - self._pool.free, gone)
         return gone
 
     def check(self) -> None:
         """Raises PoolError unless all that could be evicted is queued, once."""
-        entries = sorted(block for _, block in self._heap)
+        entries = sorted(block for _, _, block in self._heap)
         if entries != [b for b, queued in enumerate(self._queued) if queued]:
             raise PoolError("a block is queued for eviction twice, or not as noted")
         lost = [b for b in self._tree if not self._queued[b] and self._candidate(b) is not None]
         if lost:
             raise PoolError(f"blocks in pages {lost} could be evicted and are not queued")
 
-    def _push(self, block: int, value: float) -> None:
+    def _push(self, rank: Rank, block: int) -> None:
         self._queued[block] = 1
-        heappush(self._heap, (value, block))
+        heappush(self._heap, (*rank, block))
+
+    def _rank(self, candidate: Candidate) -> Rank:
+        return self._priority(candidate), candidate.last_visit
 
     def _candidate(self, block: int) -> Candidate | None:
         if self._tree.owner(block) != block:

@@ -26,9 +26,13 @@ class Visits:
         """A block is stored in this visit, and was not used yet."""
         self._last[block], self._clocks[block], self._counts[block] = self.now, self.clock, 0
 
+    def touch(self, block: int) -> None:
+        """A block that is stored already was computed again: it is as fresh as a new one, and no more used."""
+        self._last[block], self._clocks[block] = self.now, self.clock
+
     def note(self, block: int) -> None:
         """This visit used the prefix that ends in `block`."""
-        self._last[block], self._clocks[block] = self.now, self.clock
+        self.touch(block)
         self._counts[block] += 1
 
     def inherit(self, parent: int, child: int) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import grpc
 from prometheus_client import CollectorRegistry, start_http_server
 
+from prfaas.cli.build_kv_events import BuiltKvEvents, build_kv_events
 from prfaas.cli.start_engine import Launch, RunningEngine, launch_process, start_engine
 from prfaas.config.sections import EngineSection, FleetConfig, InstanceSection, split_address
 from prfaas.control.dial import SERVER_OPTIONS, Dialer
@@ -60,9 +61,17 @@ async def build_instance(
         data_socket.close()
         raise
     try:
-        return await _serve(config, cluster, section, shape, engine, data_socket, metrics)
+        kv = build_kv_events(section, _key(config, section), settings, shape)
     except BaseException:
         data_socket.close()
+        await engine.front.stop()
+        raise
+    try:
+        return await _serve(config, cluster, section, shape, engine, data_socket, kv, metrics)
+    except BaseException:
+        data_socket.close()
+        if kv:
+            await kv.events.close()
         await engine.front.stop()
         raise
 
@@ -74,6 +83,7 @@ async def _serve(
     shape: ModelShape,
     engine: RunningEngine,
     data_socket: socket.socket,
+    kv: BuiltKvEvents | None,
     metrics: InstanceMetrics,
 ) -> BuiltInstance:
     """Opens the ports in front of an engine that is ready."""
@@ -88,6 +98,8 @@ async def _serve(
         name: advertised(port, getattr(section, name), section.advertise_host, f"{key}.{name}")
         for name, port in ports.items()
     }
+    if kv:
+        addresses |= {"kv_events": kv.kv_events, "kv_replay": kv.kv_replay}
     identity = Identity(
         instance_id=section.name,
         cluster=cluster,
@@ -99,7 +111,7 @@ async def _serve(
         max_context_tokens=_context_tokens(config, section.engine or config.engine, shape),
         transport=config.transport,
     )
-    server = _wire(config, section, identity, engine, data_socket, grpc_server, addresses, metrics)
+    server = _wire(config, section, identity, engine, data_socket, grpc_server, addresses, kv, metrics)
     return BuiltInstance(server, identity, addresses)
 
 
@@ -111,6 +123,7 @@ def _wire(
     data_socket: socket.socket,
     grpc_server: grpc.aio.Server,
     addresses: dict[str, str],
+    kv: BuiltKvEvents | None,
     metrics: InstanceMetrics,
 ) -> InstanceServer:
     dialer = Dialer(config, identity.cluster)
@@ -132,6 +145,7 @@ def _wire(
         data_server=DataServer(data_socket, inbox, config.transport, metrics, time.monotonic),
         outbox=outbox,
         front=engine.front,
+        kv_events=kv.events if kv else None,
         dialer=dialer,
         registrar=lambda load: Registrar(router, info, load),
         metrics=metrics,
@@ -152,6 +166,9 @@ def _info(
         model_name=config.model.name,
         model_fingerprint=identity.model_fingerprint,
         max_context_tokens=identity.max_context_tokens,
+        block_tokens=(section.engine or config.engine).page_tokens,
+        kv_events_address=addresses.get("kv_events", ""),
+        kv_replay_address=addresses.get("kv_replay", ""),
     )
 
 

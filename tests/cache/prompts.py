@@ -71,7 +71,7 @@ def serve(cache: PrefixCache, prompt: Prompt, snapshots: tuple[int, ...] = ()) -
     """A request from its admission to its end; `snapshots` are taken after so many blocks."""
     request = admit(cache, prompt)
     assert request is not None, "no room"
-    for end in [*(s for s in snapshots if s > request.done), len(prompt)]:
+    for end in sorted({*(s for s in snapshots if s > request.done), len(prompt)}):
         compute(cache, request, end - request.done)
         if end in snapshots and cache.state_pages:
             assert snapshot(cache, request)
