@@ -34,6 +34,8 @@ class BlockTree:
         self._hashes: list[BlockHash | None] = [None] * size
         self._parents = array("i", [_NONE]) * size
         self._children = array("i", bytes(4 * size))
+        # A block's own snapshot, and each child at or below which there is one: 0 where no state can be read any more.
+        self._covers = array("i", bytes(4 * size))
         self._depths = array("i", bytes(4 * size))
         self._snapshot_of = array("i", [_NONE]) * size
         self.snapshots: dict[int, Snapshot] = {}
@@ -118,23 +120,52 @@ class BlockTree:
         self.snapshots[block] = snapshot
         for page in snapshot.pages:
             self._snapshot_of[page] = block
+        self._cover(block)
 
     def remove_snapshot(self, block: int) -> Snapshot:
         snapshot = self.snapshots.pop(block)
         for page in snapshot.pages:
             self._snapshot_of[page] = _NONE
+        self._uncover(block)
         return snapshot
 
-    def reach(self, block: int) -> tuple[int, int]:
-        """Blocks from the snapshot above (or the start) to this one, and how many of them lead only to it."""
-        children, parents, snapshots = self._children, self._parents, self.snapshots
-        blocks, alone, page = 1, 0 if children[block] else 1, parents[block]
+    def superseded(self, block: int) -> bool:
+        """Whether there is another snapshot below a block's own."""
+        return self._covers[block] > 1
+
+    def snapshot_above(self, block: int) -> int | None:
+        """The last block before this one that has a snapshot."""
+        parents, snapshots, page = self._parents, self.snapshots, self._parents[block]
         while page != _NONE and page not in snapshots:
-            if alone == blocks and children[page] == 1:
+            page = parents[page]
+        return None if page == _NONE else page
+
+    def reach(self, block: int) -> tuple[int, int]:
+        """Blocks from the snapshot above (or the start) to this one, and how many lead to no other snapshot."""
+        covers, parents, snapshots = self._covers, self._parents, self.snapshots
+        blocks, alone, page = 1, 1 if covers[block] == 1 else 0, parents[block]
+        while page != _NONE and page not in snapshots:
+            if alone == blocks and covers[page] == 1:
                 alone += 1
             blocks += 1
             page = parents[page]
         return blocks, alone
+
+    def _cover(self, block: int) -> None:
+        covers, parents, page = self._covers, self._parents, block
+        while page != _NONE:
+            covers[page] += 1
+            if covers[page] > 1:
+                return
+            page = parents[page]
+
+    def _uncover(self, block: int) -> None:
+        covers, parents, page = self._covers, self._parents, block
+        while page != _NONE:
+            covers[page] -= 1
+            if covers[page]:
+                return
+            page = parents[page]
 
     def check(self) -> None:
         """Raises PoolError unless the columns describe one forest."""

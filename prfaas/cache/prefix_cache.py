@@ -199,6 +199,9 @@ class PrefixCache:
         self.pool.keep(pages)
         self._visits.tick()
         self._tree.add_snapshot(block, Snapshot(tuple(pages), self._visits.now, self._visits.clock))
+        above = self._tree.snapshot_above(block)
+        if above is not None:
+            self._evictor.devalue(above)
         if self._record_changes:
             self._changes.append(Stored("state", block_hash, self._tree.parent_hash(block), ()))
         return True

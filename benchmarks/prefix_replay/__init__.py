@@ -1,0 +1,1 @@
+"""Parts of the prefix cache's benchmark."""
