@@ -78,8 +78,10 @@ class BlockTree:
         return not self._children[block]
 
     def leading(self, hashes: Sequence[BlockHash]) -> list[int]:
-        """Pages of the blocks from the first on, as far as all are held."""
+        """Pages of the blocks from a prompt's first on, as far as all are held."""
         found = list(map(self._pages.get, hashes))
+        if not found or found[0] is None or self._parents[found[0]] != _NONE:
+            return []
         end = found.index(None) if None in found else len(found)
         return [page for page in found[:end] if page is not None]
 
@@ -116,11 +118,13 @@ class BlockTree:
             self._children[parent] -= 1
         return gone
 
-    def add_snapshot(self, block: int, snapshot: Snapshot) -> None:
+    def add_snapshot(self, block: int, snapshot: Snapshot) -> int | None:
+        """Returns the block above whose snapshot had none below it until now, if there is one."""
         self.snapshots[block] = snapshot
         for page in snapshot.pages:
             self._snapshot_of[page] = block
-        self._cover(block)
+        covered = self._cover(block)
+        return covered if covered != block and covered in self.snapshots and self._covers[covered] == 2 else None
 
     def remove_snapshot(self, block: int) -> Snapshot:
         snapshot = self.snapshots.pop(block)
@@ -133,13 +137,6 @@ class BlockTree:
         """Whether there is another snapshot below a block's own."""
         return self._covers[block] > 1
 
-    def snapshot_above(self, block: int) -> int | None:
-        """The last block before this one that has a snapshot."""
-        parents, snapshots, page = self._parents, self.snapshots, self._parents[block]
-        while page != _NONE and page not in snapshots:
-            page = parents[page]
-        return None if page == _NONE else page
-
     def reach(self, block: int) -> tuple[int, int]:
         """Blocks from the snapshot above (or the start) to this one, and how many lead to no other snapshot."""
         covers, parents, snapshots = self._covers, self._parents, self.snapshots
@@ -151,13 +148,15 @@ class BlockTree:
             page = parents[page]
         return blocks, alone
 
-    def _cover(self, block: int) -> None:
+    def _cover(self, block: int) -> int:
+        """Returns the block at which all above knew already of a snapshot below, or none."""
         covers, parents, page = self._covers, self._parents, block
         while page != _NONE:
             covers[page] += 1
             if covers[page] > 1:
-                return
+                break
             page = parents[page]
+        return page
 
     def _uncover(self, block: int) -> None:
         covers, parents, page = self._covers, self._parents, block

@@ -18,7 +18,6 @@ from prfaas.cache.visits import Visits
 from prfaas.core.errors import PoolError
 from prfaas.core.ids import BlockHash
 
-
 Rank = tuple[float, int]
 """A value and the last visit: of many that are worth the same, as blocks of prompts used once are, the oldest goes."""
 
@@ -49,7 +48,7 @@ class Evictor:
         self._priority = priority
         self._block_tokens = block_tokens
         self._kv_cost_tokens = kv_cost_tokens
-        self._heap: list[tuple[Rank, int, int]] = []
+        self._heap: list[tuple[float, int, int, int]] = []
         self._pushes = 0
         # By block: which push is its entry, 0 if none is. An entry of the heap that is not its block's is passed over.
         self._queued = array("q", bytes(8 * pool.size))
@@ -70,7 +69,7 @@ class Evictor:
         """Frees that many pages, at least, if so many are idle."""
         gone, enough = Evicted(), self._pool.free + num_pages
         while self._heap and self._pool.free < enough:
-            rank, block, push = heappop(self._heap)
+            value, last_visit, block, push = heappop(self._heap)
             if self._queued[block] != push:
                 continue
             self._queued[block] = 0
@@ -78,7 +77,7 @@ class Evictor:
             if candidate is None:
                 continue
             current = self._rank(candidate)
-            if current > rank and self._heap and current > self._heap[0][0]:
+            if current > (value, last_visit) and self._heap and current > self._heap[0][:2]:
                 self._push(current, block)
                 continue
             self._visits.clock = max(self._visits.clock, current[0])
@@ -87,7 +86,7 @@ class Evictor:
 
     def check(self) -> None:
         """Raises PoolError unless all that could be evicted is queued, once."""
-        entries = sorted(block for _, block, push in self._heap if self._queued[block] == push)
+        entries = sorted(block for _, _, block, push in self._heap if self._queued[block] == push)
         if entries != [b for b, queued in enumerate(self._queued) if queued]:
             raise PoolError("a block is queued for eviction twice, or not as noted")
         lost = [b for b in self._tree if not self._queued[b] and self._candidate(b) is not None]
@@ -97,7 +96,7 @@ class Evictor:
     def _push(self, rank: Rank, block: int) -> None:
         self._pushes += 1
         self._queued[block] = self._pushes
-        heappush(self._heap, (rank, block, self._pushes))
+        heappush(self._heap, (*rank, block, self._pushes))
 
     def _rank(self, candidate: Candidate) -> Rank:
         return self._priority(candidate), candidate.last_visit

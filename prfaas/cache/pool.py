@@ -95,7 +95,7 @@ class PagePool:
                     holders[taken] += 1
                 self._demand("release", pages, [page])
             holders[page] -= 1
-        idle = []
+        idle: list[int] = []
         for page in dict.fromkeys(page for page in pages if not holders[page]):
             (idle if kept[page] else free).append(page)
         self._idle += len(idle)

@@ -198,8 +198,7 @@ class PrefixCache:
             return False
         self.pool.keep(pages)
         self._visits.tick()
-        self._tree.add_snapshot(block, Snapshot(tuple(pages), self._visits.now, self._visits.clock))
-        above = self._tree.snapshot_above(block)
+        above = self._tree.add_snapshot(block, Snapshot(tuple(pages), self._visits.now, self._visits.clock))
         if above is not None:
             self._evictor.devalue(above)
         if self._record_changes:

@@ -1,11 +1,13 @@
 """In which order things go when pages are needed."""
 
+from array import array
+
 import pytest
 
 from prfaas.cache.pool import PagePool
 from prfaas.cache.prefix_cache import PrefixCache
 from prfaas.core.errors import PoolError
-from tests.cache.prompts import Prompt, names, serve
+from tests.cache.prompts import Prompt, admit, compute, names, serve
 
 BOTH = pytest.mark.parametrize("eviction", ["cost", "lru"])
 
@@ -54,6 +56,104 @@ def test_a_prompt_that_came_again_outlives_a_later_one(eviction: str) -> None:
     serve(cache, (1, 2, 3, 7))
     need(cache, 5)
     assert (held(cache, (1, 2, 3)), held(cache, (4, 5, 6))) == (3, 0)
+
+
+@BOTH
+def test_a_prompt_that_was_computed_again_is_as_fresh_as_a_new_one(eviction: str) -> None:
+    """Also where nothing of it was used: its pages stay the first one's."""
+    cache = cache_of(9, 0, eviction)
+    serve(cache, (1, 2))
+    serve(cache, (3, 4))
+    first, second = admit(cache, (1,)), admit(cache, (3,))
+    assert first is not None
+    assert second is not None
+    cache.release(first.held + second.held)
+    again = admit(cache, (1,))
+    assert again is not None
+    compute(cache, again, 1)
+    cache.release(again.held)
+    serve(cache, (1, 2))
+    need(cache, 7)
+    assert (held(cache, (1, 2)), held(cache, (3, 4))) == (2, 0)
+
+
+@BOTH
+def test_a_snapshot_that_was_used_outlives_a_later_one(eviction: str) -> None:
+    cache = cache_of(20, 2, eviction)
+    serve(cache, (1, 2, 3), snapshots=(3,))
+    serve(cache, (4, 5, 6), snapshots=(3,))
+    match = cache.match(names((1, 2, 3)))
+    cache.release(cache.pin(match, 3, snapshot=True) + match.snapshot)
+    need(cache, 20 - cache.cached_pages + 5)
+    assert (held(cache, (1, 2, 3)), held(cache, (4, 5, 6))) == (3, 0)
+
+
+def test_uses_through_a_block_that_went_count_for_those_above_it() -> None:
+    cache = cache_of(9, 0, "cost")
+    serve(cache, (1, 2, 3))
+    serve(cache, (5, 6))
+    for _ in range(3):
+        cache.release(cache.pin(cache.match(names((1, 2, 3))), 3, snapshot=False))
+    for _ in range(2):
+        cache.release(cache.pin(cache.match(names((5, 6))), 2, snapshot=False))
+    lease = cache.lease(names((5, 6)), until_s=1.0)
+    assert lease is not None
+    need(cache, cache.pool.free + 1)
+    assert held(cache, (1, 2, 3)) == 2
+    cache.end_lease(lease)
+    need(cache, cache.pool.free + 1)
+    assert (held(cache, (1, 2)), held(cache, (5, 6))) == (2, 1), "used three times, and twice"
+
+
+@BOTH
+def test_a_run_of_blocks_stops_where_uses_ended(eviction: str) -> None:
+    cache = cache_of(10, 0, eviction)
+    serve(cache, (1, 2, 3, 4))
+    serve(cache, (5, 6))
+    cache.release(cache.pin(cache.match(names((1, 2))), 2, snapshot=False))
+    need(cache, 10 - cache.cached_pages + 4)
+    assert (held(cache, (1, 2, 3, 4)), held(cache, (5, 6))) == (2, 0)
+
+
+@BOTH
+def test_a_run_of_blocks_stops_where_one_is_held(eviction: str) -> None:
+    cache = cache_of(8, 0, eviction)
+    first, second = admit(cache, (1, 2)), admit(cache, (1, 2, 3))
+    assert first is not None
+    assert second is not None
+    compute(cache, first, 2)
+    compute(cache, second, 3)
+    cache.release(second.held)
+    need(cache, 6)
+    assert held(cache, (1, 2, 3)) == 2
+    cache.release(first.held)
+
+
+@BOTH
+def test_a_run_of_blocks_stops_where_another_prompt_goes_on(eviction: str) -> None:
+    cache = cache_of(8, 0, eviction)
+    first, second = admit(cache, (1, 2, 3)), admit(cache, (1, 2, 4))
+    assert first is not None
+    assert second is not None
+    compute(cache, first, 3)
+    compute(cache, second, 3)
+    cache.release(first.held)
+    cache.release(second.held)
+    need(cache, 5)
+    assert sorted([held(cache, (1, 2, 3)), held(cache, (1, 2, 4))]) == [2, 3]
+
+
+def test_a_snapshot_is_judged_together_with_the_kv_that_only_it_uses() -> None:
+    """Ten blocks saved by twelve pages are worth less than two saved by two, which need no KV of their own."""
+    cache = cache_of(40, 2, "cost")
+    serve(cache, (1, 2, 3), snapshots=(2, 3))
+    serve(cache, tuple(range(10, 20)), snapshots=(10,))
+    for _ in range(9):
+        match = cache.match(names((1, 2, 3)))
+        cache.release(cache.pin(match, 3, snapshot=True) + match.snapshot)
+    need(cache, 40 - cache.cached_pages + 1)
+    assert cache.match(names((1, 2))).usable_blocks == 2
+    assert cache.match(names(tuple(range(10, 20)))).usable_blocks == 0
 
 
 def test_by_cost_what_was_used_often_outlives_newer_things_and_in_the_end_goes_too() -> None:
@@ -139,7 +239,7 @@ def test_check_finds_what_could_be_evicted_and_is_not_queued() -> None:
     pinned = cache.pin(cache.match(names((1, 2))), 2, snapshot=False)
     need(cache, 2)
     cache._evictor._heap.clear()
-    cache._evictor._queued = bytearray(4)
+    cache._evictor._queued = array("q", bytes(32))
     cache.check()
     cache.pool.release(pinned)
     with pytest.raises(PoolError, match="not queued"):

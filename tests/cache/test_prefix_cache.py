@@ -40,6 +40,14 @@ def test_another_prompt_matches_as_far_as_it_is_the_same() -> None:
     assert cache.match([]) == Match()
 
 
+def test_only_what_begins_a_prompt_matches() -> None:
+    cache = kv_cache()
+    serve(cache, PROMPT)
+    assert cache.match(names(PROMPT)[1:]) == Match()
+    assert cache.match([*names((9,)), *names(PROMPT)]) == Match()
+    assert len(cache.match([*names(PROMPT)[:2], *names((9,)), *names(PROMPT)[2:]]).pages) == 2
+
+
 def test_the_limit_bounds_what_is_usable_and_not_what_is_held() -> None:
     cache = kv_cache()
     serve(cache, PROMPT)
