@@ -12,7 +12,6 @@ PROMPT_TOKENS = 32_768
 PAGE_TOKENS = 64
 NUM_LAYERS = 27
 FULL_ATTENTION = frozenset({3, 7, 11, 15, 19, 23, 26})
-SLOT = 0
 _RANDOM_BYTES = 1 << 20
 
 _MLA = LayerCache("mla", paged=True, tensors=(CacheTensor("latent", (576,), "bfloat16"),))
@@ -30,13 +29,14 @@ class PromptMemory:
 
     def __init__(self, seed: int) -> None:
         num_pages = PROMPT_TOKENS // PAGE_TOKENS
-        self._layout = lay_out(SHAPE, num_pages, 1, PAGE_TOKENS)
-        arena = Arena.create(self._layout.num_bytes)
+        layout = lay_out(SHAPE, PAGE_TOKENS)
+        arena = Arena.create(layout.num_bytes(num_pages + layout.state_pages))
         arena.close()
         self._bytes = arena.memory
-        self.memory = CacheMemory(SHAPE, self._layout, self._bytes)
+        self.memory = CacheMemory(SHAPE, layout, self._bytes)
         random = Random(seed)
-        self.pages = tuple(random.sample(range(num_pages), num_pages))
+        shuffled = tuple(random.sample(range(num_pages + layout.state_pages), num_pages + layout.state_pages))
+        self.pages, self.state_pages = shuffled[:num_pages], shuffled[num_pages:]
         # Written once before anything is timed: the kernel hands out fresh memory at 2 GB/s.
         for at in range(0, self._bytes.nbytes, _RANDOM_BYTES):
             size = min(_RANDOM_BYTES, self._bytes.nbytes - at)
@@ -44,8 +44,7 @@ class PromptMemory:
 
     def pieces(self, piece_bytes: int) -> list[memoryview]:
         """All of it in the order of its addresses, cut evenly: what a peer without pages sends."""
-        flat = [self._bytes[region.offset : region.end] for layer in self._layout.layers for region in layer]
-        return [view[at : at + piece_bytes] for view in flat for at in range(0, view.nbytes, piece_bytes)]
+        return [self._bytes[at : at + piece_bytes] for at in range(0, PROMPT_BYTES, piece_bytes)]
 
     def digest(self) -> int:
         """Of all bytes in canonical order; equal on both ends after a transfer."""
@@ -53,5 +52,5 @@ class PromptMemory:
             span
             for i, layer in enumerate(SHAPE.layers)
             for j in range(len(layer.tensors))
-            for span in self.memory.spans(i, j, 0, layer.num_rows(j, PROMPT_TOKENS), self.pages, SLOT)
+            for span in self.memory.spans(i, j, 0, layer.num_rows(j, PROMPT_TOKENS), self.pages, self.state_pages)
         )

@@ -131,7 +131,7 @@ class PrfaasSender:
         return self._watch.take()
 
     def _export(self) -> None:
-        opening = Open(SECRET, FINGERPRINT, PROMPT_TOKENS)
+        opening = Open(SECRET, FINGERPRINT, PROMPT_TOKENS, held_tokens=0)
         transfer = OutgoingTransfer(_transfer_id(self._sent), EPOCH, opening, self._ended.put)
         self._sent += 1
         connection = self._outbox.start(self._address, None, transfer)
@@ -140,7 +140,6 @@ class PrfaasSender:
             self._memory.memory,
             connection,
             transfer,
-            prompt_tokens=PROMPT_TOKENS,
             frame_bytes=CONFIG.frame_bytes,
         )
         export.take(Admitted(REQUEST_ID, self._memory.pages, SLOT, queue_s=0.0))
@@ -149,7 +148,7 @@ class PrfaasSender:
             layers = range(len(SHAPE.layers)) if end == PROMPT_TOKENS else SHAPE.paged_layers
             for layer in layers:
                 export.take(LayerDone(REQUEST_ID, layer, start, end))
-        export.take(Prefilled(REQUEST_ID, first_token_id=0, queue_s=0.0, prefill_s=0.0))
+        export.take(Prefilled(REQUEST_ID, first_token_id=0, queue_s=0.0, prefill_s=0.0, tokens_reused=0))
 
 
 def _transfer_id(number: int) -> TransferId:

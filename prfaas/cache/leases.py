@@ -18,6 +18,9 @@ class Leases:
     def __len__(self) -> int:
         return len(self._held)
 
+    def __contains__(self, lease: object) -> bool:
+        return lease in self._held
+
     def begin(self, pages: tuple[int, ...], until_s: float) -> LeaseId:
         lease = LeaseId(next(self._ids))
         self._held[lease] = until_s, pages

@@ -39,7 +39,7 @@ class PrefixCache:
         self.pool = pool
         self.block_tokens = block_tokens
         self.state_pages = state_pages
-        self._enabled = enabled
+        self.enabled = enabled
         self._record_changes = record_changes
         self._tree = BlockTree(pool.size)
         self._visits = Visits(pool.size)
@@ -111,7 +111,7 @@ class PrefixCache:
         """
         pages = self._tree.leading(hashes)
         if not pages:
-            return Match()
+            return Match(evictions=self._evictions)
         usable = len(pages) if limit_blocks is None else min(len(pages), limit_blocks)
         snapshot: tuple[int, ...] = ()
         if self.state_pages:
@@ -159,7 +159,7 @@ class PrefixCache:
         PoolError if a page is not the caller's to give. Either way nothing is changed.
         """
         assert len(set(hashes)) == len(hashes) == len(pages) == len(tokens)
-        if not self._enabled or not hashes:
+        if not self.enabled or not hashes:
             return ()
         above = self._parent(parent)
         known = [self._tree.page(name) for name in hashes]
@@ -179,6 +179,35 @@ class PrefixCache:
             above, parent = page if held is None else held, name
         return shared
 
+    def hold(self, pages: Iterable[int]) -> None:
+        """One more reference on each of these pages, of which some may be held by the index alone. It is no visit."""
+        self.pool.share(pages)
+
+    def forget(self, hashes: Sequence[BlockHash]) -> None:
+        """Drops blocks that follow one another, and their snapshots: the deepest first, up to one that others follow.
+
+        Whoever holds their pages keeps them. Unknown hashes are ignored.
+        """
+        for name in reversed(hashes):
+            block = self._tree.page(name)
+            if block is None:
+                continue
+            if not self._tree.is_leaf(block):
+                return
+            if block in self._tree.snapshots:
+                self.pool.drop(self._tree.remove_snapshot(block).pages)
+                self._record(Removed("state", name))
+            self._tree.remove(block)
+            self.pool.drop([block])
+            self._record(Removed("kv", name))
+            self._evictions += 1
+
+    def snapshot_pages(self, block_hash: BlockHash) -> tuple[int, ...]:
+        """Of the snapshot at a block's end; empty if there is none."""
+        block = self._tree.page(block_hash)
+        snapshot = None if block is None else self._tree.snapshots.get(block)
+        return () if snapshot is None else snapshot.pages
+
     def has_snapshot(self, block_hash: BlockHash) -> bool:
         return self._tree.page(block_hash) in self._tree.snapshots
 
@@ -188,7 +217,7 @@ class PrefixCache:
         False, and nothing taken, if the block has one. Raises UnknownBlockError if the block is not held, PoolError if
         a page is not the caller's to give.
         """
-        if not self._enabled or not self.state_pages:
+        if not self.enabled or not self.state_pages:
             return False
         assert len(pages) == self.state_pages
         block = self._tree.page(block_hash)
@@ -213,6 +242,10 @@ class PrefixCache:
         pages = self._pinned(match, match.usable_blocks, True)
         self.pool.share(pages)
         return self._leases.begin(pages, until_s)
+
+    def is_leased(self, lease: LeaseId) -> bool:
+        """Whether a lease is not over yet."""
+        return lease in self._leases
 
     def end_lease(self, lease: LeaseId) -> None:
         """Raises LeaseError if it was never given, or is over."""

@@ -4,14 +4,21 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import xxhash
+
 from prfaas.cache.pool import PagePool
+from prfaas.cache.prefix_cache import PrefixCache
+from prfaas.cache.snapshot_policy import SnapshotPolicy
 from prfaas.cli.load_rank import LoadedRank, load_rank
 from prfaas.cli.start_ranks import Followers
 from prfaas.engine.drawer import build_drawer
+from prfaas.engine.disk_moves import DiskMoves
+from prfaas.engine.disk_tier import DiskTier
 from prfaas.engine.engine import Engine
 from prfaas.engine.link import EngineLink
 from prfaas.engine.messages import Ready
 from prfaas.engine.parallel import Leader
+from prfaas.engine.prefixes import Prefixes
 from prfaas.engine.runner import Forward, Runner
 from prfaas.engine.settings import EngineSettings
 from prfaas.models.ranks import ALONE
@@ -47,14 +54,44 @@ def _engine(
     settings: EngineSettings, link: EngineLink, loaded: LoadedRank, forward: Forward, stop: Callable[[], None]
 ) -> BuiltEngine:
     section, model = settings.engine, loaded.model
-    pools = PagePool(section.num_pages), PagePool(section.max_running_requests, "state slot")
+    cache = PrefixCache(
+        PagePool(section.num_pages),
+        block_tokens=section.page_tokens,
+        state_pages=loaded.layout.state_pages,
+        eviction=section.prefix_cache.eviction,
+        enabled=section.prefix_cache.enabled,
+        record_changes=True,
+    )
     scheduler = Scheduler(
-        *pools,
-        page_tokens=section.page_tokens,
+        cache,
+        SnapshotPolicy(section.page_tokens, section.prefix_cache.snapshot_every_tokens),
+        fingerprint=model.fingerprint,
         step_tokens=section.step_tokens,
+        max_running=section.max_running_requests,
         eos_token_ids=frozenset(model.eos_token_ids),
         decode_slowdown=section.decode_slowdown,
     )
+    tier = _disk_moves(settings, link, loaded, cache, scheduler)
+    prefixes = Prefixes(cache, tier, time.monotonic, section.prefix_cache.announced_s)
     runner = Runner(forward, loaded.cache, build_drawer(settings.model_path, model.eos_token_ids))
-    engine = Engine(scheduler, runner, model.shape, pools, link, time.monotonic)
+    engine = Engine(scheduler, runner, model.shape, cache, prefixes, link, time.monotonic)
     return BuiltEngine(engine, Ready(model.fingerprint, model.vocab_size, loaded.compiled_kernels), stop)
+
+
+def _disk_moves(
+    settings: EngineSettings, link: EngineLink, loaded: LoadedRank, cache: PrefixCache, scheduler: Scheduler
+) -> DiskMoves | None:
+    """Raises ConfigError when the folder cannot be used."""
+    section = settings.engine.prefix_cache
+    if section.disk is None or not section.enabled:
+        return None
+    tier = DiskTier(
+        section.disk.path,
+        limit_bytes=int(section.disk.limit_gib * 2**30),
+        fingerprint=loaded.model.fingerprint,
+        # Whatever moves a byte within a page gives the pages another name on disk.
+        format_key=xxhash.xxh3_128_hexdigest(repr(loaded.layout).encode()),
+        page=loaded.memory.page,
+        wake=link.wake,
+    )
+    return DiskMoves(tier, cache, loaded.layout.page_bytes, scheduler.waiting_for, time.monotonic)

@@ -17,6 +17,7 @@ from prfaas.core.errors import ConfigError
 from prfaas.core.ids import new_epoch
 from prfaas.core.model_files import read_config
 from prfaas.core.shape import ModelShape, model_shape
+from prfaas.instance.announce import AnnounceService
 from prfaas.instance.decode import DecodeService
 from prfaas.instance.fetch import Fetcher
 from prfaas.instance.identity import Identity
@@ -116,10 +117,12 @@ def _wire(
     outbox = Outbox(Hello(identity.instance_id, identity.cluster), config.transport, metrics, time.monotonic)
     inbox = Inbox(time.monotonic)
     fetcher = Fetcher(identity, inbox, engine.memory, dialer, metrics, time.monotonic)
+    block_tokens = (section.engine or config.engine).page_tokens
     servicer = Servicer(
         identity.instance_id,
         DecodeService(identity, engine.front, fetcher, metrics),
         PrefillService(identity, engine.front, engine.memory, outbox, dialer, metrics),
+        AnnounceService(engine.front, identity.max_context_tokens // block_tokens),
     )
     router = dialer.channel(config.router.control_dial, config.router_cluster)
     info = _info(config, section, identity, addresses)

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 
 import torch
 
-from prfaas.cache.layout import lay_out
+from prfaas.cache.layout import PageLayout, lay_out
 from prfaas.engine.allocator import keep_freed_memory
 from prfaas.engine.arena import Arena
+from prfaas.engine.memory import CacheMemory
 from prfaas.engine.settings import EngineSettings
 from prfaas.models.batch import CacheTensors
 from prfaas.models.cache_tensors import map_cache
@@ -25,6 +26,8 @@ class LoadedRank:
 
     model: LoadedModel
     cache: CacheTensors
+    layout: PageLayout
+    memory: CacheMemory
     compiled_kernels: bool
 
 
@@ -35,12 +38,12 @@ def load_rank(settings: EngineSettings, ranks: Ranks) -> LoadedRank:
     keep_freed_memory()
     compiled = _enable_kernels()
     model = load_model(settings.model_path, settings.dtype, ranks)
-    layout = lay_out(model.shape, section.num_pages, section.max_running_requests, section.page_tokens)
+    layout = lay_out(model.shape, section.page_tokens)
     arena = Arena(settings.arena_fd)
     arena.close()
-    assert arena.memory.nbytes == layout.num_bytes, "front and engine disagree about the cache"
+    assert arena.memory.nbytes == layout.num_bytes(section.num_pages), "front and engine disagree about the cache"
     cache = local_cache(model.spec, map_cache(model.shape, layout, arena.memory), ranks)
-    return LoadedRank(model, cache, compiled)
+    return LoadedRank(model, cache, layout, CacheMemory(model.shape, layout, arena.memory), compiled)
 
 
 def _enable_kernels() -> bool:

@@ -9,18 +9,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from prfaas.cache.layout import lay_out
 from prfaas.config.load import load
 from prfaas.config.sections import EngineSection, FleetConfig
 from prfaas.core.model_files import read_config
 from prfaas.core.shape import DType, ModelShape, model_shape
 
 CACHE_SHARE = 0.5
-"""Of the free memory beside the weights, what cache pages and state slots may take when all of them are in use."""
+"""Of the free memory beside the weights, what the cache may take when all its pages are in use."""
 MOST_PAGES = 1 << 16
 MOST_RUNNING = 64
 STEP_TOKENS = 2048
 """A prompt's chunk where nothing decodes: 5 % faster than 1,024 on CPUs, and nobody waits for its layers to be sent."""
-_STATE_SHARE = 0.5  # of the cache, where a model has both pages and states
 
 
 @contextmanager
@@ -56,17 +56,12 @@ def preferred_dtype(raw: dict[str, Any], flags: frozenset[str]) -> DType:
 
 
 def sized(shape: ModelShape, free: int, cores: int) -> dict[str, int]:
-    """Engine settings whose cache takes at most `CACHE_SHARE` of `free` bytes; never less than one long page run."""
-    defaults = EngineSection()
-    budget = max(0, int(free * CACHE_SHARE))
-    page_bytes = shape.kv_bytes_per_token * defaults.page_tokens
-    for_states = budget if not page_bytes else int(budget * _STATE_SHARE)
-    running = min(MOST_RUNNING, for_states // shape.state_bytes) if shape.state_bytes else MOST_RUNNING
-    running = max(1, running)
-    for_pages = budget - running * shape.state_bytes
-    wanted = -(-shape.max_context_tokens // defaults.page_tokens) * running
-    pages = min(MOST_PAGES, wanted, for_pages // page_bytes) if page_bytes else MOST_PAGES
-    return {"num_pages": max(1, pages), "max_running_requests": running, "step_tokens": STEP_TOKENS, "threads": cores}
+    """Engine settings whose cache takes at most `CACHE_SHARE` of `free` bytes; never less than one short request."""
+    layout = lay_out(shape, EngineSection().page_tokens)
+    smallest = layout.state_pages + 1
+    pages = max(smallest, min(MOST_PAGES, int(free * CACHE_SHARE) // layout.page_bytes))
+    running = max(1, min(MOST_RUNNING, pages // (2 * smallest)))
+    return {"num_pages": pages, "max_running_requests": running, "step_tokens": STEP_TOKENS, "threads": cores}
 
 
 def cpu_flags() -> frozenset[str]:

@@ -48,8 +48,8 @@ async def start_engine(
     launch: Launch,
 ) -> RunningEngine:
     """Raises ModelError for a checkpoint that cannot be served, EngineError when the engine ends before it is ready."""
-    layout = lay_out(shape, settings.num_pages, settings.max_running_requests, settings.page_tokens)
-    link, arena = listen(), Arena.create(layout.num_bytes)
+    layout = lay_out(shape, settings.page_tokens)
+    link, arena = listen(), Arena.create(layout.num_bytes(settings.num_pages))
     try:
         host = await launch(
             EngineSettings(
@@ -67,7 +67,7 @@ async def start_engine(
         raise
     finally:
         arena.close()
-    front = Front(link, host, metrics, Stats(pages_total=settings.num_pages, slots_total=settings.max_running_requests))
+    front = Front(link, host, metrics, Stats(pages_total=settings.num_pages))
     try:
         ready = await front.ready()
     except BaseException:

@@ -88,7 +88,7 @@ def _listeners(config: FleetConfig) -> Iterator[tuple[Path, str]]:
     yield ("router", "control"), config.router.control
     for i, cluster in enumerate(config.clusters):
         for j, instance in enumerate(cluster.instances):
-            for key in ("control", "data", "metrics"):
+            for key in ("control", "data", "metrics", "kv_events", "kv_replay"):
                 yield ("clusters", i, "instances", j, key), getattr(instance, key)
     for i, link in enumerate(config.links):
         if link.relay:

@@ -9,7 +9,7 @@ import yaml
 from pydantic import ValidationError
 
 from prfaas.config.checks import Fault, check
-from prfaas.config.sections import FleetConfig
+from prfaas.config.sections import ClusterSection, EngineSection, FleetConfig
 from prfaas.core.errors import ConfigError
 
 Lines = dict[tuple[str | int, ...], int]
@@ -145,8 +145,29 @@ def _report(path: Path, faults: Iterable[Fault], lines: Lines, overridden: Itera
 
 
 def _anchored(config: FleetConfig, path: Path) -> FleetConfig:
-    """Relative model paths start at the file's folder, so that a fleet file works from any working directory."""
-    model = config.model.path.expanduser()
-    if not model.is_absolute():
-        model = path.resolve().parent / model
-    return config.model_copy(update={"model": config.model.model_copy(update={"path": model.resolve()})})
+    """Relative paths start at the file's folder, so that a fleet file works from any working directory."""
+    folder = path.resolve().parent
+    clusters = tuple(_anchored_cluster(cluster, folder) for cluster in config.clusters)
+    model = config.model.model_copy(update={"path": _from(folder, config.model.path)})
+    engine = _anchored_engine(config.engine, folder)
+    return config.model_copy(update={"model": model, "engine": engine, "clusters": clusters})
+
+
+def _anchored_cluster(cluster: ClusterSection, folder: Path) -> ClusterSection:
+    instances = tuple(
+        instance.model_copy(update={"engine": instance.engine and _anchored_engine(instance.engine, folder)})
+        for instance in cluster.instances
+    )
+    return cluster.model_copy(update={"instances": instances})
+
+
+def _anchored_engine(engine: EngineSection, folder: Path) -> EngineSection:
+    prefixes = engine.prefix_cache
+    if prefixes.disk is None:
+        return engine
+    disk = prefixes.disk.model_copy(update={"path": _from(folder, prefixes.disk.path)})
+    return engine.model_copy(update={"prefix_cache": prefixes.model_copy(update={"disk": disk})})
+
+
+def _from(folder: Path, path: Path) -> Path:
+    return (folder / path.expanduser()).resolve()

@@ -21,6 +21,7 @@ from prfaas.core.request import Grammar, GrammarKind, Request, SamplingParams
 
 _STATUS: dict[grpc.StatusCode, type[PrfaasError]] = {
     grpc.StatusCode.CANCELLED: CancelledError,
+    grpc.StatusCode.INVALID_ARGUMENT: RequestError,
     grpc.StatusCode.DEADLINE_EXCEEDED: DeadlineError,
     grpc.StatusCode.UNAVAILABLE: PeerLostError,
     grpc.StatusCode.RESOURCE_EXHAUSTED: UnavailableError,

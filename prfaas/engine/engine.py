@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from prfaas.cache.pool import PagePool
+from prfaas.cache.prefix_cache import PrefixCache
 from prfaas.core.clock import Clock
 from prfaas.core.errors import EngineError, PrfaasError
 from prfaas.core.ids import RequestId
@@ -16,7 +16,9 @@ from prfaas.engine.drawer import Drawn
 from prfaas.engine.link import EngineLink
 from prfaas.engine.messages import (
     Admitted,
+    Announce,
     BeginDecode,
+    CacheChanged,
     Command,
     Event,
     Failed,
@@ -32,6 +34,7 @@ from prfaas.engine.messages import (
     Stop,
     Submit,
 )
+from prfaas.engine.prefixes import Prefixes
 from prfaas.engine.runner import Runner
 from prfaas.scheduler.plan import StepPlan
 from prfaas.scheduler.scheduler import Scheduler
@@ -48,7 +51,7 @@ class _Times:
     """First moments: a request that is preempted keeps them."""
 
     submitted: float
-    admitted: float = 0.0
+    admitted: float | None = None
     first_chunk: float | None = None
 
 
@@ -60,14 +63,16 @@ class Engine:
         scheduler: Scheduler,
         runner: Runner,
         shape: ModelShape,
-        pools: tuple[PagePool, PagePool],
+        cache: PrefixCache,
+        prefixes: Prefixes,
         link: EngineLink,
         clock: Clock,
     ) -> None:
         self._scheduler = scheduler
         self._runner = runner
         self._shape = shape
-        self._pages, self._slots = pools
+        self._cache = cache
+        self._prefixes = prefixes
         self._link = link
         self._clock = clock
         self._events: list[Event] = []
@@ -80,6 +85,7 @@ class Engine:
         """Returns after `Stop`. What it raises is a fault of ours, after which the engine is of no use."""
         stopped = False
         while not stopped:
+            self._prefixes.advance()
             self._admit()
             plan = self._scheduler.plan()
             if plan is not None:
@@ -87,10 +93,11 @@ class Engine:
             self._report()
             # After a step more may fit; with nothing to compute and all admitted that fits, only a command changes it.
             stopped = self._take_commands(wait=plan is None)
+        self._prefixes.close()
 
     def _take_commands(self, *, wait: bool) -> bool:
         """Applies what has been sent, for which it waits if `wait`. True: stop."""
-        while commands := self._link.take(wait=wait):
+        while commands := self._link.take(wait=wait, at_most_s=self._prefixes.next_expiry_s() if wait else None):
             for command in commands:
                 if isinstance(command, Stop):
                     return True
@@ -107,6 +114,8 @@ class Engine:
                     self._events.append(Failed(request.request_id, error.code, str(error)))
                 else:
                     self._times[request.request_id] = _Times(self._clock())
+                    if sequence := self._scheduler.get(request.request_id):
+                        self._prefixes.arrived(sequence)
             case BeginDecode(request_id, first_token_id):
                 begun = self._scheduler.begin_decode(request_id, first_token_id)
                 if begun is not None:
@@ -115,14 +124,26 @@ class Engine:
                 self._scheduler.prefill_here(request_id)
             case Release(request_id):
                 self._release(request_id)
+            case Announce(request_id, block_hashes):
+                self._prefixes.announced(request_id, block_hashes)
 
     def _admit(self) -> None:
         for sequence in self._scheduler.admit():
-            if sequence.preemptions == 0:
-                times = self._times[sequence.request_id]
-                times.admitted = self._clock()
-                waited = times.admitted - times.submitted
-                self._events.append(Admitted(sequence.request_id, sequence.pages, sequence.slot, waited))
+            times = self._times[sequence.request_id]
+            if times.admitted is not None:
+                continue
+            times.admitted = self._clock()
+            self._prefixes.admitted(sequence)
+            self._events.append(
+                Admitted(
+                    sequence.request_id,
+                    sequence.pages,
+                    sequence.state_pages,
+                    times.admitted - times.submitted,
+                    sequence.cached_tokens,
+                    sequence.held_tokens,
+                )
+            )
 
     def _step(self, plan: StepPlan) -> None:
         self._tell_preempted(plan)
@@ -144,6 +165,7 @@ class Engine:
             return
         seconds = self._clock() - started
         self._scheduler.observe(plan, seconds)
+        self._prefixes.stepped(plan.num_prefill_tokens, seconds)
         self._commit(plan, drawn)
         self._events.append(Stepped(seconds, self._runner.forward_seconds, len(plan.decodes), plan.num_prefill_tokens))
 
@@ -176,8 +198,10 @@ class Engine:
         for sequence, finish in drew:
             if sequence.request_id in first:
                 self._prefilled(sequence)
+                self._prefixes.prefilled(sequence)
             self._drew(sequence, finish, drawn.logprobs.get(sequence.request_id))
         for request_id in drawn.not_finite:
+            self._scheduler.invalidate(request_id)
             self._fail(request_id, "nan", "the model produced logits that are not finite")
         for request_id, error in drawn.faults.items():
             self._fail(request_id, None, str(error), error.code)
@@ -185,8 +209,10 @@ class Engine:
     def _prefilled(self, sequence: Sequence) -> None:
         times = self._times[sequence.request_id]
         assert times.first_chunk is not None
+        assert times.admitted is not None
         queue_s, prefill_s = times.first_chunk - times.admitted, self._clock() - times.first_chunk
-        self._events.append(Prefilled(sequence.request_id, sequence.output_token_ids[-1], queue_s, prefill_s))
+        token_id, reused = sequence.output_token_ids[-1], sequence.cached_tokens
+        self._events.append(Prefilled(sequence.request_id, token_id, reused, queue_s, prefill_s))
 
     def _drew(self, sequence: Sequence, finish: FinishReason | None, logprobs: TokenLogprobs | None = None) -> None:
         if sequence.mode is Mode.EXPORT:
@@ -214,6 +240,8 @@ class Engine:
 
     def _report(self) -> None:
         """Sends all events, and the present reading if it is a new one."""
+        if changes := self._cache.take_changes():
+            self._events.append(CacheChanged(tuple(changes)))
         stats = self._read_stats()
         if stats != self._stats:
             self._stats, self._stats_sent = stats, self._clock()
@@ -226,10 +254,10 @@ class Engine:
             waiting_requests=scheduler.num_waiting,
             running_requests=scheduler.num_active,
             waiting_tokens=scheduler.waiting_tokens,
-            pages_used=self._pages.used,
-            pages_total=self._pages.size,
-            slots_used=self._slots.used,
-            slots_total=self._slots.size,
+            pages_used=self._cache.pool.used - self._cache.idle_pages,
+            pages_cached=self._cache.idle_pages,
+            pages_total=self._cache.pool.size,
+            prefix=self._prefixes.stats(),
             layers_computed=self._layers_computed,
         )
 

@@ -3,6 +3,7 @@
 Knows no processes: both ends may live in one. An end belongs to one thread.
 """
 
+import contextlib
 import os
 import tempfile
 from collections.abc import Sequence
@@ -28,6 +29,7 @@ class Link(Generic[In, Out]):
         self._socket = socket
         self._decoder = incoming
         self._encoder = msgspec.msgpack.Encoder()
+        self._woken = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self.fd = fd
         """Leads to the front's end; what the engine's process inherits."""
 
@@ -39,15 +41,30 @@ class Link(Generic[In, Out]):
             return False
         return True
 
-    def take(self, *, wait: bool) -> list[In]:
-        """All messages of the next batch, for which it waits if `wait`; none if there is no batch.
+    def take(self, *, wait: bool, at_most_s: float | None = None) -> list[In]:
+        """All messages of the next batch, for which it waits (`at_most_s`) if `wait`; none if there is no batch.
 
-        Raises msgspec.DecodeError for what only another version of this program can have sent.
+        A wait also ends, with nothing, when another thread calls `wake`. Raises msgspec.DecodeError for what only
+        another version of this program can have sent.
         """
+        if wait:
+            self._wait(at_most_s)
         try:
-            return self._decoder.decode(self._socket.recv(0 if wait else zmq.NOBLOCK))
+            return self._decoder.decode(self._socket.recv(zmq.NOBLOCK))
         except zmq.Again:
             return []
+
+    def wake(self) -> None:
+        """Ends a `take` that waits, or else the next one that would; any thread may call it while the link is open."""
+        os.eventfd_write(self._woken, 1)
+
+    def _wait(self, at_most_s: float | None) -> None:
+        poller = zmq.Poller()
+        poller.register(self._socket, zmq.POLLIN)
+        poller.register(self._woken, zmq.POLLIN)
+        poller.poll(None if at_most_s is None else at_most_s * 1e3)
+        with contextlib.suppress(BlockingIOError):
+            os.eventfd_read(self._woken)
 
     def fileno(self) -> int:
         """Becomes readable when something changes; then, and after every `send`, take until nothing is left."""
@@ -59,6 +76,7 @@ class Link(Generic[In, Out]):
         self._socket.close(linger=LINGER_MS)
         context.term()
         os.close(self.fd)
+        os.close(self._woken)
 
 
 FrontLink = Link[Event, Command]

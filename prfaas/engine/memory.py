@@ -4,33 +4,69 @@ Canonical: for a paged layer the entries of consecutive tokens, for a state laye
 own row-major order. A sender gathers from these views, a receiver scatters into them; neither makes a copy of its own.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
-from prfaas.cache.layout import CacheLayout
+from prfaas.cache.layout import PageLayout
 from prfaas.core.shape import ModelShape
+
+Extent = tuple[int, int]
+"""Bytes [start, stop) of the memory."""
 
 
 class CacheMemory:
-    """Byte views of a cache that `layout` describes and `memory` holds; whoever computes has its tensors there."""
+    """Byte views of the pages in `memory`, which `layout` describes; whoever computes has its tensors there."""
 
-    def __init__(self, shape: ModelShape, layout: CacheLayout, memory: memoryview) -> None:
-        assert memory.nbytes >= layout.num_bytes
+    def __init__(self, shape: ModelShape, layout: PageLayout, memory: memoryview) -> None:
         self._shape = shape
         self._layout = layout
         self._memory = memory
 
-    def spans(self, layer: int, tensor: int, start: int, end: int, pages: Sequence[int], slot: int) -> list[memoryview]:
-        """The bytes of rows [start, end) of a request that holds `pages` and `slot`, in canonical order."""
-        region = self._layout.layers[layer][tensor]
-        row_bytes = self._shape.layers[layer].row_bytes(tensor)
-        if not self._shape.layers[layer].paged:
-            return [self._rows(region.place(slot), start, end, row_bytes)]
-        found, page_tokens = [], self._layout.page_tokens
-        for page_index in range(start // page_tokens, -(-end // page_tokens)):
-            first = page_index * page_tokens
-            low, high = max(start, first) - first, min(end - first, page_tokens)
-            found.append(self._rows(region.place(pages[page_index]), low, high, row_bytes))
-        return found
+    @property
+    def page_bytes(self) -> int:
+        """Of every page."""
+        return self._layout.page_bytes
 
-    def _rows(self, place: int, low: int, high: int, row_bytes: int) -> memoryview:
-        return self._memory[place + low * row_bytes : place + high * row_bytes]
+    def page(self, page_id: int) -> memoryview:
+        """A whole page, whatever it holds."""
+        return self._view((self._page_start(page_id), self._page_start(page_id + 1)))
+
+    def spans(
+        self, layer: int, tensor: int, start: int, end: int, pages: Sequence[int], state_pages: Sequence[int]
+    ) -> list[memoryview]:
+        """The bytes of rows [start, end) of a request that holds `pages` and `state_pages`, in canonical order.
+
+        Rows are tokens where the layer is paged. What is adjacent in memory is one view.
+        """
+        row_bytes = self._shape.layers[layer].row_bytes(tensor)
+        if self._shape.layers[layer].paged:
+            found = self._tokens(self._layout.offsets[layer][tensor], row_bytes, start, end, pages)
+        else:
+            rows = self._layout.rows[layer][tensor][start:end]
+            starts = (self._page_start(state_pages[row.page]) + row.offset for row in rows)
+            found = ((at, at + row_bytes) for at in starts)
+        return [self._view(extent) for extent in _joined(found)]
+
+    def _tokens(self, offset: int, row_bytes: int, start: int, end: int, pages: Sequence[int]) -> Iterator[Extent]:
+        page_tokens = self._layout.page_tokens
+        for index in range(start // page_tokens, -(-end // page_tokens)):
+            first, at = index * page_tokens, self._page_start(pages[index]) + offset
+            low, high = max(start, first) - first, min(end - first, page_tokens)
+            yield at + low * row_bytes, at + high * row_bytes
+
+    def _page_start(self, page_id: int) -> int:
+        return page_id * self._layout.page_bytes
+
+    def _view(self, extent: Extent) -> memoryview:
+        start, stop = extent
+        assert 0 <= start <= stop <= self._memory.nbytes
+        return self._memory[start:stop]
+
+
+def _joined(extents: Iterable[Extent]) -> list[Extent]:
+    joined: list[Extent] = []
+    for start, stop in extents:
+        if joined and joined[-1][1] == start:
+            joined[-1] = (joined[-1][0], stop)
+        else:
+            joined.append((start, stop))
+    return joined

@@ -7,7 +7,8 @@ from typing import Literal
 
 import msgspec
 
-from prfaas.core.ids import RequestId
+from prfaas.cache.changes import Change
+from prfaas.core.ids import BlockHash, RequestId
 from prfaas.core.logprobs import TokenLogprobs
 from prfaas.core.request import FinishReason, Request
 from prfaas.scheduler.sequence import Mode
@@ -43,11 +44,21 @@ class Release(_Message, frozen=True):
     request_id: RequestId
 
 
+class Announce(_Message, frozen=True):
+    """Front → engine: a request whose prompt begins with these blocks will come; what is cached of it must stay.
+
+    `request_id` is the one that the fleet knows it by.
+    """
+
+    request_id: str
+    block_hashes: tuple[BlockHash, ...]
+
+
 class Stop(_Message, frozen=True):
     """Front → engine: end after the step that runs now."""
 
 
-Command = Submit | BeginDecode | PrefillHere | Release | Stop
+Command = Submit | BeginDecode | PrefillHere | Release | Announce | Stop
 
 
 class Ready(_Message, frozen=True):
@@ -67,12 +78,16 @@ class NotReady(_Message, frozen=True):
 
 
 class Admitted(_Message, frozen=True):
-    """Engine → front: the request holds its memory. Not told again when a preempted request comes back."""
+    """Engine → front: the request holds its memory. Told once, even if it loses that memory and comes back."""
 
     request_id: RequestId
     pages: tuple[int, ...]
-    slot: int
+    state_pages: tuple[int, ...]
     queue_s: float
+    cached_tokens: int
+    """Leading tokens that are not computed here, because a prefix of the prompt is cached."""
+    held_tokens: int
+    """Leading tokens whose KV lies in `pages` already: of an import, those that need not be sent."""
 
 
 class LayerDone(_Message, frozen=True):
@@ -102,6 +117,8 @@ class Prefilled(_Message, frozen=True):
 
     request_id: RequestId
     first_token_id: int
+    tokens_reused: int
+    """Of the prompt; the others were computed."""
     queue_s: float
     prefill_s: float
 
@@ -145,6 +162,46 @@ class Stepped(_Message, frozen=True):
     prefill_tokens: int
 
 
+class CacheChanged(_Message, frozen=True):
+    """Engine → front: what the prefix cache began and ceased to hold, in order."""
+
+    changes: tuple[Change, ...]
+
+
+class DiskStats(_Message, frozen=True):
+    """Part of `PrefixStats`: the tier on disk. Entries are KV blocks and snapshots; counts are since the start."""
+
+    entries: int = 0
+    bytes: int = 0
+    stored: int = 0
+    stored_bytes: int = 0
+    loaded: int = 0
+    loaded_bytes: int = 0
+    corrupt: int = 0
+    foreign: int = 0
+    dropped: int = 0
+    evicted: int = 0
+    off: bool = False
+    """Nothing is written any more, since writing failed."""
+
+
+class PrefixStats(_Message, frozen=True):
+    """Part of `Stats`: the prefix cache. Counts are since the start."""
+
+    queried_tokens: int = 0
+    hit_tokens: int = 0
+    blocks: int = 0
+    """KV blocks held now."""
+    snapshots: int = 0
+    """Snapshots of linear states held now."""
+    evicted_blocks: int = 0
+    evicted_snapshots: int = 0
+    unknown_blocks: int = 0
+    """Hashes that the cache was asked to build on, and did not know."""
+    stale_leases: int = 0
+    disk: DiskStats | None = None
+
+
 class Stats(_Message, frozen=True):
     """Engine → front: a reading of queues and pools, after each step and about ten times a second within a long one."""
 
@@ -152,13 +209,15 @@ class Stats(_Message, frozen=True):
     running_requests: int = 0
     waiting_tokens: int = 0
     pages_used: int = 0
+    """That requests hold."""
+    pages_cached: int = 0
+    """That hold prefixes and could be taken for anything else."""
     pages_total: int = 0
-    slots_used: int = 0
-    slots_total: int = 0
+    prefix: PrefixStats = PrefixStats()
     layers_computed: int = 0
     """Since the start; a watcher tells a long step from a hang by it."""
 
 
 RequestEvent = Admitted | LayerDone | Progressed | Prefilled | Generated | Failed
 """What whoever asked for the request hears of it."""
-Event = RequestEvent | Preempted | Ready | NotReady | Stepped | Stats
+Event = RequestEvent | Preempted | Ready | NotReady | Stepped | CacheChanged | Stats

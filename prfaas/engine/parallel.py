@@ -20,7 +20,9 @@ class SharedBatch(msgspec.Struct, frozen=True, array_like=True):
     query_lens: list[int]
     context_lens: list[int]
     block_table: list[list[int]]
-    state_slots: list[int]
+    state_from: list[list[int]] | None
+    """None: as `state_to`."""
+    state_to: list[list[int]]
     num_decodes: int
     logit_rows: list[int]
 
@@ -33,7 +35,8 @@ def encode(batch: ForwardBatch) -> bytes:
             list(batch.query_lens),
             list(batch.context_lens),
             batch.block_table.tolist(),
-            batch.state_slots.tolist(),
+            None if batch.state_from is batch.state_to else batch.state_from.tolist(),
+            batch.state_to.tolist(),
             batch.num_decodes,
             batch.logit_rows.tolist(),
         )
@@ -43,12 +46,15 @@ def encode(batch: ForwardBatch) -> bytes:
 def decode(payload: bytes) -> ForwardBatch:
     """Inverse of `encode`."""
     shared = msgspec.msgpack.decode(payload, type=SharedBatch)
+    state_to = torch.tensor(shared.state_to, dtype=torch.int64)
+    moved = shared.state_from
     return ForwardBatch(
         token_ids=torch.tensor(shared.token_ids, dtype=torch.int64),
         query_lens=tuple(shared.query_lens),
         context_lens=tuple(shared.context_lens),
         block_table=torch.tensor(shared.block_table, dtype=torch.int64),
-        state_slots=torch.tensor(shared.state_slots, dtype=torch.int64),
+        state_from=state_to if moved is None else torch.tensor(moved, dtype=torch.int64),
+        state_to=state_to,
         num_decodes=shared.num_decodes,
         logit_rows=torch.tensor(shared.logit_rows, dtype=torch.int64),
     )

@@ -45,16 +45,24 @@ class Runner:
 
 def _batch(plan: StepPlan) -> ForwardBatch:
     chunks = plan.chunks
-    width = max(len(chunk.sequence.pages) for chunk in chunks)
-    table = [[*chunk.sequence.pages, *[0] * (width - len(chunk.sequence.pages))] for chunk in chunks]
+    table = _padded([chunk.sequence.pages for chunk in chunks])
+    state_to = _padded([chunk.state_to for chunk in chunks])
+    stay = all(chunk.state_from == chunk.state_to or chunk.start == 0 for chunk in chunks)
     ends = torch.tensor([chunk.num_tokens for chunk in chunks]).cumsum(0)
     rows = [i for i, chunk in enumerate(chunks) if chunk.samples]
     return ForwardBatch(
         token_ids=torch.tensor([t for c in chunks for t in c.sequence.tokens(c.start, c.end)]),
         query_lens=tuple(chunk.num_tokens for chunk in chunks),
         context_lens=tuple(chunk.start for chunk in chunks),
-        block_table=torch.tensor(table),
-        state_slots=torch.tensor([chunk.sequence.slot for chunk in chunks]),
+        block_table=table,
+        state_from=state_to if stay else _padded([chunk.state_from for chunk in chunks]),
+        state_to=state_to,
         num_decodes=len(plan.decodes),
         logit_rows=ends[rows] - 1,
     )
+
+
+def _padded(rows: list[tuple[int, ...]]) -> Tensor:
+    """Page ids [B, longest] int64; what follows a shorter row is page 0."""
+    width = max(len(row) for row in rows)
+    return torch.tensor([[*row, *[0] * (width - len(row))] for row in rows], dtype=torch.int64)

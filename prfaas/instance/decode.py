@@ -36,11 +36,14 @@ class _Journal:
     queue_ms: float = 0.0
     prefill_ms: float = 0.0
     tokens_computed: int = 0
+    tokens_reused: int = 0
+    tokens_held: int = 0
     fallback: str = ""
 
     def local(self, request: Request, event: Prefilled) -> None:
         self.prefill_cluster, self.prefill_instance = self.identity.cluster, self.identity.instance_id
-        self.tokens_computed = request.prompt_tokens
+        self.tokens_computed = request.prompt_tokens - event.tokens_reused
+        self.tokens_reused = event.tokens_reused
         self.queue_ms += event.queue_s * 1e3
         self.prefill_ms = event.prefill_s * 1e3
 
@@ -48,6 +51,8 @@ class _Journal:
         self.prefill_cluster, self.prefill_instance = target.cluster, target.instance_id
         self.received = received
         self.tokens_computed = received.manifest.tokens_computed
+        self.tokens_reused = received.manifest.tokens_reused
+        self.tokens_held = received.manifest.held_tokens
         self.queue_ms += received.manifest.queue_ms
         self.prefill_ms = received.manifest.prefill_ms
 
@@ -57,7 +62,8 @@ class _Journal:
             prefill_cluster=self.prefill_cluster,
             prefill_instance=self.prefill_instance,
             tokens_computed=self.tokens_computed,
-            tokens_reused=received.manifest.tokens_reused if received else 0,
+            tokens_reused=self.tokens_reused,
+            tokens_held=self.tokens_held,
             kv_bytes_raw=received.bytes_raw if received else 0,
             kv_bytes_wire=received.bytes_wire if received else 0,
             kv_codec="raw" if received else "none",

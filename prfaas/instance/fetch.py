@@ -1,4 +1,4 @@
-"""How a decode instance gets a prompt's KV: hand out a ticket, call the prefill instance, wait for the commit."""
+"""How a decode instance gets the KV that it lacks: give out a ticket, call a prefill instance, wait for the commit."""
 
 import asyncio
 import logging
@@ -45,13 +45,19 @@ class Fetcher:
         self._clock = clock
         self._calls: set[asyncio.Task[None]] = set()
 
-    async def fetch(self, request: Request, held: Admitted, target: pb.PrefillTarget) -> Received:
+    async def fetch(self, request: Request, admitted: Admitted, target: pb.PrefillTarget) -> Received:
         """The committed transfer. Raises a PrfaasError when there is none; by then no byte can arrive any more."""
         attempt = _Attempt(self._clock)
-        ticket = self._ticket()
+        ticket = self._ticket(admitted.held_tokens)
         secret, transfer_id = bytes(ticket.secret), TransferId(bytes(ticket.transfer_id))
-        expectation = Expectation(self._identity.shape, self._identity.model_fingerprint, request.prompt_tokens, secret)
-        destination = KvImport(self._memory, held.pages, held.slot)
+        expectation = Expectation(
+            self._identity.shape,
+            self._identity.model_fingerprint,
+            request.prompt_tokens,
+            secret,
+            admitted.held_tokens,
+        )
+        destination = KvImport(self._memory, admitted.pages, admitted.state_pages)
         transfer = self._inbox.expect(
             transfer_id, ticket.epoch, ReceiveSession(expectation), destination, attempt.end_from_thread
         )
@@ -68,7 +74,7 @@ class Fetcher:
         self._metrics.transfers.labels("in", "ok").inc()
         return received
 
-    def _ticket(self) -> pb.Ticket:
+    def _ticket(self, held_tokens: int) -> pb.Ticket:
         return pb.Ticket(
             transfer_id=new_transfer_id(),
             epoch=self._identity.epoch,
@@ -78,6 +84,7 @@ class Fetcher:
             receiver_cluster=self._identity.cluster,
             codec=CODEC_NAMES[Codec.RAW],
             max_frame_bytes=self._identity.transport.frame_bytes,
+            held_tokens=held_tokens,
         )
 
     async def _call(self, request: Request, ticket: pb.Ticket, target: pb.PrefillTarget, attempt: "_Attempt") -> None:
@@ -90,6 +97,7 @@ class Fetcher:
                 sampling=sampling_to_pb(request.sampling),
                 ticket=ticket,
                 model_fingerprint=self._identity.model_fingerprint,
+                cache_salt=request.cache_salt,
             )
         )
         tokens_done = 0

@@ -2,15 +2,30 @@
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Protocol
 
+from msgspec.structs import asdict
+
+from prfaas.cache.changes import Change
 from prfaas.core.errors import EngineError, from_code
 from prfaas.core.ids import RequestId
 from prfaas.core.request import Request
 from prfaas.engine.link import FrontLink
-from prfaas.engine.messages import Command, Event, Failed, NotReady, Preempted, Ready, Stats, Stepped, Stop, Submit
+from prfaas.engine.messages import (
+    CacheChanged,
+    Command,
+    Event,
+    Failed,
+    NotReady,
+    Preempted,
+    Ready,
+    Stats,
+    Stepped,
+    Stop,
+    Submit,
+)
 from prfaas.instance.stream import Listener, RequestStream
 from prfaas.scheduler.sequence import Mode
 from prfaas.telemetry.metrics import InstanceMetrics
@@ -37,7 +52,14 @@ class EngineHost(Protocol):
 class Front:
     """Submits to the engine and routes its events, all on one event loop."""
 
-    def __init__(self, link: FrontLink, host: EngineHost, metrics: InstanceMetrics, stats: Stats) -> None:
+    def __init__(
+        self,
+        link: FrontLink,
+        host: EngineHost,
+        metrics: InstanceMetrics,
+        stats: Stats,
+        on_cache_changed: Callable[[Sequence[Change]], None] = lambda _: None,
+    ) -> None:
         self._link = link
         self._host = host
         self._metrics = metrics
@@ -47,6 +69,7 @@ class Front:
         self._streams: dict[RequestId, RequestStream] = {}
         self._opened = 0
         self._unsent: list[Command] = []
+        self._on_cache_changed = on_cache_changed
         self._closed = False
         self._ready: asyncio.Future[Ready] = self._loop.create_future()
         self._watching = asyncio.create_task(self._watch())
@@ -115,6 +138,10 @@ class Front:
             match event:
                 case Stats():
                     self.stats = event
+                    disk = event.prefix.disk
+                    self._metrics.prefix.read(asdict(event.prefix), asdict(disk) if disk else None)
+                case CacheChanged(changes):
+                    self._on_cache_changed(changes)
                 case Stepped():
                     self._metrics.stepped(
                         event.seconds, event.forward_seconds, event.decode_tokens, event.prefill_tokens

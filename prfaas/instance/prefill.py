@@ -1,4 +1,4 @@
-"""Prefill for another instance: compute the prompt, stream its KV to the ticket's address, free it when it arrived."""
+"""Prefill for another instance: compute the prompt, stream the KV that it lacks to its address, free it on arrival."""
 
 import asyncio
 import contextlib
@@ -74,7 +74,7 @@ class PrefillService:
                     yield event
             refusal = ended.result()
             self._metrics.requests.labels("prefill", refusal.code if refusal else "ok").inc()
-            yield pb.PrefillEvent(failure=failure_to_pb(refusal)) if refusal else self._done(request, export)
+            yield pb.PrefillEvent(failure=failure_to_pb(refusal)) if refusal else self._done(export)
         finally:
             stream.detach()
             export.abandon(CancelledError("the prefill call ended before its transfer did"))
@@ -99,6 +99,10 @@ class PrefillService:
             raise TicketError(f"the ticket's data address: {error}") from None
         request = request_from_pb(message)
         self._identity.check_tokens(request.prompt_token_ids)
+        if ticket.held_tokens > request.prompt_tokens:
+            raise TicketError(
+                f"the receiver claims to hold {ticket.held_tokens} tokens of a prompt of {request.prompt_tokens}"
+            )
         return request
 
     def _export(
@@ -116,7 +120,8 @@ class PrefillService:
             if not loop.is_closed():
                 loop.call_soon_threadsafe(settle, error)
 
-        opening = Open(bytes(ticket.secret), self._identity.model_fingerprint, request.prompt_tokens)
+        fingerprint = self._identity.model_fingerprint
+        opening = Open(bytes(ticket.secret), fingerprint, request.prompt_tokens, ticket.held_tokens)
         transfer = OutgoingTransfer(TransferId(bytes(ticket.transfer_id)), ticket.epoch, opening, on_done)
         # The connection comes up while the prompt waits its turn.
         proxy = self._dialer.proxy_to(ticket.receiver_cluster)
@@ -126,7 +131,6 @@ class PrefillService:
             self._memory,
             peer,
             transfer,
-            prompt_tokens=request.prompt_tokens,
             frame_bytes=min(self._identity.transport.frame_bytes, ticket.max_frame_bytes or MAX_FRAME_BYTES),
         )
 
@@ -161,11 +165,12 @@ class PrefillService:
         """Grows whenever this instance computes or sends anything."""
         return self._front.stats.layers_computed, self._outbox.bytes_acknowledged()
 
-    def _done(self, request: Request, export: KvExport) -> pb.PrefillEvent:
+    def _done(self, export: KvExport) -> pb.PrefillEvent:
         assert export.summary is not None
         return pb.PrefillEvent(
             done=pb.PrefillDone(
-                tokens_computed=request.prompt_tokens,
+                tokens_computed=export.summary.tokens_computed,
+                tokens_reused=export.summary.tokens_reused,
                 queue_ms=export.summary.queue_ms,
                 prefill_ms=export.summary.prefill_ms,
                 kv_bytes_raw=export.bytes_raw,

@@ -47,7 +47,7 @@ class InstanceServer:
     def load(self) -> pb.Load:
         """The present load, also put into the gauges."""
         stats = self.front.stats
-        self.metrics.read(stats.pages_used, stats.pages_total, stats.slots_used)
+        self.metrics.read(stats.pages_used, stats.pages_cached, stats.pages_total)
         self.metrics.queues(stats.waiting_requests, stats.running_requests)
         return pb.Load(
             waiting_requests=stats.waiting_requests,
@@ -55,8 +55,7 @@ class InstanceServer:
             waiting_tokens=stats.waiting_tokens,
             pages_used=stats.pages_used,
             pages_total=stats.pages_total,
-            state_slots_used=stats.slots_used,
-            state_slots_total=stats.slots_total,
+            pages_cached=stats.pages_cached,
             draining=self.servicer.draining,
         )
 

@@ -11,7 +11,8 @@ import grpc
 from prfaas.control.convert import failure_to_pb
 from prfaas.control.v1 import fleet_pb2 as pb
 from prfaas.control.v1.fleet_pb2_grpc import InstanceServicer
-from prfaas.core.errors import CancelledError, DrainingError, EngineError, PrfaasError
+from prfaas.core.errors import CancelledError, DrainingError, EngineError, PrfaasError, RequestError
+from prfaas.instance.announce import AnnounceService
 from prfaas.instance.decode import DecodeService
 from prfaas.instance.prefill import PrefillService
 
@@ -20,15 +21,19 @@ log = logging.getLogger(__name__)
 E = TypeVar("E", pb.GenerateEvent, pb.PrefillEvent)
 GenerateContext = grpc.aio.ServicerContext[pb.GenerateRequest, pb.GenerateEvent]
 PrefillContext = grpc.aio.ServicerContext[pb.PrefillRequest, pb.PrefillEvent]
+AnnounceContext = grpc.aio.ServicerContext[pb.AnnounceRequest, pb.AnnounceReply]
 
 
 class Servicer(InstanceServicer):
     """Every instance serves every call: a role says what the router sends, not what the process can do."""
 
-    def __init__(self, instance_id: str, decode: DecodeService, prefill: PrefillService) -> None:
+    def __init__(
+        self, instance_id: str, decode: DecodeService, prefill: PrefillService, announce: AnnounceService
+    ) -> None:
         self._instance_id = instance_id
         self._decode = decode
         self._prefill = prefill
+        self._announce = announce
         self._running: dict[str, asyncio.Task[None]] = {}
         self._idle = asyncio.Event()
         self._idle.set()
@@ -45,6 +50,13 @@ class Servicer(InstanceServicer):
 
     async def Prefill(self, request: pb.PrefillRequest, context: PrefillContext) -> None:  # type: ignore[override]
         await self._stream(f"prefill {request.request_id}", self._prefill.prefill(request), context, pb.PrefillEvent)
+
+    async def Announce(self, request: pb.AnnounceRequest, context: AnnounceContext) -> pb.AnnounceReply:
+        try:
+            self._announce.announce(request)
+        except RequestError as error:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+        return pb.AnnounceReply()
 
     async def Cancel(self, request: pb.CancelRequest, context: object) -> pb.CancelReply:  # noqa: ARG002
         if self._decode.cancel(request.request_id):

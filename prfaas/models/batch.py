@@ -5,24 +5,32 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from prfaas.models.row_table import RowTable
+from prfaas.models.state_tensor import StateTensor
+
 LayerDone = Callable[[int], None]
 """Called with a layer's index as soon as that layer's cache holds every token of the batch."""
 
 
 @dataclass(frozen=True, slots=True)
 class ForwardBatch:
-    """B sequences with T new tokens in all, packed one after another; the first `num_decodes` have one token each."""
+    """B spans with T new tokens in all, packed one after another; the first `num_decodes` have one token each.
+
+    A sequence may have several spans that are not decodes, each continuing the one before it.
+    """
 
     token_ids: Tensor
     """[T] int64."""
     query_lens: tuple[int, ...]
-    """[B] new tokens of each sequence, at least 1."""
+    """[B] new tokens of each span, at least 1."""
     context_lens: tuple[int, ...]
-    """[B] tokens of each sequence whose cache is already written; 0 means that its state slot holds garbage."""
+    """[B] tokens before each span, whose cache is written or will be by an earlier span; 0: there is no state yet."""
     block_table: Tensor
-    """[B, max_pages] int64 page ids; entries past a sequence's last page are 0 and are never read."""
-    state_slots: Tensor
-    """[B] int64: the slot of each sequence in every state tensor."""
+    """[B, max_pages] int64 page ids; entries past a span's last page are never read."""
+    state_from: Tensor
+    """[B, state_pages] int64: the pages that hold each span's linear states before it; not read at a context of 0."""
+    state_to: Tensor
+    """[B, state_pages] int64: the pages that they are written to. May be the same tensor."""
     num_decodes: int
     """Leading sequences that continue by one token and are computed together; their `context_lens` are at least 1."""
     logit_rows: Tensor
@@ -30,9 +38,24 @@ class ForwardBatch:
 
 
 @dataclass(frozen=True, slots=True)
+class LayerTensors:
+    """What one layer caches, in the order of `LayerCache.tensors`; one of the two is empty."""
+
+    pages: tuple[Tensor, ...] = ()
+    """[num_pages, page_tokens, *dims] each, with a whole page from one page to the next."""
+    states: tuple[StateTensor, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class CacheTensors:
-    """The memory behind a `ModelShape`: for each layer its tensors, in the order of `LayerCache.tensors`."""
+    """The memory behind a `ModelShape`."""
 
     page_tokens: int
-    layers: tuple[tuple[Tensor, ...], ...]
-    """Paged layers: [num_pages, page_tokens, *dims]. State layers: [num_slots, *dims]."""
+    layers: tuple[LayerTensors, ...]
+    rows: RowTable
+
+    def copy_states(self, read: Tensor, written: Tensor) -> None:
+        """Copies all states of some sequences from the rows at offsets `read` to those at `written`, [n, R] each."""
+        for layer in self.layers:
+            for state in layer.states:
+                state.write(written, state.read(read))

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from prfaas.core.decoder_spec import Rotary
 from prfaas.models.batch import ForwardBatch
+from prfaas.models.row_table import RowTable
 from prfaas_kernels.rotary import rotary_cos_sin
 
 Angles = Mapping[Rotary, tuple[Tensor, Tensor]]
@@ -22,9 +23,12 @@ class PrefillSpan:
     stop: int
     context: int
     """Tokens already cached."""
-    slot: int
     pages: Tensor
     """Page ids that hold context and new tokens."""
+    read: Tensor | None
+    """[R] where its states' rows are before it, in bytes; None where it begins a sequence: they are zero."""
+    written: Tensor
+    """[R] where they go."""
 
     @property
     def rows(self) -> slice:
@@ -38,11 +42,13 @@ class PrefillSpan:
 
 @dataclass(frozen=True, slots=True)
 class BatchIndex:
-    """A `ForwardBatch` resolved against pages of `page_tokens`. D = `num_decodes`."""
+    """A `ForwardBatch` resolved against the pages of a cache. D = `num_decodes`, R = rows of all state tensors."""
 
     num_decodes: int
-    decode_slots: Tensor
-    """[D]"""
+    decode_rows: Tensor
+    """[D, R] where the rows of each decoded sequence's states are and stay, in bytes."""
+    moves: tuple[Tensor, Tensor] | None
+    """Where the rows of some decoded sequences are and should be, before anything is computed; [M, R] each."""
     decode_lengths: Tensor
     """[D] tokens that each decoded sequence reads, the new one included."""
     decode_pages: Tensor
@@ -55,36 +61,45 @@ class BatchIndex:
     angles: Angles
 
 
-def index_batch(batch: ForwardBatch, page_tokens: int, frequencies: Mapping[Rotary, Tensor]) -> BatchIndex:
-    """Resolves positions to pages and angles. Asserts what the engine guarantees of decodes: one token, a context."""
+def index_batch(
+    batch: ForwardBatch, page_tokens: int, rows: RowTable, frequencies: Mapping[Rotary, Tensor]
+) -> BatchIndex:
+    """Resolves positions to pages and angles, and state pages to rows.
+
+    Asserts what the engine guarantees of decodes: one token, a context.
+    """
     decodes = batch.num_decodes
     assert sum(batch.query_lens) == batch.token_ids.shape[0]
     assert all(n == 1 for n in batch.query_lens[:decodes])
     assert all(n > 0 for n in batch.context_lens[:decodes])
     if decodes == len(batch.query_lens):
-        return _index_decodes(batch, page_tokens, frequencies)
+        return _index_decodes(batch, page_tokens, rows, frequencies)
     positions, sequences = _positions(batch)
     longest = max(batch.context_lens[:decodes], default=0) + 1
     return BatchIndex(
         num_decodes=decodes,
-        decode_slots=batch.state_slots[:decodes],
+        decode_rows=rows.resolve(batch.state_to[:decodes]),
+        moves=_moves(batch, rows),
         decode_lengths=positions[:decodes] + 1,
         decode_pages=batch.block_table[:decodes, : -(-longest // page_tokens)],
         token_pages=batch.block_table[sequences, positions // page_tokens],
         token_offsets=positions % page_tokens,
-        prefills=_spans(batch, page_tokens),
+        prefills=_spans(batch, page_tokens, rows),
         angles={rotary: rotary_cos_sin(positions, inverse) for rotary, inverse in frequencies.items()},
     )
 
 
-def _index_decodes(batch: ForwardBatch, page_tokens: int, frequencies: Mapping[Rotary, Tensor]) -> BatchIndex:
+def _index_decodes(
+    batch: ForwardBatch, page_tokens: int, rows: RowTable, frequencies: Mapping[Rotary, Tensor]
+) -> BatchIndex:
     """Of decodes alone, in few operations on tensors: they are as many as a small model's whole layer has."""
     contexts, device = batch.context_lens, batch.token_ids.device
     positions = torch.tensor(contexts, device=device)
     places = torch.tensor([divmod(context, page_tokens) for context in contexts], device=device)  # [D, 2]
     return BatchIndex(
         num_decodes=batch.num_decodes,
-        decode_slots=batch.state_slots,
+        decode_rows=rows.resolve(batch.state_to),
+        moves=_moves(batch, rows),
         decode_lengths=positions + 1,
         decode_pages=batch.block_table[:, : max(contexts) // page_tokens + 1],
         token_pages=batch.block_table.gather(1, places[:, :1])[:, 0],
@@ -105,12 +120,21 @@ def _positions(batch: ForwardBatch) -> tuple[Tensor, Tensor]:
     return torch.arange(total, device=device) + firsts[sequences], sequences
 
 
-def _spans(batch: ForwardBatch, page_tokens: int) -> tuple[PrefillSpan, ...]:
-    spans, start = [], batch.num_decodes
-    slots = batch.state_slots[batch.num_decodes :].tolist()
-    for sequence, slot in enumerate(slots, start=batch.num_decodes):
-        stop, context = start + batch.query_lens[sequence], batch.context_lens[sequence]
-        num_pages = -(-(context + stop - start) // page_tokens)
-        spans.append(PrefillSpan(start, stop, context, slot, batch.block_table[sequence, :num_pages]))
+def _moves(batch: ForwardBatch, rows: RowTable) -> tuple[Tensor, Tensor] | None:
+    """For decodes that continue from other pages than they write: from a snapshot, or to one."""
+    if batch.state_from is batch.state_to:
+        return None
+    read, written = batch.state_from[: batch.num_decodes], batch.state_to[: batch.num_decodes]
+    moved = (read != written).any(1)
+    return (rows.resolve(read[moved]), rows.resolve(written[moved])) if moved.any() else None
+
+
+def _spans(batch: ForwardBatch, page_tokens: int, rows: RowTable) -> tuple[PrefillSpan, ...]:
+    spans, start, first = [], batch.num_decodes, batch.num_decodes
+    read, written = rows.resolve(batch.state_from[first:]), rows.resolve(batch.state_to[first:])
+    for i, (length, context) in enumerate(zip(batch.query_lens[first:], batch.context_lens[first:], strict=True)):
+        stop = start + length
+        pages = batch.block_table[first + i, : -(-(context + length) // page_tokens)]
+        spans.append(PrefillSpan(start, stop, context, pages, read[i] if context else None, written[i]))
         start = stop
     return tuple(spans)

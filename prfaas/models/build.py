@@ -9,7 +9,6 @@ from torch import Tensor
 from prfaas.core import decoder_spec as spec
 from prfaas.models.decoder import DecoderLayer, HybridDecoder, Mixer
 from prfaas.models.decoder import Mlp as MlpLayer
-from prfaas.models.layers.conv_cache import ConvCache
 from prfaas.models.layers.gdn import GdnLayer
 from prfaas.models.layers.gqa import GqaLayer
 from prfaas.models.layers.kda import KdaLayer
@@ -141,12 +140,11 @@ def _mla(read: Reader, mixer: spec.Mla) -> MlaLayer:
 
 
 def _kda(read: Reader, mixer: spec.Kda) -> KdaLayer:
-    heads = (mixer.num_heads, mixer.head_dim)
     local_mixer(mixer, read.ranks)
     return KdaLayer(
         project_in=read.projection("q", "k", "v", "decay_down", "gate_down", "beta"),
         conv=read.fused("q_conv", "k_conv", "v_conv").T.contiguous(),
-        conv_cache=ConvCache(conv_ranges((heads, heads, heads), read.ranks)),
+        conv_starts=_conv_starts(read, mixer),
         decay_up=read.projection("decay_up"),
         gate_up=read.projection("gate_up"),
         a_log=read["a_log"],
@@ -158,18 +156,22 @@ def _kda(read: Reader, mixer: spec.Kda) -> KdaLayer:
 
 
 def _gdn(read: Reader, mixer: spec.Gdn) -> GdnLayer:
-    k_heads, v_heads = (mixer.num_k_heads, mixer.k_dim), (mixer.num_v_heads, mixer.v_dim)
     return GdnLayer(
         spec=local_mixer(mixer, read.ranks),
         project_in=read.projection("q", "k", "v", "gate", "beta", "decay"),
         conv=read.fused("q_conv", "k_conv", "v_conv").T.contiguous(),
-        conv_cache=ConvCache(conv_ranges((k_heads, k_heads, v_heads), read.ranks)),
+        conv_starts=_conv_starts(read, mixer),
         a_log=read["a_log"],
         dt_bias=read["dt_bias"],
         out_norm=read["out_norm"],
         project_out=read.projection("o"),
         eps=read.eps,
     )
+
+
+def _conv_starts(read: Reader, mixer: spec.Kda | spec.Gdn) -> tuple[int, int, int]:
+    (q, _), (k, _), (v, _) = conv_ranges(mixer, read.ranks)
+    return q, k, v
 
 
 def _lightning(read: Reader, mixer: spec.Lightning) -> LightningLayer:

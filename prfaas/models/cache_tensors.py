@@ -1,36 +1,45 @@
-"""A model's cache as tensors, in memory of its own or in a block that others map too."""
+"""A model's cache as tensors over one block of pages, in memory of its own or in a block that others map too."""
+
+from math import prod
 
 import torch
+from torch import Tensor
 
-from prfaas.cache.layout import CacheLayout, Region
-from prfaas.core.shape import CacheTensor, DType, LayerCache, ModelShape
-from prfaas.models.batch import CacheTensors
+from prfaas.cache.layout import PageLayout, lay_out
+from prfaas.core.shape import DType, ModelShape
+from prfaas.models.batch import CacheTensors, LayerTensors
+from prfaas.models.row_table import RowTable
+from prfaas.models.state_tensor import StateTensor
 
 TORCH_DTYPES: dict[DType, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
-def allocate_cache(shape: ModelShape, num_pages: int, num_slots: int, page_tokens: int) -> CacheTensors:
-    """Uninitialised tensors for `num_pages` pages per paged layer and `num_slots` requests per state layer."""
-
-    def allocate(layer: LayerCache) -> tuple[torch.Tensor, ...]:
-        leading = (num_pages, page_tokens) if layer.paged else (num_slots,)
-        return tuple(torch.empty(*leading, *t.dims, dtype=TORCH_DTYPES[t.dtype]) for t in layer.tensors)
-
-    return CacheTensors(page_tokens, tuple(allocate(layer) for layer in shape.layers))
+def allocate_cache(shape: ModelShape, num_pages: int, page_tokens: int) -> CacheTensors:
+    """`num_pages` uninitialised pages."""
+    layout = lay_out(shape, page_tokens)
+    return _tensors(shape, layout, torch.empty(layout.num_bytes(num_pages), dtype=torch.uint8))
 
 
-def map_cache(shape: ModelShape, layout: CacheLayout, memory: memoryview) -> CacheTensors:
-    """Tensors that lie in `memory` where `layout` says; they keep it alive."""
+def map_cache(shape: ModelShape, layout: PageLayout, memory: memoryview) -> CacheTensors:
+    """Tensors over the pages in `memory`, of which there are as many as it has room for; they keep it alive."""
+    return _tensors(shape, layout, torch.frombuffer(memory, dtype=torch.uint8))
 
-    def view(layer: LayerCache, tensor: CacheTensor, region: Region) -> torch.Tensor:
-        leading = (region.places, layout.page_tokens) if layer.paged else (region.places,)
-        flat = torch.frombuffer(memory[region.offset : region.end], dtype=TORCH_DTYPES[tensor.dtype])
-        return flat.view(*leading, *tensor.dims)
 
-    return CacheTensors(
-        layout.page_tokens,
-        tuple(
-            tuple(view(layer, tensor, region) for tensor, region in zip(layer.tensors, regions, strict=True))
-            for layer, regions in zip(shape.layers, layout.layers, strict=True)
-        ),
-    )
+def _tensors(shape: ModelShape, layout: PageLayout, arena: Tensor) -> CacheTensors:
+    pages = arena.view(-1, layout.page_bytes)
+    layers, column = [], 0
+    for layer, offsets in zip(shape.layers, layout.offsets, strict=True):
+        found, states = [], []
+        for i, tensor in enumerate(layer.tensors):
+            if layer.paged:
+                stop = offsets[i] + layout.page_tokens * tensor.num_bytes
+                entries = pages[:, offsets[i] : stop].view(TORCH_DTYPES[tensor.dtype])
+                found.append(torch.unflatten(entries, 1, (layout.page_tokens, *tensor.dims)))
+            else:
+                rows, *dims = tensor.dims
+                whole = ((0, prod(dims)),)
+                columns = (column, column + rows)
+                states.append(StateTensor(arena, columns, tuple(dims), TORCH_DTYPES[tensor.dtype], whole))
+                column += rows
+        layers.append(LayerTensors(tuple(found), tuple(states)))
+    return CacheTensors(layout.page_tokens, tuple(layers), RowTable.of(layout))

@@ -7,13 +7,13 @@ import torch
 from torch import Tensor
 
 from prfaas.core.decoder_spec import PostNorm, Rotary
-from prfaas.models.batch import CacheTensors, ForwardBatch, LayerDone
+from prfaas.models.batch import CacheTensors, ForwardBatch, LayerDone, LayerTensors
 from prfaas.models.batch_index import BatchIndex, index_batch
 from prfaas.models.layers.vocabulary import Embedding, Head
 from prfaas.models.ranks import Ranks
 from prfaas_kernels.norm import add_rms_norm, rms_norm
 
-Mixer = Callable[[Tensor, BatchIndex, tuple[Tensor, ...]], Tensor]
+Mixer = Callable[[Tensor, BatchIndex, LayerTensors], Tensor]
 """Mixes tokens of a sequence: normalised [T, hidden] to [T, hidden]; reads and writes the layer's cache tensors."""
 Mlp = Callable[[Tensor], Tensor]
 
@@ -52,7 +52,9 @@ class HybridDecoder:
 
         `on_layer(i)` is called when layer i's cache holds every token of the batch, before the layer's MLP.
         """
-        index = index_batch(batch, cache.page_tokens, self.frequencies)
+        index = index_batch(batch, cache.page_tokens, cache.rows, self.frequencies)
+        if index.moves is not None:
+            cache.copy_states(*index.moves)
         x = self.embedding(batch.token_ids)  # [T, hidden]
         normed = rms_norm(x, self.layers[0].mixer_norm, self.eps)
         for i, layer in enumerate(self.layers):

@@ -1,15 +1,16 @@
-"""What one rank of a tensor-parallel group holds: which heads, which slice of each part, which view of the cache."""
+"""What one rank of a tensor-parallel group holds: which heads, which slice of each part, which share of the cache."""
 
 from dataclasses import replace
-from typing import TypeVar
+from typing import TypeVar, assert_never
 
 from torch import Tensor
 
 from prfaas.core.decoder_spec import DecoderSpec, Gdn, Gqa, Kda, Lightning, Mixer, Mla
 from prfaas.core.errors import UnsupportedModelError
-from prfaas.models.batch import CacheTensors
+from prfaas.models.batch import CacheTensors, LayerTensors
 from prfaas.models.parts import Split
 from prfaas.models.ranks import Ranks
+from prfaas.models.state_tensor import StateTensor
 
 M = TypeVar("M", Gqa, Mla, Kda, Gdn, Lightning)
 
@@ -62,38 +63,57 @@ def local_mixer(mixer: M, ranks: Ranks) -> M:
 
 
 def local_cache(spec: DecoderSpec, cache: CacheTensors, ranks: Ranks) -> CacheTensors:
-    """Views of this rank's heads in the whole model's cache, which all ranks map."""
+    """This rank's heads and channels of the whole model's cache, which all ranks map."""
     if ranks.size == 1:
         return cache
     pairs = zip(spec.layers, cache.layers, strict=True)
-    return replace(cache, layers=tuple(_cache_view(layer.mixer, tensors, ranks) for layer, tensors in pairs))
+    return replace(cache, layers=tuple(_share(layer.mixer, tensors, ranks) for layer, tensors in pairs))
 
 
-def _cache_view(mixer: Mixer, tensors: tuple[Tensor, ...], ranks: Ranks) -> tuple[Tensor, ...]:
+def _share(mixer: Mixer, tensors: LayerTensors, ranks: Ranks) -> LayerTensors:
     match mixer:
         case Mla():
             return tensors  # one latent for all heads
         case Gqa():
             first, stop = unit_range(mixer.num_kv_heads, ranks)
-            return tuple(tensor[:, :, first:stop] for tensor in tensors)
-        case Gdn():
-            first, stop = unit_range(mixer.num_v_heads, ranks)
+            return LayerTensors(
+                pages=tuple(pages[:, :, first:stop] for pages in tensors.pages),
+                states=tuple(_heads_of_each_row(ring, first, stop) for ring in tensors.states),
+            )
+        case Kda() | Gdn():
+            state, conv = tensors.states
+            ranges = conv_ranges(mixer, ranks)
+            width = sum(stop - start for start, stop in ranges)
+            heads = mixer.num_heads if isinstance(mixer, Kda) else mixer.num_v_heads
+            return LayerTensors(
+                states=(state.narrow_rows(*unit_range(heads, ranks)), conv.narrow_each_row((width,), ranges))
+            )
+        case Lightning():
+            (state,) = tensors.states
+            return LayerTensors(states=(state.narrow_rows(*unit_range(mixer.num_heads, ranks)),))
         case _:
-            first, stop = unit_range(mixer.num_heads, ranks)
-    state, *conv = tensors
-    return (state[:, first:stop], *conv)
+            assert_never(mixer)
 
 
-def conv_ranges(widths: tuple[tuple[int, int], ...], ranks: Ranks) -> tuple[tuple[int, int], ...] | None:
-    """Of convolved parts, given as (heads, channels per head) one after another: this rank's ranges of channels."""
-    if ranks.size == 1:
-        return None
-    ranges, offset = [], 0
-    for heads, size in widths:
-        first, stop = unit_range(heads, ranks)
-        ranges.append((offset + first * size, offset + stop * size))
-        offset += heads * size
-    return tuple(ranges)
+def _heads_of_each_row(ring: StateTensor, first: int, stop: int) -> StateTensor:
+    size = ring.dims[1]
+    return ring.narrow_each_row((stop - first, size), ((first * size, stop * size),))
+
+
+def conv_ranges(mixer: Kda | Gdn, ranks: Ranks) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]]:
+    """This rank's channels of q, k and v among those whose inputs are cached, which are all q's, all k's, all v's."""
+    if isinstance(mixer, Kda):
+        q = k = v = (mixer.num_heads, mixer.head_dim)
+    else:
+        q = k = (mixer.num_k_heads, mixer.k_dim)
+        v = (mixer.num_v_heads, mixer.v_dim)
+    width = q[0] * q[1]
+    return _channels(*q, 0, ranks), _channels(*k, width, ranks), _channels(*v, 2 * width, ranks)
+
+
+def _channels(heads: int, size: int, offset: int, ranks: Ranks) -> tuple[int, int]:
+    first, stop = unit_range(heads, ranks)
+    return offset + first * size, offset + stop * size
 
 
 def _mine(units: int, ranks: Ranks) -> int:

@@ -1,6 +1,10 @@
-"""What sequences hold: pages that grow with them, and a state slot. Does not know who should have them first."""
+"""What sequences hold: pages that grow with them, pages of their linear state, and what they share with the cache.
 
-from prfaas.cache.pool import PagePool
+Does not know who should have memory first.
+"""
+
+from prfaas.cache.prefix_cache import PrefixCache
+from prfaas.cache.snapshot_policy import SnapshotPolicy
 from prfaas.scheduler.sequence import Sequence
 
 WATERMARK_SHARE = 16
@@ -17,44 +21,120 @@ def watermark_pages(num_growing: int, num_pages: int) -> int:
 
 
 class SequenceMemory:
-    """Takes from the two pools for a sequence, and gives back."""
+    """Takes pages from the cache's pool for a sequence, and gives back."""
 
-    def __init__(self, pages: PagePool, slots: PagePool, page_tokens: int) -> None:
-        self._pages = pages
-        self._slots = slots
-        self._page_tokens = page_tokens
+    def __init__(self, cache: PrefixCache, snapshots: SnapshotPolicy) -> None:
+        self._cache = cache
+        self._snapshots = snapshots
+        self._page_tokens = cache.block_tokens
 
     @property
     def num_pages(self) -> int:
         """Of the whole pool."""
-        return self._pages.size
+        return self._cache.pool.size
 
     def pages_for(self, tokens: int) -> int:
-        return -(-tokens // self._page_tokens)
+        """Of a sequence that has so many: KV and state."""
+        return self._kv_pages(tokens) + self._cache.state_pages
 
-    def reserve(self, sequence: Sequence, keep_free: int) -> bool:
-        """Pages for all tokens it has and a slot, together or neither; False unless `keep_free` pages remain."""
-        needed = self.pages_for(sequence.num_tokens)
-        if self._slots.free == 0 or self._pages.free < needed + keep_free:
+    def usable_tokens(self, sequence: Sequence) -> int:
+        """Leading tokens that it would not have to compute if it were admitted now."""
+        return self._cache.match(sequence.hashes, self._usable_blocks(sequence)).usable_blocks * self._page_tokens
+
+    def reserve(self, sequence: Sequence, keep_free: int, *, reuse: bool = True) -> bool:
+        """Pages for all tokens it has and for its state, together or none; False unless `keep_free` pages remain.
+
+        With `reuse`, what the cache has of its prefix is shared: of an import all KV, since states will come; of any
+        other sequence as much as has a snapshot, from which its first chunk goes on. The snapshot's pages come on top.
+        """
+        cache = self._cache
+        match = cache.match(sequence.hashes if reuse else (), self._usable_blocks(sequence))
+        imports = sequence.imports_prompt
+        blocks = len(match.pages) if imports else match.usable_blocks
+        needed = self.pages_for(sequence.num_tokens) - blocks
+        # What was found may count among the pages that are available.
+        if cache.available - cache.pin_cost(match, blocks, snapshot=not imports) < needed + keep_free:
             return False
-        pages, slot = self._pages.allocate(needed), self._slots.allocate(1)
-        assert pages is not None
-        assert slot is not None
-        sequence.pages, sequence.slot = pages, slot[0]
+        pinned = cache.pin(match, blocks, snapshot=not imports)
+        fresh = cache.allocate(needed)
+        assert fresh is not None
+        kv_pages = needed - cache.state_pages
+        sequence.pages, sequence.state_pages = pinned + fresh[:kv_pages], fresh[kv_pages:]
+        sequence.state_source = () if imports else match.snapshot
+        sequence.named_blocks = blocks
+        sequence.held_tokens = blocks * self._page_tokens
+        sequence.computed_tokens = sequence.cached_tokens = 0 if imports else sequence.held_tokens
+        sequence.snapshots_at = self._positions(sequence, branch_tokens=match.branch_blocks * self._page_tokens)
         return True
 
     def grow(self, sequence: Sequence) -> bool:
-        """Room for one more computed token; False if that takes a page and none is free."""
+        """Room for one more computed token; False if that takes a page and none can be had."""
         if sequence.computed_tokens < len(sequence.pages) * self._page_tokens:
             return True
-        page = self._pages.allocate(1)
+        page = self._cache.allocate(1)
         if page is None:
             return False
         sequence.pages += page
         return True
 
+    def snapshot(self, sequence: Sequence, tokens: int, keep_free: int) -> tuple[int, ...] | None:
+        """Pages for a snapshot after `tokens` tokens that the step under way writes.
+
+        None if there is one already, or if less than `keep_free` pages would remain.
+        """
+        cache = self._cache
+        name = sequence.hashes[tokens // self._page_tokens - 1]
+        if cache.has_snapshot(name) or cache.available < cache.state_pages + keep_free:
+            return None
+        pages = cache.allocate(cache.state_pages)
+        if pages is not None:
+            sequence.planned_snapshots.append(pages)
+        return pages
+
+    def computed(self, sequence: Sequence, state_to: tuple[int, ...]) -> None:
+        """The cache learns what a chunk that ended at `computed_tokens`, with its state in `state_to`, has left."""
+        self._share_blocks(sequence)
+        self._cache.release(sequence.state_source)
+        sequence.state_source = ()
+        if state_to in sequence.planned_snapshots:
+            sequence.planned_snapshots.remove(state_to)
+            sequence.state_source = state_to
+            self._cache.insert_snapshot(sequence.hashes[sequence.named_blocks - 1], state_to)
+
     def free(self, sequence: Sequence) -> None:
-        """Takes everything back."""
-        self._pages.release(sequence.pages)
-        self._slots.release((sequence.slot,))
-        sequence.pages, sequence.slot = (), -1
+        """Takes everything back; what the cache holds of it stays there."""
+        snapshots = [page for pages in sequence.planned_snapshots for page in pages]
+        self._cache.release(
+            (*sequence.pages, *sequence.duplicates, *sequence.state_pages, *sequence.state_source, *snapshots)
+        )
+        sequence.pages = sequence.duplicates = sequence.state_pages = sequence.state_source = ()
+        sequence.planned_snapshots.clear()
+        sequence.named_blocks = sequence.computed_tokens = 0
+
+    def forget(self, sequence: Sequence) -> None:
+        """The cache drops what this sequence has brought to it: it proved to be of no use."""
+        self._cache.forget(sequence.hashes[sequence.cached_tokens // self._page_tokens : sequence.named_blocks])
+
+    def _share_blocks(self, sequence: Sequence) -> None:
+        first, last = sequence.named_blocks, sequence.computed_tokens // self._page_tokens
+        if first == last or not self._cache.enabled:
+            return
+        bounds = range(first * self._page_tokens, last * self._page_tokens, self._page_tokens)
+        tokens = [sequence.tokens(start, start + self._page_tokens) for start in bounds]
+        sequence.extend_hashes(last, self._page_tokens)
+        parent = sequence.hashes[first - 1] if first else None
+        names = sequence.hashes[first:last]
+        sequence.duplicates += self._cache.insert_blocks(parent, names, sequence.pages[first:last], tokens)
+        sequence.named_blocks = last
+
+    def _positions(self, sequence: Sequence, branch_tokens: int) -> tuple[int, ...]:
+        if not self._cache.state_pages or not self._cache.enabled:
+            return ()
+        return self._snapshots.positions(sequence.computed_tokens, sequence.num_tokens, branch_tokens)
+
+    def _usable_blocks(self, sequence: Sequence) -> int:
+        """At least one token is computed, so that the next one can be drawn."""
+        return (sequence.num_tokens - 1) // self._page_tokens
+
+    def _kv_pages(self, tokens: int) -> int:
+        return -(-tokens // self._page_tokens)

@@ -1,12 +1,15 @@
 """Continuous batching on one instance: admission in order of arrival, decodes first, prefill in shared chunks.
 
 Sequences take pages as they grow. When a decode finds none, the last to arrive gives up its memory, and is computed
-again later: what arrived first always goes on, so everything ends. Knows no tensors and no clock.
+again later: what arrived first always goes on, so everything ends. What is cached of a prompt is not computed; a prompt
+that another one is just computing waits for it. Knows no tensors and no clock.
 """
 
 from collections.abc import Mapping
 
-from prfaas.cache.pool import PagePool
+from prfaas.cache.hashing import root_hash
+from prfaas.cache.prefix_cache import PrefixCache
+from prfaas.cache.snapshot_policy import SnapshotPolicy
 from prfaas.core.errors import CapacityError, RequestError
 from prfaas.core.ids import RequestId
 from prfaas.core.request import FinishReason, Request
@@ -23,19 +26,22 @@ class Scheduler:
 
     def __init__(
         self,
-        pages: PagePool,
-        slots: PagePool,
+        cache: PrefixCache,
+        snapshots: SnapshotPolicy,
         *,
-        page_tokens: int,
+        fingerprint: str,
         step_tokens: int,
+        max_running: int,
         eos_token_ids: frozenset[int],
         decode_slowdown: float = 2.0,
     ) -> None:
         """`decode_slowdown`: with prefill beside them, decodes take at most so many times as long, on average."""
-        self._memory = SequenceMemory(pages, slots, page_tokens)
+        self._memory = SequenceMemory(cache, snapshots)
         self._pace = Pace(decode_slowdown)
-        self._page_tokens = page_tokens
+        self._page_tokens = cache.block_tokens
+        self._fingerprint = fingerprint if cache.enabled else None
         self._step_tokens = step_tokens
+        self._max_running = max_running
         self._eos_token_ids = eos_token_ids
         self._waiting = Line()
         self._active = Line()
@@ -71,15 +77,21 @@ class Scheduler:
         if self.get(request.request_id):
             raise RequestError(f"request id {request.request_id} is already in use")
         self._arrivals += 1
+        self._name_blocks(sequence)
         self._enqueue(sequence)
 
     def admit(self) -> list[Sequence]:
         """Moves waiting requests that fit now, in order; a request that does not fit holds back those behind it.
 
-        A sequence that was preempted before comes back here too, with new memory: `sequence.preemptions` tells.
+        One that waits for its prefix, which another computes or a slower tier brings, holds back nobody. A sequence
+        that was preempted before comes back here too, with new memory: `sequence.preemptions` tells.
         """
         admitted = []
-        while (sequence := self._waiting.first()) and self._memory.reserve(sequence, self._watermark()):
+        for sequence in list(self._waiting):
+            if sequence.loading or self._computed_elsewhere(sequence):
+                continue
+            if len(self._active) >= self._max_running or not self._reserve(sequence):
+                break
             self._dequeue(sequence.request_id)
             self._active.add(sequence)
             sequence.phase = Phase.RESERVED if sequence.imports_prompt else Phase.PREFILL
@@ -90,12 +102,14 @@ class Scheduler:
     def plan(self) -> StepPlan | None:
         """The next step, within the token budget; None when there is nothing to compute and nothing to tell.
 
-        There are fewer slots than budget (the configuration is refused otherwise), so decodes always fit.
+        Fewer requests run than the budget has tokens (the configuration is refused otherwise), so decodes always fit.
         """
         self._steps += 1
         preempted = self._make_room()
         decodes = tuple(
-            Chunk(s, s.computed_tokens, s.computed_tokens + 1) for s in self._active if s.phase is Phase.DECODE
+            Chunk(s, s.computed_tokens, s.computed_tokens + 1, s.state_pages, s.state_pages)
+            for s in self._active
+            if s.phase is Phase.DECODE
         )
         prefills = self._prefill_chunks(len(decodes))
         return StepPlan(decodes, prefills, preempted) if decodes or prefills or preempted else None
@@ -115,6 +129,7 @@ class Scheduler:
             if self._active.get(sequence.request_id) is not sequence:
                 continue
             sequence.computed_tokens = chunk.end
+            self._memory.computed(sequence, chunk.state_to)
             if chunk.samples and sequence.request_id in sampled:
                 drew.append((sequence, self._accept(sequence, sampled[sequence.request_id])))
         return drew
@@ -125,13 +140,29 @@ class Scheduler:
         if sequence is None or sequence.phase is not Phase.RESERVED:
             return None
         sequence.computed_tokens = sequence.request.prompt_tokens
+        self._memory.computed(sequence, sequence.state_pages)
         return sequence, self._accept(sequence, first_token_id)
 
     def prefill_here(self, request_id: RequestId) -> None:
-        """The KV of a reserved sequence will not come: compute it in the pages it holds."""
+        """The KV of a reserved sequence will not come: compute it.
+
+        It goes back into the line with its place by arrival, since some of its pages may be the cache's, where nobody
+        writes: admitted again, it gets what it can go on from, and pages of its own for the rest.
+        """
         sequence = self._active.get(request_id)
         if sequence is not None and sequence.phase is Phase.RESERVED:
-            sequence.phase = Phase.PREFILL
+            sequence.import_failed = True
+            self._send_back(sequence)
+
+    def invalidate(self, request_id: RequestId) -> None:
+        """What was computed of a request is wrong: nobody else may build on it."""
+        if sequence := self._active.get(request_id):
+            self._memory.forget(sequence)
+
+    def waiting_for(self, request_id: RequestId, loading: bool) -> None:
+        """Marks whether a waiting request's prefix is on its way from a slower tier."""
+        if sequence := self._waiting.get(request_id):
+            sequence.loading = loading
 
     def hold(self, request_id: RequestId) -> None:
         """Computes no more of a request, and keeps its memory until `release`."""
@@ -148,7 +179,27 @@ class Scheduler:
         self._memory.free(sequence)
         return True
 
+    def _name_blocks(self, sequence: Sequence) -> None:
+        if self._fingerprint is not None:
+            sequence.root = root_hash(self._fingerprint, sequence.request.cache_salt)
+            sequence.extend_hashes(sequence.num_tokens // self._page_tokens, self._page_tokens)
+
+    def _reserve(self, sequence: Sequence) -> bool:
+        if self._memory.reserve(sequence, self._watermark()):
+            return True
+        # A snapshot to go on from needs room beside the state itself. Alone, one that has no such room does without.
+        return not self._active and self._memory.reserve(sequence, 0, reuse=False)
+
+    def _computed_elsewhere(self, sequence: Sequence) -> bool:
+        """Somebody is computing a prefix of it to the point where it could go on, and began before it."""
+        if sequence.imports_prompt:
+            return False
+        return any(
+            other.phase is Phase.PREFILL and _reaches(other, sequence, self._page_tokens) for other in self._active
+        )
+
     def _enqueue(self, sequence: Sequence) -> None:
+        sequence.expected_tokens = self._memory.usable_tokens(sequence)
         self._waiting.add(sequence)
         self._queued_tokens += _prefill_tokens(sequence)
 
@@ -183,13 +234,15 @@ class Scheduler:
         """Sends back the last to arrive of those that may be preempted."""
         # The decode that needs room is one of them, so whoever is found came no earlier than that decode.
         sequence = next(s for s in reversed(self._active) if s.preemptible)
+        sequence.preemptions += 1
+        self._send_back(sequence)
+        return sequence
+
+    def _send_back(self, sequence: Sequence) -> None:
         self._active.pop(sequence.request_id)
         self._memory.free(sequence)
         sequence.phase = Phase.WAITING
-        sequence.computed_tokens = 0
-        sequence.preemptions += 1
         self._enqueue(sequence)
-        return sequence
 
     def _prefill_chunks(self, num_decodes: int) -> tuple[Chunk, ...]:
         """Chunks for the prompts that have gone without for longest."""
@@ -203,10 +256,32 @@ class Scheduler:
         for sequence, length in zip(turn, lengths, strict=True):
             if length:
                 sequence.last_served = self._steps
-                chunks.append(Chunk(sequence, sequence.computed_tokens, sequence.computed_tokens + length))
+                chunks += self._cut_at_snapshots(sequence, sequence.computed_tokens + length)
         return tuple(chunks)
+
+    def _cut_at_snapshots(self, sequence: Sequence, end: int) -> list[Chunk]:
+        """What a step computes of one prompt: a chunk to each point where a snapshot is due and has room."""
+        chunks, start, source = [], sequence.computed_tokens, sequence.state_source or sequence.state_pages
+        for cut in sequence.snapshots_at:
+            if not start < cut <= end:
+                continue
+            pages = self._memory.snapshot(sequence, cut, self._watermark())
+            if pages is not None:
+                chunks.append(Chunk(sequence, start, cut, source, pages))
+                start, source = cut, pages
+        if start < end:
+            chunks.append(Chunk(sequence, start, end, source, sequence.state_pages))
+        return chunks
 
 
 def _prefill_tokens(waiting: Sequence) -> int:
-    """Tokens that this instance will compute before the sequence draws its next token."""
-    return 0 if waiting.imports_prompt else waiting.num_tokens
+    """Tokens that this instance will compute before the sequence draws its next token, as far as it can tell now."""
+    return 0 if waiting.imports_prompt else waiting.num_tokens - waiting.expected_tokens
+
+
+def _reaches(computing: Sequence, waiting: Sequence, block_tokens: int) -> bool:
+    """The snapshot before the end of what `computing` prefills will serve `waiting`, and serve it further than now."""
+    blocks = (computing.num_tokens - 1) // block_tokens
+    if not 0 < blocks <= (waiting.num_tokens - 1) // block_tokens or blocks > len(waiting.hashes):
+        return False
+    return computing.hashes[blocks - 1] == waiting.hashes[blocks - 1]

@@ -3,7 +3,8 @@
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
-from prfaas.core.ids import RequestId
+from prfaas.cache.hashing import block_hashes
+from prfaas.core.ids import BlockHash, RequestId
 from prfaas.core.request import FinishReason, Request
 
 
@@ -19,7 +20,10 @@ class Mode(Enum):
 
 
 class Phase(Enum):
-    """WAITING → (RESERVED →) PREFILL → DECODE, or PREFILL → HELD for an export; preemption leads back to WAITING."""
+    """WAITING → (RESERVED →) PREFILL → DECODE, or PREFILL → HELD for an export.
+
+    Preemption leads back to WAITING, and so does an import that failed.
+    """
 
     WAITING = auto()
     """Holds nothing: not admitted yet, or preempted."""
@@ -38,19 +42,41 @@ class Sequence:
     request: Request
     mode: Mode
     phase: Phase = Phase.WAITING
+    root: BlockHash | None = None
+    """What the names of its blocks begin with; None where nothing is cached."""
+    hashes: list[BlockHash] = field(default_factory=list)
+    """Names of its whole blocks, as far as they have been worked out; empty where nothing is cached."""
     pages: tuple[int, ...] = ()
-    """In the order of the tokens; grows by one whenever a decode enters a new page."""
+    """In the order of the tokens; grows by one whenever a decode enters a new page. The first may be others' too."""
+    duplicates: tuple[int, ...] = ()
+    """Pages of the cache with the same content as some of `pages`; held so that the chain below stays."""
     state_pages: tuple[int, ...] = ()
     """Hold its linear states; it alone writes them."""
     state_source: tuple[int, ...] = ()
     """Pages of a snapshot from which its next chunk begins, or nothing where that is its own state."""
+    snapshots_at: tuple[int, ...] = ()
+    """Tokens after which a snapshot is to be taken while it prefills."""
+    planned_snapshots: list[tuple[int, ...]] = field(default_factory=list)
+    """Pages of the snapshots that the step under way writes."""
+    named_blocks: int = 0
+    """Leading blocks that the cache holds on this sequence's behalf."""
     computed_tokens: int = 0
     """Tokens whose KV and state are in this instance's cache."""
+    cached_tokens: int = 0
+    """Leading tokens that were there when it was admitted, and are not computed."""
+    held_tokens: int = 0
+    """Leading tokens whose KV was there: for an import those that need not be sent."""
+    expected_tokens: int = 0
+    """What it seemed, when it began to wait, that it would find."""
     output_token_ids: list[int] = field(default_factory=list)
     arrival: int = 0
     """Requests of this instance that came before it."""
     preemptions: int = 0
     """Times that it lost its memory; an admission with more than none is a resumption."""
+    import_failed: bool = False
+    """Its KV did not come from elsewhere."""
+    loading: bool = False
+    """What a slower tier has of it is on its way, and worth waiting for."""
     last_served: int = 0
     """The step that last computed something of its prefill, or before which it was admitted."""
 
@@ -76,7 +102,7 @@ class Sequence:
     @property
     def imports_prompt(self) -> bool:
         """Its KV comes from elsewhere; once preempted it is recomputed here, as nobody sends it twice."""
-        return self.mode is Mode.IMPORT and self.preemptions == 0
+        return self.mode is Mode.IMPORT and self.preemptions == 0 and not self.import_failed
 
     @property
     def preemptible(self) -> bool:
@@ -94,6 +120,14 @@ class Sequence:
         if end <= len(prompt):
             return prompt[start:end]
         return (*prompt[start:], *self.output_token_ids[max(0, start - len(prompt)) : end - len(prompt)])
+
+    def extend_hashes(self, num_blocks: int, block_tokens: int) -> None:
+        """Names its first `num_blocks` blocks, which it must have, as far as they have no names yet."""
+        known = len(self.hashes)
+        if known < num_blocks:
+            assert self.root is not None
+            tokens = self.tokens(known * block_tokens, num_blocks * block_tokens)
+            self.hashes += block_hashes(self.hashes[-1] if known else self.root, tokens, block_tokens)
 
     def finish_reason(self, eos_token_ids: frozenset[int]) -> FinishReason | None:
         """Why generation ends with the last output token, if it does."""

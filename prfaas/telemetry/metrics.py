@@ -1,9 +1,11 @@
-"""Every metric of prfaas, in one place; docs/metrics.md is this table in words.
+"""Every metric of prfaas, here and in `prefix_metrics`; docs/metrics.md is this table in words.
 
 Names starting with `vllm:` repeat ours for dashboards and endpoint pickers that already read them.
 """
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from prfaas.telemetry.prefix_metrics import PrefixMetrics
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100)
 TOKENS = (16, 64, 256, 1024, 2048, 4096, 8192, 16384, 32768, 65536, 131072, 262144, 524288, 1048576)
@@ -109,7 +111,10 @@ class InstanceMetrics:
         )
         self.pages_used = Gauge("prfaas_pages_used", "Pages that requests hold", registry=registry)
         self.pages_total = Gauge("prfaas_pages_total", "Pages of the pool", registry=registry)
-        self.slots_used = Gauge("prfaas_state_slots_used", "State slots that requests hold", registry=registry)
+        self.pages_cached = Gauge(
+            "prfaas_pages_cached", "Pages that hold cached prefixes and that nothing uses now", registry=registry
+        )
+        self.prefix = PrefixMetrics(registry)
         self.waiting = Gauge("prfaas_requests_waiting", "Requests waiting for pages", registry=registry)
         self.running = Gauge("prfaas_requests_running", "Requests that hold pages", registry=registry)
         self.vllm_waiting = Gauge("vllm:num_requests_waiting", "Requests waiting for pages", registry=registry)
@@ -124,11 +129,11 @@ class InstanceMetrics:
         self.tokens.labels("decode").inc(decode_tokens)
         self.tokens.labels("prefill").inc(prefill_tokens)
 
-    def read(self, pages_used: int, pages_total: int, slots_used: int) -> None:
-        """Sets the gauges of the pools."""
+    def read(self, pages_used: int, pages_cached: int, pages_total: int) -> None:
+        """Sets the gauges of the pool."""
         self.pages_used.set(pages_used)
+        self.pages_cached.set(pages_cached)
         self.pages_total.set(pages_total)
-        self.slots_used.set(slots_used)
         self.vllm_cache_usage.set(pages_used / pages_total if pages_total else 0.0)
 
     def queues(self, waiting: int, running: int) -> None:

@@ -32,7 +32,7 @@ class Received:
     bytes_raw: int
     bytes_wire: int
     transfer_s: float
-    """First object seen to commit."""
+    """First object seen to commit; 0 where there was nothing to send."""
 
 
 Outcome = Received | PrfaasError
@@ -95,8 +95,9 @@ class IncomingTransfer:
         if manifest is None or self._ended:
             return None
         self._ended = True
-        started = self._first_object_s if self._first_object_s is not None else self._clock()
-        received = Received(manifest, self._session.bytes_raw, self._session.bytes_wire, self._clock() - started)
+        started = self._first_object_s
+        transfer_s = 0.0 if started is None else self._clock() - started
+        received = Received(manifest, self._session.bytes_raw, self._session.bytes_wire, transfer_s)
         self._on_done(received)
         return received
 

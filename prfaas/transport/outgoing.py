@@ -13,9 +13,8 @@ OnDone = Callable[[PrfaasError | None], None]
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What the manifest says besides its objects."""
+    """What the manifest says besides its objects and what the opening said."""
 
-    prompt_tokens: int
     first_token_id: int
     tokens_computed: int
     tokens_reused: int

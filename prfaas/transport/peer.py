@@ -201,7 +201,8 @@ class Peer:
 
     def _send_manifest(self, transfer: OutgoingTransfer, summary: Summary) -> None:
         manifest = messages.Manifest(
-            prompt_tokens=summary.prompt_tokens,
+            prompt_tokens=transfer.opening.prompt_tokens,
+            held_tokens=transfer.opening.held_tokens,
             first_token_id=summary.first_token_id,
             objects=tuple(transfer.objects),
             tokens_computed=summary.tokens_computed,

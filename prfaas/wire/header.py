@@ -11,7 +11,7 @@ from prfaas.core.errors import WireError
 from prfaas.core.ids import TRANSFER_ID_BYTES, TransferId
 
 MAGIC = b"PFKV"
-VERSION = 1
+VERSION = 2
 _FIELDS = struct.Struct("<4sHH16sIHBBIIIIQI")
 _CHECKSUM = struct.Struct("<I")
 HEADER_BYTES = _FIELDS.size + _CHECKSUM.size

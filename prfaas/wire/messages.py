@@ -28,6 +28,8 @@ class Open(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     secret: bytes
     model_fingerprint: str
     prompt_tokens: Annotated[int, msgspec.Meta(ge=1)]
+    held_tokens: UInt
+    """Leading tokens whose rows of paged layers are not sent, as the ticket says that the receiver holds them."""
 
 
 class ManifestObject(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -42,13 +44,15 @@ class ManifestObject(msgspec.Struct, frozen=True, array_like=True, forbid_unknow
 
 
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Sender → receiver, after the last object: all that a complete prefill consists of, and its first token."""
+    """Sender → receiver, after the last object: all that the receiver lacked of a prefill, and its first token."""
 
     prompt_tokens: Annotated[int, msgspec.Meta(ge=1)]
+    held_tokens: UInt
     first_token_id: UInt
     objects: tuple[ManifestObject, ...]
     tokens_computed: UInt
     tokens_reused: UInt
+    """Leading tokens that the sender had cached; with `tokens_computed` they make up the prompt."""
     queue_ms: float
     prefill_ms: float
 

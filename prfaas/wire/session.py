@@ -1,7 +1,8 @@
 """One incoming transfer as a state machine: what may be placed, and when all of it is there.
 
 The caller brings headers and messages and does the placing; the session says yes or raises. It commits only when a
-manifest covers every tensor of every layer for every token, and every object in it arrived with the manifest's digest.
+manifest covers all that the receiver lacks (every row of every state, and of paged layers the tokens that it does not
+hold already) and every object in it arrived with the manifest's digest. Nothing may touch what the receiver holds.
 """
 
 import hmac
@@ -24,7 +25,17 @@ class Expectation:
     model_fingerprint: str
     prompt_tokens: int
     secret: bytes
+    held_tokens: int = 0
+    """Leading tokens whose KV lies in the receiver's pages already, where others may be reading it."""
     codec: Codec = Codec.RAW
+
+    def __post_init__(self) -> None:
+        assert 0 <= self.held_tokens <= self.prompt_tokens, f"{self.held_tokens} of {self.prompt_tokens} tokens held"
+
+    def rows(self, layer: int, tensor: int) -> range:
+        """The rows of a tensor that must come, and the only ones that may."""
+        cache = self.shape.layers[layer]
+        return range(self.held_tokens if cache.paged else 0, cache.num_rows(tensor, self.prompt_tokens))
 
 
 class Phase(Enum):
@@ -65,6 +76,7 @@ class ReceiveSession:
             )
         if message.prompt_tokens != self._expect.prompt_tokens:
             raise ManifestError(f"the sender has {message.prompt_tokens} tokens, we {self._expect.prompt_tokens}")
+        self._check_held(message.held_tokens)
         self.phase = Phase.OPEN
 
     def admit(self, header: FrameHeader) -> None:
@@ -97,6 +109,12 @@ class ReceiveSession:
             raise TicketError("a manifest came out of turn")
         if manifest.prompt_tokens != self._expect.prompt_tokens:
             raise ManifestError(f"manifest for {manifest.prompt_tokens} tokens, expected {self._expect.prompt_tokens}")
+        self._check_held(manifest.held_tokens)
+        if manifest.tokens_computed + manifest.tokens_reused != manifest.prompt_tokens:
+            raise ManifestError(
+                f"{manifest.tokens_computed} tokens computed and {manifest.tokens_reused} reused are not "
+                f"the prompt's {manifest.prompt_tokens}"
+            )
         self._check_coverage(manifest)
         self._manifest = manifest
 
@@ -122,26 +140,31 @@ class ReceiveSession:
         if self.phase is not Phase.COMMITTED:
             self.phase = Phase.FAILED
 
+    def _check_held(self, held_tokens: int) -> None:
+        if held_tokens != self._expect.held_tokens:
+            raise ManifestError(f"the sender leaves {held_tokens} tokens out, we hold {self._expect.held_tokens}")
+
     def _raw_bytes(self, key: ObjectKey) -> int:
-        """Size of an object. Raises ManifestError when the model has no such object."""
+        """Size of an object. Raises ManifestError when the model has no such object, or we hold part of it already."""
         layers = self._expect.shape.layers
         if key.layer >= len(layers) or key.tensor >= len(layers[key.layer].tensors):
             raise ManifestError(f"{key} names a tensor that the model does not have")
-        layer = layers[key.layer]
-        rows = layer.num_rows(key.tensor, self._expect.prompt_tokens)
-        if not key.start < key.end <= rows:
-            raise ManifestError(f"{key} lies outside the tensor's {rows} rows")
-        return (key.end - key.start) * layer.row_bytes(key.tensor)
+        rows = self._expect.rows(key.layer, key.tensor)
+        if not rows.start <= key.start < key.end <= rows.stop:
+            raise ManifestError(f"{key} lies outside the rows from {rows.start} to {rows.stop} that are awaited")
+        return (key.end - key.start) * layers[key.layer].row_bytes(key.tensor)
 
     def _check_coverage(self, manifest: Manifest) -> None:
         reached: dict[tuple[int, int], int] = {}
         for o in sorted(manifest.objects, key=lambda o: (o.layer, o.tensor, o.start)):
             if o.raw_bytes != self._raw_bytes(ObjectKey(o.layer, o.tensor, o.start, o.end)):
                 raise ManifestError(f"{o} has the wrong size")
-            if o.start != reached.get((o.layer, o.tensor), 0):
-                raise ManifestError(f"{o} leaves a gap or an overlap behind {reached.get((o.layer, o.tensor), 0)}")
+            begun = reached.get((o.layer, o.tensor), self._expect.rows(o.layer, o.tensor).start)
+            if o.start != begun:
+                raise ManifestError(f"{o} leaves a gap or an overlap behind {begun}")
             reached[o.layer, o.tensor] = o.end
         for i, layer in enumerate(self._expect.shape.layers):
             for j, tensor in enumerate(layer.tensors):
-                if reached.get((i, j)) != layer.num_rows(j, self._expect.prompt_tokens):
+                rows = self._expect.rows(i, j)
+                if reached.get((i, j), rows.start) != rows.stop:
                     raise ManifestError(f"the manifest lacks part of layer {i} ({layer.kind}) tensor {tensor.name!r}")

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from prfaas.cache.layout import lay_out
 from prfaas.cli.standalone import cpu_flags, fleet_file, free_bytes, preferred_dtype, sized
 from prfaas.core.errors import ConfigError, ModelError
 from prfaas.core.shape import CacheTensor, LayerCache, ModelShape
@@ -17,11 +18,6 @@ STATE = LayerCache("gdn", paged=False, tensors=(CacheTensor("state", (8, 64, 64)
 PAGE_TOKENS = 64
 
 
-def cache_bytes(shape: ModelShape, engine: dict[str, int]) -> int:
-    pages = engine["num_pages"] * PAGE_TOKENS * shape.kv_bytes_per_token
-    return pages + engine["max_running_requests"] * shape.state_bytes
-
-
 @given(
     layers=st.lists(st.sampled_from([PAGED, STATE]), min_size=1, max_size=60),
     free=st.integers(10**8, 10**12),
@@ -29,22 +25,18 @@ def cache_bytes(shape: ModelShape, engine: dict[str, int]) -> int:
 )
 def test_the_cache_fits_into_half_of_the_free_memory(layers: list[LayerCache], free: int, context: int) -> None:
     shape = ModelShape("any", tuple(layers), context)
-    engine = sized(shape, free, cores=4)
-    assert cache_bytes(shape, engine) <= free / 2
+    engine, layout = sized(shape, free, cores=4), lay_out(shape, PAGE_TOKENS)
+    assert layout.num_bytes(engine["num_pages"]) <= free / 2
     assert engine["threads"] == 4
-    # What is left over could not have held another page, another request, or nobody could have used it.
-    assert engine["num_pages"] >= 1
     assert engine["max_running_requests"] >= 1
+    # Each of those that run at once has its state, a snapshot, and a block beside each.
+    assert engine["num_pages"] >= engine["max_running_requests"] * 2 * (layout.state_pages + 1)
 
 
 def test_a_machine_without_memory_still_gets_a_fleet_that_may_fail_later() -> None:
     engine = sized(ModelShape("any", (PAGED, STATE), 4096), -1, cores=1)
-    assert engine == {"num_pages": 1, "max_running_requests": 1, "step_tokens": 2048, "threads": 1}
-
-
-def test_no_more_pages_than_all_requests_could_fill() -> None:
-    engine = sized(ModelShape("any", (PAGED, STATE), 640), 10**12, cores=1)
-    assert engine["num_pages"] == engine["max_running_requests"] * 10
+    smallest = lay_out(ModelShape("any", (PAGED, STATE), 4096), PAGE_TOKENS).state_pages + 1
+    assert engine == {"num_pages": smallest, "max_running_requests": 1, "step_tokens": 2048, "threads": 1}
 
 
 @pytest.mark.parametrize(

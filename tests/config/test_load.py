@@ -51,6 +51,19 @@ def test_relative_model_path_starts_at_the_file(tmp_path: Path) -> None:
     assert load(write(tmp_path, GOOD)).model.path == tmp_path / "weights"
 
 
+def test_relative_disk_paths_start_at_the_file_in_every_engine_section(tmp_path: Path) -> None:
+    own = "engine: {prefix_cache: {disk: {path: own, limit_gib: 2}}}"
+    text = GOOD.replace("role: decode}", f"role: decode, {own}}}\n      - {{name: d1, role: decode}}")
+    config = load(write(tmp_path, text + "engine: {prefix_cache: {disk: {path: /all}}}\n"))
+    disk = config.engine.prefix_cache.disk
+    assert disk is not None
+    assert disk.path == Path("/all")
+    with_own, without = config.clusters[0].instances
+    assert with_own.engine is not None
+    assert with_own.engine.prefix_cache.disk == disk.model_copy(update={"path": tmp_path / "own", "limit_gib": 2.0})
+    assert without.engine is None
+
+
 def test_all_faults_are_reported_at_once_with_their_lines(tmp_path: Path) -> None:
     message = fails(
         tmp_path,

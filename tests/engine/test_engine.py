@@ -12,7 +12,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from prfaas.cache.layout import lay_out
 from prfaas.cache.pool import PagePool
+from prfaas.cache.prefix_cache import PrefixCache
+from prfaas.cache.snapshot_policy import SnapshotPolicy
 from prfaas.core.ids import RequestId
 from prfaas.core.request import FinishReason, Request, SamplingParams
 from prfaas.engine.drawer import Drawn, build_drawer
@@ -35,8 +38,10 @@ from prfaas.engine.messages import (
     Stop,
     Submit,
 )
+from prfaas.engine.prefixes import Prefixes
 from prfaas.engine.runner import Runner
 from prfaas.models.batch import CacheTensors, ForwardBatch
+from prfaas.models.row_table import RowTable
 from prfaas.scheduler.plan import StepPlan
 from prfaas.scheduler.scheduler import Scheduler
 from prfaas.scheduler.sequence import Mode
@@ -65,15 +70,26 @@ def counting(batch: ForwardBatch, _: CacheTensors, on_layer: Callable[[int], Non
 class Rig:
     """A running engine and its front's end."""
 
-    def __init__(self, pages: int = 16, slots: int = 4, step_tokens: int = 8) -> None:
-        self.pools = PagePool(pages), PagePool(slots, "state slot")
-        scheduler = Scheduler(*self.pools, page_tokens=PAGE, step_tokens=step_tokens, eos_token_ids=frozenset({99}))
-        runner = Runner(counting, CacheTensors(PAGE, ()), build_drawer(Path(), (99,)))
+    def __init__(self, pages: int = 16, slots: int = 4, step_tokens: int = 8, announced_s: float = 60.0) -> None:
+        layout = lay_out(SHAPE, PAGE)
+        # Each of those that run at once has pages for its state, and one snapshot beside.
+        pool = PagePool(pages + 2 * slots * layout.state_pages)
+        self.cache = PrefixCache(pool, block_tokens=PAGE, state_pages=layout.state_pages, record_changes=True)
+        scheduler = Scheduler(
+            self.cache,
+            SnapshotPolicy(PAGE),
+            fingerprint="model",
+            step_tokens=step_tokens,
+            max_running=slots,
+            eos_token_ids=frozenset({99}),
+        )
+        self.prefixes = Prefixes(self.cache, None, time.monotonic, announced_s)
+        runner = Runner(counting, CacheTensors(PAGE, (), RowTable.of(layout)), build_drawer(Path(), (99,)))
         self.link = listen()
         self.stats = Stats()
         self.events: deque[Event] = deque()
         self.broke: list[Exception] = []
-        self._parts = scheduler, runner, SHAPE, self.pools
+        self._parts = scheduler, runner, SHAPE, self.cache, self.prefixes
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
         # What is sent to an engine that has not connected is lost.
@@ -123,9 +139,8 @@ class Rig:
 
     def settle(self) -> None:
         """Everything is free again, and the published reading says so."""
-        self.until_stats(lambda s: (s.running_requests, s.waiting_requests, s.pages_used, s.slots_used) == (0, 0, 0, 0))
-        for pool in self.pools:
-            pool.check()
+        self.until_stats(lambda s: (s.running_requests, s.waiting_requests, s.pages_used) == (0, 0, 0))
+        self.cache.check()
 
     def stop(self) -> None:
         self.link.send([Stop()])

@@ -7,7 +7,10 @@ from typing import Any
 import pytest
 from tokenizers import Tokenizer
 
+from prfaas.cache.layout import lay_out
 from prfaas.cache.pool import PagePool
+from prfaas.cache.prefix_cache import PrefixCache
+from prfaas.cache.snapshot_policy import SnapshotPolicy
 from prfaas.core.ids import RequestId
 from prfaas.core.request import FinishReason, Grammar, GrammarKind, Request, SamplingParams
 from prfaas.engine.drawer import Drawn, build_drawer
@@ -60,10 +63,17 @@ Answers = dict[str, tuple[list[int], FinishReason | None]]
 
 def answers(model: LoadedModel, directory: Path, prompt: list[int], asked: dict[str, SamplingParams]) -> Answers:
     """Runs all requests together to their ends."""
-    pages, slots = PagePool(64), PagePool(8, "state slot")
-    eos = frozenset(model.eos_token_ids)
-    scheduler = Scheduler(pages, slots, page_tokens=PAGE, step_tokens=64, eos_token_ids=eos)
-    cache = allocate_cache(model.shape, pages.size, slots.size, PAGE)
+    state_pages = lay_out(model.shape, PAGE).state_pages
+    pool = PagePool(64 + 8 * state_pages)
+    scheduler = Scheduler(
+        PrefixCache(pool, block_tokens=PAGE, state_pages=state_pages),
+        SnapshotPolicy(PAGE),
+        fingerprint=model.fingerprint,
+        step_tokens=64,
+        max_running=8,
+        eos_token_ids=frozenset(model.eos_token_ids),
+    )
+    cache = allocate_cache(model.shape, pool.size, PAGE)
     runner = Runner(model.decoder.forward, cache, build_drawer(directory, model.eos_token_ids))
     found: Answers = {name: ([], None) for name in asked}
     for name, sampling in asked.items():

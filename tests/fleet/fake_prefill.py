@@ -36,6 +36,9 @@ class SilentPrefill(InstanceServicer):
     async def Generate(self, request: pb.GenerateRequest, context: object) -> None:  # type: ignore[override] # noqa: ARG002
         raise AssertionError("nobody asks a prefill instance to generate")
 
+    async def Announce(self, request: pb.AnnounceRequest, context: object) -> pb.AnnounceReply:  # noqa: ARG002
+        return pb.AnnounceReply()
+
     async def Cancel(self, request: pb.CancelRequest, context: object) -> pb.CancelReply:  # noqa: ARG002
         return pb.CancelReply(found=False)
 

@@ -7,12 +7,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import grpc
 from openai import AsyncOpenAI
 
 from prfaas.cli.build_instance import BuiltInstance, build_instance
 from prfaas.cli.build_router import build_router
 from prfaas.config.sections import FleetConfig
 from prfaas.control.dial import Dialer
+from prfaas.control.v1.fleet_pb2_grpc import InstanceStub
 from prfaas.engine.settings import EngineSettings
 from prfaas.gateway.server import RouterServer
 from prfaas.models.demo_text import demo_text
@@ -25,7 +27,7 @@ THRESHOLD = 300
 
 
 def fleet_config(model: Path, relay_port: int, **sections: Any) -> FleetConfig:
-    """East prefills through a relay, west does both; small pages, fast heartbeats."""
+    """East prefills through a relay, west does both; small pages, fast heartbeats. Nothing is cached unless asked."""
     raw: dict[str, Any] = {
         "model": {"path": str(model), "name": "tiny", "max_context_tokens": 8192},
         "router": {
@@ -35,7 +37,13 @@ def fleet_config(model: Path, relay_port: int, **sections: Any) -> FleetConfig:
             "heartbeat_interval_s": 0.1,
             "missed_heartbeats": 100,
         },
-        "engine": {"num_pages": 256, "page_tokens": 16, "max_running_requests": 16, "step_tokens": 256},
+        "engine": {
+            "num_pages": 1024,
+            "page_tokens": 16,
+            "max_running_requests": 16,
+            "step_tokens": 256,
+            "prefix_cache": {"enabled": False},
+        },
         "transport": {"stall_s": 2.0, "frame_bytes": 65536},
         "clusters": [
             {"name": "east", "kind": "prfaas", "instances": [{"name": "east-p", "role": "prefill"}]},
@@ -93,6 +101,13 @@ class InProcessFleet:
         account = (completion.model_extra or {})["prfaas"]
         return Answer(completion.choices[0].text, account, str(completion.choices[0].finish_reason))
 
+    @contextlib.asynccontextmanager
+    async def calling(self, name: str) -> AsyncIterator[Any]:
+        """A stub of one instance, past the router."""
+        address = self.instances[name].addresses["control"]
+        async with grpc.aio.insecure_channel(address, options=[("grpc.enable_http_proxy", 0)]) as channel:
+            yield InstanceStub(channel)
+
     async def settled(self) -> None:
         """Every pool is empty again and says so, and nobody listens any more."""
         for built in self.instances.values():
@@ -127,7 +142,7 @@ class InProcessFleet:
 
 
 def _idle(stats: Any) -> bool:
-    return (stats.pages_used, stats.slots_used, stats.waiting_requests, stats.running_requests) == (0, 0, 0, 0)
+    return (stats.pages_used, stats.waiting_requests, stats.running_requests) == (0, 0, 0)
 
 
 @contextlib.asynccontextmanager

@@ -3,16 +3,13 @@
 import asyncio
 import sys
 import threading
-from collections.abc import AsyncIterable, AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterable
 from pathlib import Path
 from typing import Any
 
-import grpc
 import pytest
 
 from prfaas.control.v1 import fleet_pb2 as pb
-from prfaas.control.v1.fleet_pb2_grpc import InstanceStub
 from prfaas.core.ids import new_secret, new_transfer_id
 from prfaas.engine.runner import Runner
 from tests.eventually import eventually_async
@@ -23,13 +20,6 @@ GREEDY = pb.Sampling(max_tokens=4, temperature=0, top_p=1, ignore_eos=True)
 
 def sampling(max_tokens: int) -> pb.Sampling:
     return pb.Sampling(max_tokens=max_tokens, temperature=0, top_p=1, ignore_eos=True)
-
-
-@asynccontextmanager
-async def calling(fleet: InProcessFleet, name: str) -> AsyncIterator[Any]:
-    address = fleet.instances[name].addresses["control"]
-    async with grpc.aio.insecure_channel(address, options=[("grpc.enable_http_proxy", 0)]) as channel:
-        yield InstanceStub(channel)
 
 
 def prefill(fleet: InProcessFleet, name: str, data_address: str, **changes: Any) -> pb.PrefillRequest:
@@ -59,7 +49,7 @@ async def failure_code(call: AsyncIterable[Any]) -> str:
 
 async def test_a_receiver_that_refuses_at_once_leaves_nothing_behind(model: Path) -> None:
     """The end of the transfer may come before the engine has even heard of the request."""
-    async with running(model) as fleet, calling(fleet, "east-p") as east:
+    async with running(model) as fleet, fleet.calling("east-p") as east:
         interval = sys.getswitchinterval()
         sys.setswitchinterval(1e-6)
         try:
@@ -72,12 +62,12 @@ async def test_a_receiver_that_refuses_at_once_leaves_nothing_behind(model: Path
 
 @pytest.mark.parametrize("address", ["nonsense", "", "a..b:80", f"{'x' * 70}.y:80"])
 async def test_bad_data_addresses_are_refused(model: Path, address: str) -> None:
-    async with running(model) as fleet, calling(fleet, "east-p") as east:
+    async with running(model) as fleet, fleet.calling("east-p") as east:
         assert await failure_code(east.Prefill(prefill(fleet, "p", address))) == "ticket_refused"
 
 
 async def test_other_models_and_frames_too_small_are_refused(model: Path) -> None:
-    async with running(model) as fleet, calling(fleet, "east-p") as east:
+    async with running(model) as fleet, fleet.calling("east-p") as east:
         other = prefill(fleet, "p", "127.0.0.1:1", model_fingerprint="other")
         assert await failure_code(east.Prefill(other)) == "manifest_invalid"
         small = prefill(fleet, "p", "127.0.0.1:1", ticket=pb.Ticket(max_frame_bytes=16))
@@ -85,7 +75,7 @@ async def test_other_models_and_frames_too_small_are_refused(model: Path) -> Non
 
 
 async def test_tokens_outside_the_vocabulary_fail_alone(model: Path) -> None:
-    async with running(model) as fleet, calling(fleet, "west-d") as west:
+    async with running(model) as fleet, fleet.calling("west-d") as west:
         good = west.Generate(generate("good", max_tokens=60))
         bad = generate("bad")
         bad.prompt_token_ids[3] = 2_000_000_000
@@ -96,7 +86,7 @@ async def test_tokens_outside_the_vocabulary_fail_alone(model: Path) -> None:
 
 async def test_cancel_is_heard_by_the_caller_before_the_first_token(model: Path) -> None:
     small = {"num_pages": 60, "max_running_requests": 1}
-    async with running(model, engine=small) as fleet, calling(fleet, "west-d") as west:
+    async with running(model, engine=small) as fleet, fleet.calling("west-d") as west:
         front = fleet.instances["west-d"].server.front
         hog = aiter(west.Generate(generate("hog", max_tokens=500)))
         await anext(hog)
@@ -112,7 +102,7 @@ async def test_cancel_is_heard_by_the_caller_before_the_first_token(model: Path)
 
 
 async def test_one_id_for_two_kinds_of_call(model: Path) -> None:
-    async with running(model) as fleet, calling(fleet, "west-d") as west:
+    async with running(model) as fleet, fleet.calling("west-d") as west:
         call = west.Generate(generate("same", max_tokens=40))
         assert await failure_code(west.Prefill(prefill(fleet, "same", "127.0.0.1:1"))) == "peer_lost"
         assert [event async for event in call][-1].finished.reason == "length"
@@ -142,7 +132,7 @@ async def test_a_hung_engine_is_noticed_before_its_first_chunk(model: Path, monk
 async def test_a_broken_engine_fails_its_requests_at_once(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with running(model) as fleet:
         server = fleet.instances["west-d"].server
-        async with calling(fleet, "west-d") as west:
+        async with fleet.calling("west-d") as west:
             call = aiter(west.Generate(generate("a", max_tokens=3000)))
             await anext(call)
             monkeypatch.setattr(fleet.engines["west-d"].engine._scheduler, "plan", None)

@@ -7,13 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from prfaas.engine.engine import Engine
 from tests.fleet.rig import InProcessFleet, prompt_of, running
 
 REQUESTS = 200
 KINDS = 16
-POOL = {"num_pages": 48, "page_tokens": 16, "max_running_requests": 12, "step_tokens": 128}
-"""The whole pool has as many tokens as three of the longer requests."""
+POOL = {"num_pages": 216, "page_tokens": 16, "max_running_requests": 12, "step_tokens": 128}
+"""The states of eight requests take 192 pages of it."""
 
 
 @dataclass(frozen=True)
@@ -92,10 +94,11 @@ def nothing_is_kept(engine: Engine) -> bool:
     return not (engine._times or drawer._counts or drawer._grammars or engine._scheduler.waiting_tokens)
 
 
-async def test_whoever_stays_is_answered_as_if_alone(model: Path) -> None:
+@pytest.mark.parametrize("cached", [False, True])
+async def test_whoever_stays_is_answered_as_if_alone(model: Path, cached: bool) -> None:
     chance = random.Random(1)
     asked = kinds(chance)
-    async with running(model, engine=POOL) as fleet:
+    async with running(model, engine={**POOL, "prefix_cache": {"enabled": cached}}) as fleet:
         expected = [await whole(fleet, kind, "local") for kind in asked]
         assert [len(tokens) for tokens in expected] == [kind.max_tokens for kind in asked]
         chosen = [chance.randrange(KINDS) for _ in range(REQUESTS)]

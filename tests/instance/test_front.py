@@ -103,7 +103,7 @@ async def test_what_is_asked_for_at_once_travels_in_one_batch(ready: TalkingEngi
 async def test_a_listener_sees_layers_that_readers_do_not(ready: TalkingEngine) -> None:
     seen: list[Event] = []
     stream = ready.front.open(REQUEST, Mode.EXPORT, seen.append)
-    events: list[Event] = [Admitted(stream.request_id, (1,), 0, 0.1), LayerDone(stream.request_id, 0, 0, 2)]
+    events: list[Event] = [Admitted(stream.request_id, (1,), (2,), 0.1, 0, 0), LayerDone(stream.request_id, 0, 0, 2)]
     ready.say(*events, Generated(stream.request_id, 5, None))
     assert await stream.next() == events[0]
     assert isinstance(await stream.next(), Generated)

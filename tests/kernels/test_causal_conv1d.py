@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from prfaas_kernels.causal_conv1d import conv_decode, conv_decode_slots, conv_prefill, conv_reference
+from prfaas_kernels.causal_conv1d import conv_decode, conv_prefill, conv_reference
 from tests.kernels.error_ratio import error_ratio
 
 CHANNELS, TAPS = 24, 4
@@ -64,15 +64,3 @@ def test_state_is_not_written_to() -> None:
     kept = state.clone()
     conv_prefill(x, weight, state)
     assert torch.equal(state, kept)
-
-
-def test_decode_in_slots_touches_no_other_slot() -> None:
-    x, weight, _ = inputs(3)
-    states = torch.full((6, TAPS - 1, CHANNELS), torch.nan)
-    slots = torch.tensor([5, 0, 2])
-    states[slots] = torch.randn(3, TAPS - 1, CHANNELS)
-    expected, expected_states = conv_decode(x, weight, states[slots])
-    out = conv_decode_slots(x, weight, states, slots)
-    assert error_ratio(out, expected) < 1e-6
-    assert torch.equal(states[slots], expected_states)
-    assert torch.isnan(states[[1, 3, 4]]).all()

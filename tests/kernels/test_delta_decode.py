@@ -12,9 +12,13 @@ from prfaas_kernels.delta_decode import DeltaLayer, delta_decode
 from prfaas_kernels.gated_delta_rule import gdn_log_decay, gdn_reference
 from prfaas_kernels.kimi_delta_attention import kda_log_decay, kda_reference
 from prfaas_kernels.norm import rms_norm_gated_reference
+from prfaas_kernels.pages import gather_rows_reference, scatter_rows_reference
 from tests.kernels.error_ratio import error_ratio
 
-SLOTS, SPARE = 70, 5
+SPARE = 5
+UNUSED_ROWS = 3
+POISON = 0xFF
+"""Four of it are a NaN in fp32, and two in bf16."""
 Sizes = tuple[int, int, int, int]
 """Hk, K, H, V"""
 
@@ -28,13 +32,25 @@ class Case:
     gate: Tensor
     decay: Tensor
     beta: Tensor
-    states: Tensor
-    convs: Tensor
-    slots: Tensor
+    arena: Tensor
+    state_rows: Tensor
+    conv_rows: Tensor
+    channels: int
+    """Of a cached input, with those that are not this layer's."""
 
     def run(self) -> Tensor:
         rows = (self.qkv, self.gate, self.decay, self.beta)
-        return delta_decode(self.layer, *rows, self.states, self.convs, self.slots)
+        return delta_decode(self.layer, *rows, self.arena, self.state_rows, self.conv_rows)
+
+    def states(self) -> Tensor:
+        """[B, H, K, V]"""
+        sizes = (self.layer.key, self.layer.value)
+        rows = gather_rows_reference(self.arena, self.state_rows, self.layer.key * self.layer.value, torch.float32)
+        return torch.unflatten(rows, -1, sizes)
+
+    def convs(self) -> Tensor:
+        """[B, W-1, C], of this layer's channels."""
+        return gather_rows_reference(self.arena, self.conv_rows, self.channels, self.qkv.dtype)[..., self.columns]
 
     @property
     def columns(self) -> Tensor:
@@ -50,7 +66,10 @@ def make_case(
     taps: int = 4,
     of_ranks: bool = False,
 ) -> Case:
-    """Rows are slices of a wider projection; whatever is not a sequence's own is NaN. A rank has every other part."""
+    """Inputs are slices of a wider projection; what is kept lies scattered in an arena; all that is nobody's is NaN.
+
+    A rank has some of the channels of each cached input.
+    """
     key_heads, key, heads, value = sizes
     decays = heads * key if by_channel else heads
     widths = [2 * key_heads * key + heads * value, heads * value, decays, heads]
@@ -74,39 +93,54 @@ def make_case(
         eps=1e-6,
         activation=activation,
     )
-    slots = torch.randperm(SLOTS)[:batch]
-    states = torch.full((SLOTS, 2 * heads if of_ranks else heads, key, value), torch.nan)[:, -heads:]
-    convs = torch.full((SLOTS, taps - 1, widths[0] + (4 * SPARE if of_ranks else 0)), torch.nan, dtype=dtype)
-    states[slots] = torch.randn(batch, heads, key, value)
-    case = Case(layer, qkv, gate, decay, beta, states, convs, slots)
-    for slot in slots.tolist():
-        convs[slot, :, case.columns] = torch.randn(taps - 1, widths[0]).to(dtype)
+    channels = widths[0] + (4 * SPARE if of_ranks else 0)
+    arena, (state_rows, conv_rows) = scattered(
+        (batch, heads, 4 * key * value), (batch, taps - 1, channels * dtype.itemsize)
+    )
+    scatter_rows_reference(arena, state_rows, torch.randn(batch, heads, key * value))
+    case = Case(layer, qkv, gate, decay, beta, arena, state_rows, conv_rows, channels)
+    inputs = torch.full((batch, taps - 1, channels), torch.nan, dtype=dtype)
+    inputs[..., case.columns] = torch.randn(batch, taps - 1, widths[0]).to(dtype)
+    scatter_rows_reference(arena, conv_rows, inputs)
     return case
+
+
+def scattered(*tables: tuple[int, int, int]) -> tuple[Tensor, list[Tensor]]:
+    """A poisoned arena, and a table [B, n] of offsets in it, in random order, for each (B, n, bytes of a row).
+
+    Tables are slices of wider ones.
+    """
+    found, end = [], 0
+    for batch, rows, num_bytes in tables:
+        size = -(-num_bytes // 64) * 64
+        offsets = end + torch.randperm(batch * (rows + UNUSED_ROWS)).view(batch, -1) * size
+        end += offsets.numel() * size
+        found.append(offsets[:, 1 : 1 + rows])
+    return torch.full((end,), POISON, dtype=torch.uint8), found
 
 
 def expected(case: Case, i: int) -> tuple[Tensor, Tensor, Tensor]:
     """Output [H V], state and cached inputs of one sequence by the references."""
-    layer, slot = case.layer, int(case.slots[i])
-    mixed, inputs = conv_reference(case.qkv[i : i + 1], layer.conv, case.convs[slot][:, case.columns])
+    layer = case.layer
+    mixed, inputs = conv_reference(case.qkv[i : i + 1], layer.conv, case.convs()[i])
     q, k, v = torch.split(mixed, layer.widths, dim=1)
     q, k = (torch.unflatten(x, 1, (layer.key_heads, layer.key)) for x in (q, k))
     v = torch.unflatten(v, 1, (layer.heads, layer.value))
     log_decay = kda_log_decay if layer.by_channel else gdn_log_decay
     reference = kda_reference if layer.by_channel else gdn_reference
     decays = log_decay(case.decay[i : i + 1].float(), layer.a_log, layer.dt_bias)
-    out, state = reference(q, k, v, decays, case.beta[i : i + 1].float().sigmoid(), case.states[slot])
+    out, state = reference(q, k, v, decays, case.beta[i : i + 1].float().sigmoid(), case.states()[i])
     gate = torch.unflatten(case.gate[i : i + 1], 1, (layer.heads, layer.value))
     return rms_norm_gated_reference(out, gate, layer.norm, layer.eps, layer.activation).flatten(), state, inputs
 
 
 def assert_steps(case: Case, tolerance: float, state_tolerance: float) -> None:
-    wanted = [expected(case, i) for i in range(len(case.slots))]
+    wanted = [expected(case, i) for i in range(len(case.qkv))]
     out = case.run()
     assert out.dtype == case.qkv.dtype
     assert error_ratio(out, torch.stack([one for one, _, _ in wanted])) < tolerance
-    assert error_ratio(case.states[case.slots], torch.stack([state for _, state, _ in wanted])) < state_tolerance
-    for slot, (_, _, inputs) in zip(case.slots.tolist(), wanted, strict=True):
-        assert torch.equal(case.convs[slot][:, case.columns].float(), inputs)
+    assert error_ratio(case.states(), torch.stack([state for _, state, _ in wanted])) < state_tolerance
+    assert torch.equal(case.convs().float(), torch.stack([inputs for _, _, inputs in wanted]))
 
 
 GDN_SIZES = [(2, 16, 6, 24), (1, 15, 3, 7), (2, 64, 4, 64), (4, 128, 4, 128), (1, 33, 2, 130)]
@@ -148,12 +182,18 @@ def test_several_steps_in_a_row() -> None:
 @pytest.mark.parametrize("of_ranks", [False, True])
 def test_nothing_else_is_touched(of_ranks: bool) -> None:
     case = make_case(3, (2, 16, 6, 24), by_channel=False, of_ranks=of_ranks)
+    before = case.arena.clone()
     case.run()
-    others = torch.ones(SLOTS, dtype=torch.bool)
-    others[case.slots] = False
-    assert case.states[others].isnan().all()
-    assert case.convs[others].isnan().all()
-    elsewhere = torch.ones(case.convs.shape[2], dtype=torch.bool)
-    elsewhere[case.columns] = False
-    assert case.convs[..., elsewhere].isnan().all()
+    size = case.qkv.element_size()
+    for start, stop in case.layer.ranges:
+        poison(before, case.conv_rows + start * size, (stop - start) * size)
+        poison(case.arena, case.conv_rows + start * size, (stop - start) * size)
+    for arena in (before, case.arena):
+        poison(arena, case.state_rows, 4 * case.layer.key * case.layer.value)
+    assert torch.equal(case.arena, before)
     assert case.qkv.isfinite().all()
+
+
+def poison(arena: Tensor, offsets: Tensor, num_bytes: int) -> None:
+    for offset in offsets.flatten().tolist():
+        arena[offset : offset + num_bytes] = POISON

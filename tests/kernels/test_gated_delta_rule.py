@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from prfaas_kernels.gated_delta_rule import gdn_decode, gdn_decode_slots, gdn_log_decay, gdn_prefill, gdn_reference
+from prfaas_kernels.gated_delta_rule import gdn_decode, gdn_log_decay, gdn_prefill, gdn_reference
 from tests.kernels.error_ratio import error_ratio
 
 KEY_HEADS, HEADS, KEY, VALUE = 2, 6, 16, 24
@@ -94,20 +94,6 @@ def test_decode_is_one_step_of_each_sequence(dtype: torch.dtype) -> None:
         row = slice(i, i + 1)
         expected = gdn_reference(q[row], k[row], v[row], log_decay[row], beta[row], kept[i])
         assert_close((out[row], states[i]), expected)
-
-
-def test_decode_in_slots_touches_no_other_slot() -> None:
-    q, k, v, log_decay, beta, _ = inputs(3)
-    arena = torch.full((9, HEADS * KEY * VALUE + 8), torch.nan)  # slots of a wider memory
-    states = torch.unflatten(arena[:, : HEADS * KEY * VALUE], 1, (HEADS, KEY, VALUE))
-    slots = torch.tensor([7, 0, 4])
-    states[slots] = torch.randn(3, HEADS, KEY, VALUE)
-    expected_states = states[slots].clone()
-    expected, _ = gdn_decode(q, k, v, log_decay, beta, expected_states)
-    out = gdn_decode_slots(q, k, v, log_decay, beta, states, slots)
-    assert_close((out, states[slots]), (expected, expected_states))
-    assert torch.isnan(states[[1, 2, 3, 5, 6, 8]]).all()
-    assert torch.isnan(arena[:, -8:]).all()
 
 
 def test_log_decay() -> None:

@@ -20,7 +20,6 @@ from tests.models.rig import PAGE_TOKENS, Part, Rig, forward, in_chunks
 
 CHUNK = 17
 STEPS = 6
-NUM_SLOTS = 3
 
 
 def main() -> None:
@@ -31,9 +30,10 @@ def main() -> None:
     join_group(ranks, Path(told["meeting"]))
     for job in told["jobs"]:
         model = load_model(Path(job["directory"]), "float32", ranks)
-        layout = lay_out(model.shape, job["num_pages"], NUM_SLOTS, PAGE_TOKENS)
-        cache = map_cache(model.shape, layout, Arena(job["fd"]).memory)
-        rig = Rig(model, local_cache(model.spec, cache, ranks), torch.tensor(job["table"]), torch.tensor([1]))
+        memory = Arena(job["fd"]).memory
+        cache = map_cache(model.shape, lay_out(model.shape, PAGE_TOKENS), memory)
+        pages, table, states = torch.frombuffer(memory, dtype=torch.uint8), job["table"], job["state_pages"]
+        rig = Rig(model, pages, local_cache(model.spec, cache, ranks), torch.tensor(table), torch.tensor(states))
         logits = in_chunks(rig, job["ids"], CHUNK)
         tokens = []
         following = logits

@@ -1,15 +1,19 @@
-"""Drives a decoder over a cache that starts as NaN and whose pages are scattered."""
+"""Drives a decoder over a cache whose pages are scattered and start as NaN, in every dtype."""
 
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from prfaas.cache.layout import lay_out
 from prfaas.models.batch import CacheTensors, ForwardBatch, LayerDone
-from prfaas.models.cache_tensors import allocate_cache
+from prfaas.models.cache_tensors import map_cache
 from prfaas.models.loader import LoadedModel
 
 PAGE_TOKENS = 16
+NOBODYS = 3
+POISON = 0xFF
+"""Four of it are a NaN in fp32, and two in bf16."""
 
 
 @dataclass(frozen=True)
@@ -17,28 +21,46 @@ class Rig:
     """A model with room for some sequences of up to `max_tokens` tokens."""
 
     model: LoadedModel
+    pages: Tensor
+    """[num_pages, page_bytes] uint8"""
     cache: CacheTensors
     block_table: Tensor
-    slots: Tensor
+    """[sequences, pages]"""
+    state_pages: Tensor
+    """[sequences and then snapshots, pages of a state]"""
 
 
 @dataclass(frozen=True)
 class Part:
-    """New tokens of one of a rig's sequences, after `context` cached ones."""
+    """New tokens of one of a rig's sequences, after `context` cached ones; states are its own unless said otherwise."""
 
     sequence: int
     ids: list[int]
     context: int = 0
+    read: int | None = None
+    """Row of `Rig.state_pages`."""
+    written: int | None = None
 
 
-def make_rig(model: LoadedModel, sequences: int = 1, max_tokens: int = 400, page_tokens: int = PAGE_TOKENS) -> Rig:
-    pages = -(-max_tokens // page_tokens)
-    cache = allocate_cache(model.shape, sequences * pages + 3, sequences + 2, page_tokens)
-    for layer in cache.layers:
-        for tensor in layer:
-            tensor.fill_(torch.nan)
-    table = (torch.randperm(sequences * pages) + 3).view(sequences, pages)
-    return Rig(model, cache, table, torch.randperm(sequences) + 1)
+def make_rig(
+    model: LoadedModel,
+    sequences: int = 1,
+    max_tokens: int = 400,
+    page_tokens: int = PAGE_TOKENS,
+    snapshots: int = 0,
+) -> Rig:
+    layout, pages = lay_out(model.shape, page_tokens), -(-max_tokens // page_tokens)
+    for_kv, for_states = sequences * pages, (sequences + snapshots) * layout.state_pages
+    num_pages = for_kv + for_states + NOBODYS
+    block = memoryview(bytearray([POISON]) * layout.num_bytes(num_pages))
+    table, states, _ = torch.split(torch.randperm(num_pages), [for_kv, for_states, NOBODYS])
+    return Rig(
+        model,
+        torch.frombuffer(block, dtype=torch.uint8).view(num_pages, layout.page_bytes),
+        map_cache(model.shape, layout, block),
+        table.view(sequences, pages),
+        states.view(sequences + snapshots, layout.state_pages),
+    )
 
 
 def pack(rig: Rig, parts: list[Part], num_decodes: int = 0) -> ForwardBatch:
@@ -53,7 +75,8 @@ def pack(rig: Rig, parts: list[Part], num_decodes: int = 0) -> ForwardBatch:
         query_lens=lens,
         context_lens=tuple(part.context for part in parts),
         block_table=table,
-        state_slots=rig.slots[rows],
+        state_from=rig.state_pages[[part.sequence if part.read is None else part.read for part in parts]],
+        state_to=rig.state_pages[[part.sequence if part.written is None else part.written for part in parts]],
         num_decodes=num_decodes,
         logit_rows=torch.arange(sum(lens)),
     )

@@ -4,9 +4,10 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch import Tensor
 
 from tests.models.conftest import Tiny
-from tests.models.rig import Part, Rig, forward, in_chunks, logit_error, make_rig, pack
+from tests.models.rig import POISON, Part, Rig, forward, in_chunks, logit_error, make_rig, pack
 from tests.models.tiny_configs import VOCAB
 
 CLOSE = 5e-5
@@ -45,7 +46,7 @@ def test_single_token_prefill_at_any_context(every: Tiny) -> None:
     assert logit_error(in_chunks(make_rig(every.ours), ids, 1), whole) < CLOSE
 
 
-def test_a_reused_slot_forgets_its_last_sequence(every: Tiny) -> None:
+def test_reused_pages_forget_their_last_sequence(every: Tiny) -> None:
     first, second = prompts(50, 50)
     used = make_rig(every.ours)
     forward(used, [Part(0, first)])
@@ -61,43 +62,34 @@ def test_page_size_does_not_matter(every: Tiny, page_tokens: int) -> None:
     assert logit_error(next_logits, in_chunks(make_rig(every.ours), [*ids, 7], 67)[-1:]) < CLOSE
 
 
-def test_cache_may_be_strided_views_of_an_arena(every: Tiny) -> None:
-    (ids,) = prompts(66)
-    plain = make_rig(every.ours)
-    views = tuple(tuple(torch.stack([t, t], dim=1)[:, 0] for t in layer) for layer in plain.cache.layers)
-    strided = Rig(plain.model, type(plain.cache)(plain.cache.page_tokens, views), plain.block_table, plain.slots)
-    for rig in (plain, strided):
-        in_chunks(rig, ids, 20)
-    step = [Part(0, [7], 66)]
-    assert torch.equal(forward(strided, step, num_decodes=1)[0], forward(plain, step, num_decodes=1)[0])
+def entries(rig: Rig, layer: int) -> list[Tensor]:
+    """What a layer has of the first sequence."""
+    tensors, rows = rig.cache.layers[layer], rig.cache.rows.resolve(rig.state_pages[:1])
+    return [*(pages[rig.block_table[0]] for pages in tensors.pages), *(state.read(rows) for state in tensors.states)]
 
 
 def test_on_layer_comes_in_order_with_the_cache_written(every: Tiny) -> None:
     (ids,) = prompts(40)
     reference, rig = make_rig(every.ours), make_rig(every.ours)
-    reference.block_table.copy_(rig.block_table)
-    reference.slots.copy_(rig.slots)
     forward(reference, [Part(0, ids)])
     seen = []
 
     def check(layer: int) -> None:
         seen.append(layer)
-        for actual, expected in zip(rig.cache.layers[layer], reference.cache.layers[layer], strict=True):
+        for actual, expected in zip(entries(rig, layer), entries(reference, layer), strict=True):
             torch.testing.assert_close(actual, expected, rtol=0, atol=0, equal_nan=True)
 
     forward(rig, [Part(0, ids)], on_layer=check)
     assert seen == list(range(len(every.ours.shape.layers)))
 
 
-def test_writes_nothing_outside_its_pages_and_slot(every: Tiny) -> None:
+def test_writes_nothing_outside_its_pages(every: Tiny) -> None:
     (ids,) = prompts(40)
     rig = make_rig(every.ours, sequences=3)
     forward(rig, [Part(1, ids)])
-    pages, slot = set(rig.block_table[1, :3].tolist()), int(rig.slots[1])
-    for i, layer in enumerate(rig.cache.layers):
-        for tensor in layer:
-            written = {n for n, entry in enumerate(tensor) if not entry.isnan().all()}
-            assert written == (pages if i in every.ours.shape.paged_layers else {slot})
+    forward(rig, [Part(1, [5], 40)], num_decodes=1)
+    written = {n for n, page in enumerate(rig.pages) if (page != POISON).any()}
+    assert written == {*rig.block_table[1, :3].tolist(), *rig.state_pages[1].tolist()}
 
 
 def test_only_wanted_rows_get_logits(every: Tiny) -> None:

@@ -11,21 +11,22 @@ import pytest
 import torch
 from torch import Tensor
 
-from prfaas.cache.layout import lay_out
+from prfaas.cache.layout import PageLayout, lay_out
 from prfaas.core.errors import UnsupportedModelError
 from prfaas.engine.arena import Arena
-from prfaas.models.batch import CacheTensors
+from prfaas.engine.memory import CacheMemory
 from prfaas.models.cache_tensors import map_cache
 from prfaas.models.distributed import Distributed
 from prfaas.models.loader import LoadedModel, load_model
 from prfaas.models.shard import unit_range
-from tests.models.rank_program import CHUNK, NUM_SLOTS, STEPS
+from tests.models.rank_program import CHUNK, STEPS
 from tests.models.rig import PAGE_TOKENS, Part, Rig, forward, in_chunks, logit_error
 from tests.models.tiny import write_tiny
 
 RANKS = 2
 TOKENS = 70
 PAGES = list(range(7, 1, -1))  # scattered enough: backwards
+NOBODYS = 2
 EVEN: dict[str, dict[str, Any]] = {
     "kimi_linear": {"num_attention_heads": 4, "num_key_value_heads": 4},
     "qwen3": {"num_key_value_heads": 1, "tie_word_embeddings": True},  # one key head, held by both ranks
@@ -51,16 +52,20 @@ class Job:
     ids: list[int]
 
     @property
-    def shared(self) -> CacheTensors:
-        layout = lay_out(self.model.shape, len(PAGES) + 2, NUM_SLOTS, PAGE_TOKENS)
-        return map_cache(self.model.shape, layout, self.arena.memory)
+    def layout(self) -> PageLayout:
+        return lay_out(self.model.shape, PAGE_TOKENS)
+
+    @property
+    def state_pages(self) -> list[int]:
+        first = len(PAGES) + NOBODYS
+        return list(range(first, first + self.layout.state_pages))
 
     def message(self) -> dict[str, Any]:
         return {
             "directory": str(self.directory),
             "fd": self.arena.fd,
-            "num_pages": len(PAGES) + 2,
             "table": [PAGES],
+            "state_pages": [self.state_pages],
             "ids": self.ids,
         }
 
@@ -69,9 +74,10 @@ def prepare(family: str, changes: dict[str, Any], directory: Path) -> Job:
     with torch.no_grad():
         write_tiny(family, directory, **changes)
     model = load_model(directory, "float32")
-    layout = lay_out(model.shape, len(PAGES) + 2, NUM_SLOTS, PAGE_TOKENS)
+    layout = lay_out(model.shape, PAGE_TOKENS)
+    num_pages = len(PAGES) + NOBODYS + layout.state_pages
     ids = torch.randint(3, 150, (TOKENS,), generator=torch.Generator().manual_seed(5)).tolist()
-    return Job(family, directory, model, Arena.create(layout.num_bytes), ids)
+    return Job(family, directory, model, Arena.create(layout.num_bytes(num_pages)), ids)
 
 
 def run_ranks(jobs: list[Job], directory: Path) -> None:
@@ -107,28 +113,39 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Job]:
     return {job.family: job for job in jobs}
 
 
-def alone(job: Job) -> tuple[Tensor, list[int], CacheTensors]:
+def alone(job: Job) -> tuple[Tensor, list[int], memoryview]:
     """Logits, greedy tokens and cache of the same prompt in one process."""
-    cache = CacheTensors(PAGE_TOKENS, tuple(tuple(torch.zeros_like(t) for t in layer) for layer in job.shared.layers))
-    rig = Rig(job.model, cache, torch.tensor([PAGES]), torch.tensor([1]))
+    memory = memoryview(bytearray(job.arena.memory.nbytes))
+    cache = map_cache(job.model.shape, job.layout, memory)
+    pages = torch.frombuffer(memory, dtype=torch.uint8)
+    rig = Rig(job.model, pages, cache, torch.tensor([PAGES]), torch.tensor([job.state_pages]))
     logits = in_chunks(rig, job.ids, CHUNK)
     tokens, following = [], logits
     for step in range(STEPS):
         tokens.append(int(following[-1].argmax()))
         following = forward(rig, [Part(0, [tokens[-1]], len(job.ids) + step)], num_decodes=1)[0]
-    return logits, tokens, cache
+    return logits, tokens, memory
 
 
 @pytest.mark.parametrize("family", EVEN)
 def test_two_ranks_compute_what_one_does(done: dict[str, Job], family: str) -> None:
     job = done[family]
-    logits, tokens, cache = alone(job)
+    logits, tokens, memory = alone(job)
     theirs, their_tokens = torch.load(job.directory / "out.pt")
     assert logit_error(theirs, logits) < 1e-5
     assert their_tokens == tokens
-    for ours, shared in zip(cache.layers, job.shared.layers, strict=True):
-        for expected, actual in zip(ours, shared, strict=True):
-            torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-4 * float(expected.abs().max()))
+    for layer, cached in enumerate(job.model.shape.layers):
+        for tensor in range(len(cached.tensors)):
+            ours, shared = (entries(job, where, layer, tensor) for where in (memory, job.arena.memory))
+            torch.testing.assert_close(shared, ours, rtol=1e-4, atol=1e-4 * float(ours.abs().max()))
+
+
+def entries(job: Job, memory: memoryview, layer: int, tensor: int) -> Tensor:
+    """What would travel of one tensor of the prompt and its answer."""
+    cached = CacheMemory(job.model.shape, job.layout, memory)
+    rows = job.model.shape.layers[layer].num_rows(tensor, TOKENS + STEPS)
+    spans = cached.spans(layer, tensor, 0, rows, PAGES, job.state_pages)
+    return torch.frombuffer(bytearray().join(spans), dtype=torch.float32)
 
 
 def test_what_cannot_be_shared_out_is_refused_by_number(tmp_path: Path) -> None:

@@ -1,11 +1,15 @@
 """A scheduler with its pools, a cache that remembers who wrote what, and a model whose tokens depend on all before.
 
 It stands for the engine and the network, and checks every plan as it goes: a token that is computed into the wrong
-page, read after its page went to another, skipped or drawn twice changes an answer or fails an assertion.
+page or into one that others hold, read after its page went to another, skipped or drawn twice changes an answer or
+fails an assertion, and so does a state that is read where another prefix left it.
 """
 
 import zlib
 from collections import Counter
+
+from prfaas.cache.prefix_cache import PrefixCache
+from prfaas.cache.snapshot_policy import SnapshotPolicy
 
 from prfaas.cache.pool import PagePool
 from prfaas.core.ids import RequestId
@@ -20,9 +24,13 @@ EOS = 9
 _VOCAB = 40
 
 
-def request(name: str, prompt: int, max_tokens: int = 1, *, ignore_eos: bool = False) -> Request:
+def request(
+    name: str, prompt: int | tuple[int, ...], max_tokens: int = 1, *, ignore_eos: bool = False, salt: str = ""
+) -> Request:
+    """`prompt`: its tokens, or how many of them."""
     sampling = SamplingParams(max_tokens=max_tokens, ignore_eos=ignore_eos)
-    return Request(RequestId(name), tuple(range(prompt)), sampling)
+    tokens = tuple(range(prompt)) if isinstance(prompt, int) else prompt
+    return Request(RequestId(name), tokens, sampling, salt)
 
 
 def next_token(tokens: tuple[int, ...]) -> int:
@@ -40,26 +48,54 @@ def whole_answer(asked: Request) -> list[int]:
     return answer
 
 
+def digest(sequence: Sequence, tokens: int) -> bytes:
+    """What a cache entry or a state depends on: all tokens before it, and whose they are."""
+    return zlib.crc32(repr((sequence.request.cache_salt, sequence.tokens(0, tokens))).encode()).to_bytes(4, "big")
+
+
 class FakeInstance:
     """Runs steps on demand; what it drew and who ended is in its dictionaries."""
 
-    def __init__(self, pages: int = 16, slots: int = 4, step_tokens: int = 8) -> None:
-        self.pages, self.slots = PagePool(pages), PagePool(slots, "state slot")
-        self.step_tokens = step_tokens
+    def __init__(
+        self,
+        pages: int = 16,
+        slots: int = 4,
+        step_tokens: int = 8,
+        *,
+        cached: bool = False,
+        state_pages: int = 0,
+        snapshot_every: int = 0,
+    ) -> None:
+        """`slots`: how many run at once. Nothing is reused unless `cached`."""
+        self.pages, self.slots, self.step_tokens = PagePool(pages), slots, step_tokens
+        self.cache = PrefixCache(self.pages, block_tokens=PAGE, state_pages=state_pages, enabled=cached)
         self.scheduler = Scheduler(
-            self.pages, self.slots, page_tokens=PAGE, step_tokens=step_tokens, eos_token_ids=frozenset({EOS})
+            self.cache,
+            SnapshotPolicy(PAGE, snapshot_every),
+            fingerprint="model",
+            step_tokens=step_tokens,
+            max_running=slots,
+            eos_token_ids=frozenset({EOS}),
         )
         self.answers: dict[str, list[int]] = {}
         self.ended: dict[str, FinishReason] = {}
         self.first_draws: Counter[str] = Counter()
         self.preemptions: Counter[str] = Counter()
-        self._cache: dict[tuple[int, int], tuple[str, int, int]] = {}
-        self._states: dict[int, tuple[str, int, int]] = {}
+        self.reused: Counter[str] = Counter()
+        self._written: dict[tuple[int, int], bytes] = {}
+        self._states: dict[tuple[int, ...], bytes] = {}
 
     def add(
-        self, name: str, prompt: int, max_tokens: int = 1, mode: Mode = Mode.SERVE, *, ignore_eos: bool = True
+        self,
+        name: str,
+        prompt: int | tuple[int, ...],
+        max_tokens: int = 1,
+        mode: Mode = Mode.SERVE,
+        *,
+        ignore_eos: bool = True,
+        salt: str = "",
     ) -> None:
-        self.scheduler.add(request(name, prompt, max_tokens, ignore_eos=ignore_eos), mode)
+        self.scheduler.add(request(name, prompt, max_tokens, ignore_eos=ignore_eos, salt=salt), mode)
         self.answers[name] = []
 
     def get(self, name: str) -> Sequence:
@@ -69,10 +105,12 @@ class FakeInstance:
 
     def step(self, seconds: float | None = None) -> StepPlan | None:
         """Admits, plans, computes, commits."""
-        self.scheduler.admit()
+        for sequence in self.scheduler.admit():
+            self.reused[sequence.request_id] += sequence.cached_tokens
         plan = self.plan()
         if plan is None:
             return None
+        self._done: dict[str, int] = {}
         drawn = {chunk.sequence.request_id: self._compute(chunk) for chunk in plan.chunks}
         for chunk in plan.chunks:
             self.first_draws[chunk.sequence.request_id] += chunk.draws_first_token
@@ -92,9 +130,8 @@ class FakeInstance:
         if plan is None:
             return None
         assert plan.num_tokens <= self.step_tokens
-        assert len(plan.prefills) <= MAX_SHARES
         computing = [chunk.sequence for chunk in plan.chunks]
-        assert len(set(computing)) == len(computing)
+        assert len({s.request_id for s in computing if s.phase is Phase.PREFILL}) <= MAX_SHARES
         for sequence in plan.preempted:
             self.preemptions[sequence.request_id] += 1
             assert sequence not in computing
@@ -106,10 +143,11 @@ class FakeInstance:
         return plan
 
     def deliver(self, name: str) -> None:
-        """The KV of an import arrives and is committed."""
+        """The KV of an import arrives, as far as it was not there, and is committed."""
         sequence = self.get(name)
         prompt = sequence.request.prompt_token_ids
-        self._write(sequence, 0, prompt)
+        self._check_read(sequence, sequence.held_tokens)
+        self._write(sequence, sequence.held_tokens, len(prompt), sequence.state_pages)
         begun = self.scheduler.begin_decode(RequestId(name), next_token(prompt))
         assert begun is not None
         self._drew(*begun)
@@ -119,42 +157,51 @@ class FakeInstance:
         assert not self.scheduler.release(RequestId(name))
 
     def check_memory(self) -> None:
-        """Nothing is shared, nothing is lost."""
+        """Nothing is lost, and nothing that somebody writes is shared."""
         self.pages.check()
-        self.slots.check()
+        self.cache.check()
         active = list(self.scheduler._active)
-        held = [page for s in active for page in s.pages]
-        assert len(set(held)) == len(held) == self.pages.used
-        assert len({s.slot for s in active}) == len(active) == self.slots.used
+        own = [page for s in active for page in (*s.pages[s.named_blocks :], *s.state_pages)]
+        assert len(set(own)) == len(own)
+        assert all(self.pages.refs(page) == 1 for page in own)
+        held = {p for s in active for p in (*s.pages, *s.duplicates, *s.state_pages, *s.state_source)}
+        assert len(held) == self.pages.used - self.cache.idle_pages
+        assert len(active) <= self.slots
         assert [s.arrival for s in active] == sorted(s.arrival for s in active)
         waiting = list(self.scheduler._waiting)
-        assert all(s.pages == () for s in waiting)
-        queued = sum(s.num_tokens for s in waiting if not s.imports_prompt)
+        assert all(s.pages == s.state_pages == s.state_source == () for s in waiting)
+        queued = sum(s.num_tokens - s.expected_tokens for s in waiting if not s.imports_prompt)
         prefilling = sum(s.remaining_tokens for s in active if s.phase is Phase.PREFILL)
         assert self.scheduler.waiting_tokens == queued + prefilling
 
     def empty(self) -> bool:
         self.check_memory()
-        return self.pages.used == self.slots.used == self.scheduler.num_active == self.scheduler.num_waiting == 0
+        self.cache.clear()
+        return self.pages.used == self.scheduler.num_active == self.scheduler.num_waiting == 0
 
     def _compute(self, chunk: Chunk) -> int:
         """One chunk of the forward pass: reads everything before it, writes itself."""
         sequence = chunk.sequence
-        assert chunk.start == sequence.computed_tokens < chunk.end <= sequence.num_tokens
-        before = sequence.tokens(0, chunk.start)
-        for i, token in enumerate(before):
-            place = sequence.pages[i // PAGE], i % PAGE
-            assert self._cache[place] == (sequence.request_id, sequence.preemptions, token)
-        if chunk.start:
-            assert self._states[sequence.slot] == (sequence.request_id, sequence.preemptions, chunk.start)
-        self._write(sequence, chunk.start, sequence.tokens(chunk.start, chunk.end))
+        done = self._done.setdefault(sequence.request_id, sequence.computed_tokens)
+        assert chunk.start == done < chunk.end <= sequence.num_tokens
+        self._done[sequence.request_id] = chunk.end
+        self._check_read(sequence, chunk.start)
+        if chunk.start and self.cache.state_pages:
+            assert self._states[chunk.state_from] == digest(sequence, chunk.start)
+        self._write(sequence, chunk.start, chunk.end, chunk.state_to)
         return next_token(sequence.tokens(0, chunk.end))
 
-    def _write(self, sequence: Sequence, start: int, tokens: tuple[int, ...]) -> None:
-        for i, token in enumerate(tokens, start):
-            place = sequence.pages[i // PAGE], i % PAGE
-            self._cache[place] = (sequence.request_id, sequence.preemptions, token)
-        self._states[sequence.slot] = (sequence.request_id, sequence.preemptions, start + len(tokens))
+    def _check_read(self, sequence: Sequence, end: int) -> None:
+        for i in range(end):
+            assert self._written[sequence.pages[i // PAGE], i % PAGE] == digest(sequence, i + 1)
+
+    def _write(self, sequence: Sequence, start: int, end: int, state_to: tuple[int, ...]) -> None:
+        for i in range(start, end):
+            page = sequence.pages[i // PAGE]
+            assert self.pages.refs(page) == 1
+            self._written[page, i % PAGE] = digest(sequence, i + 1)
+        assert all(self.pages.refs(page) == 1 for page in state_to)
+        self._states[state_to] = digest(sequence, end)
 
     def _drew(self, sequence: Sequence, reason: FinishReason | None) -> None:
         self.answers[sequence.request_id].append(sequence.output_token_ids[-1])

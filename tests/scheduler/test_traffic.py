@@ -11,30 +11,51 @@ from prfaas.scheduler.sequence import Mode, Phase
 from tests.scheduler.fake_instance import PAGE, FakeInstance, whole_answer
 
 SECONDS = st.floats(1e-4, 10.0)
+PROMPTS = st.builds(
+    lambda length, cut, other: tuple(range(min(cut, length))) + tuple(range(other, other + length - min(cut, length))),
+    st.integers(1, 40),
+    st.integers(0, 40),
+    st.sampled_from((100, 200)),
+)
+"""Tokens that agree with those of other prompts up to anywhere."""
 
 
 class SchedulerMachine(RuleBasedStateMachine):
     """All modes mixed; KV comes, fails to come, or its receiver lets go; clients give up at any moment."""
 
-    @initialize(pages=st.integers(3, 14), slots=st.integers(1, 5), spare=st.integers(1, 24))
-    def start(self, pages: int, slots: int, spare: int) -> None:
-        self.instance = FakeInstance(pages, slots, slots + spare)
+    @initialize(
+        pages=st.integers(3, 20),
+        slots=st.integers(1, 5),
+        spare=st.integers(1, 24),
+        cached=st.booleans(),
+        state_pages=st.integers(0, 2),
+        snapshot_every=st.sampled_from((0, 2 * PAGE, 4 * PAGE)),
+    )
+    def start(self, pages: int, slots: int, spare: int, cached: bool, state_pages: int, snapshot_every: int) -> None:
+        self.instance = FakeInstance(
+            pages, slots, slots + spare, cached=cached, state_pages=state_pages, snapshot_every=snapshot_every
+        )
         self.asked: dict[str, tuple[Request, Mode]] = {}
         self.given_up: set[str] = set()
         self.delivered: set[str] = set()
 
     @rule(
-        prompt=st.integers(1, 40), max_tokens=st.integers(1, 24), mode=st.sampled_from(Mode), ignore_eos=st.booleans()
+        prompt=PROMPTS,
+        max_tokens=st.integers(1, 24),
+        mode=st.sampled_from(Mode),
+        ignore_eos=st.booleans(),
+        salt=st.sampled_from(("", "", "theirs")),
     )
-    def submit(self, prompt: int, max_tokens: int, mode: Mode, ignore_eos: bool) -> None:
+    def submit(self, prompt: tuple[int, ...], max_tokens: int, mode: Mode, ignore_eos: bool, salt: str) -> None:
         name = f"r{len(self.asked)}"
-        tokens = prompt if mode is Mode.EXPORT else prompt + max_tokens - 1
+        tokens = len(prompt) if mode is Mode.EXPORT else len(prompt) + max_tokens - 1
+        room = (self.instance.pages.size - self.instance.cache.state_pages) * PAGE
         try:
-            self.instance.add(name, prompt, max_tokens, mode, ignore_eos=ignore_eos)
+            self.instance.add(name, prompt, max_tokens, mode, ignore_eos=ignore_eos, salt=salt)
         except CapacityError:
-            assert tokens > self.instance.pages.size * PAGE
+            assert tokens > room
             return
-        assert tokens <= self.instance.pages.size * PAGE
+        assert tokens <= room
         self.asked[name] = self.instance.get(name).request, mode
 
     @rule(seconds=st.none() | SECONDS, count=st.integers(1, 8))
@@ -101,7 +122,7 @@ class SchedulerMachine(RuleBasedStateMachine):
     def step_bound(self) -> int:
         """The first to arrive is served at least once in as many steps as there are slots; then the next is first."""
         tokens = sum(r.prompt_tokens + 2 * r.sampling.max_tokens for r, _ in self.asked.values())
-        return (tokens + 1) * self.instance.slots.size + 1
+        return (tokens + 1) * self.instance.slots + 1
 
     def known(self) -> list[str]:
         return [name for name in self.asked if self.instance.scheduler.get(RequestId(name))]
@@ -114,10 +135,10 @@ class SchedulerMachine(RuleBasedStateMachine):
 TestTraffic = SchedulerMachine.TestCase
 TestTraffic.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
 
-PROMPTS = st.lists(st.tuples(st.integers(1, 30), st.integers(1, 30)), min_size=2, max_size=8)
+LENGTHS = st.lists(st.tuples(st.integers(1, 30), st.integers(1, 30)), min_size=2, max_size=8)
 
 
-@given(PROMPTS, st.integers(15, 18), st.integers(2, 6), st.integers(1, 20))
+@given(LENGTHS, st.integers(15, 18), st.integers(2, 6), st.integers(1, 20))
 def test_pools_that_are_too_small_delay_answers_but_do_not_change_them(
     traffic: list[tuple[int, int]], pages: int, slots: int, spare: int
 ) -> None:

@@ -12,6 +12,7 @@ import pytest
 import torch
 import yaml
 
+from prfaas.cache.layout import lay_out
 from prfaas.core.errors import EngineError, ModelError
 from prfaas.core.ids import RequestId
 from prfaas.core.request import Request, SamplingParams
@@ -51,13 +52,16 @@ def expected_bytes(model: Path) -> list[bytes]:
     native.enable()
     loaded = load_model(model, "float32")
     pages = -(-len(PROMPT) // PAGE_TOKENS)
-    cache = allocate_cache(loaded.shape, pages, 1, PAGE_TOKENS)
+    state_pages = lay_out(loaded.shape, PAGE_TOKENS).state_pages
+    cache = allocate_cache(loaded.shape, pages + state_pages, PAGE_TOKENS)
+    states = torch.arange(pages, pages + state_pages)[None]
     batch = ForwardBatch(
         token_ids=torch.tensor(PROMPT),
         query_lens=(len(PROMPT),),
         context_lens=(0,),
         block_table=torch.arange(pages)[None],
-        state_slots=torch.tensor([0]),
+        state_from=states,
+        state_to=states,
         num_decodes=0,
         logit_rows=torch.tensor([len(PROMPT) - 1]),
     )
@@ -65,8 +69,10 @@ def expected_bytes(model: Path) -> list[bytes]:
     with torch.inference_mode():
         loaded.decoder.forward(batch, cache)
     found = []
-    for layer, tensors in zip(loaded.shape.layers, cache.layers, strict=True):
-        found += [(t.flatten(0, 1)[: len(PROMPT)] if layer.paged else t[0]).numpy().tobytes() for t in tensors]
+    offsets = cache.rows.resolve(states)
+    for layer in cache.layers:
+        found += [pages.flatten(0, 1)[: len(PROMPT)].numpy().tobytes() for pages in layer.pages]
+        found += [state.read(offsets)[0].numpy().tobytes() for state in layer.states]
     return found
 
 
@@ -84,7 +90,7 @@ async def test_an_exports_bytes_are_those_that_the_model_computes(model: Path) -
         done = [event for event in seen if isinstance(event, LayerDone)]
         assert [event.layer for event in done] == list(range(len(loaded.shape.layers)))
         read = [
-            b"".join(running.memory.spans(i, j, 0, layer.num_rows(j, len(PROMPT)), held.pages, held.slot))
+            b"".join(running.memory.spans(i, j, 0, layer.num_rows(j, len(PROMPT)), held.pages, held.state_pages))
             for i, layer in enumerate(loaded.shape.layers)
             for j in range(len(layer.tensors))
         ]

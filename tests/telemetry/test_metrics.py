@@ -27,7 +27,7 @@ def test_every_metric_is_documented_and_nothing_else() -> None:
 def test_names_that_endpoint_pickers_read(name: str) -> None:
     registry = CollectorRegistry()
     metrics = InstanceMetrics(registry)
-    metrics.read(pages_used=5, pages_total=20, slots_used=1)
+    metrics.read(pages_used=5, pages_cached=1, pages_total=20)
     metrics.queues(waiting=2, running=3)
     expected = {"vllm:num_requests_waiting": 2, "vllm:num_requests_running": 3, "vllm:kv_cache_usage_perc": 0.25}
     assert registry.get_sample_value(name) == expected[name]

@@ -20,12 +20,12 @@ from prfaas.transport.peer import Peer
 from prfaas.transport.server import DataServer
 from prfaas.wire.header import ObjectKey
 from prfaas.wire.messages import Hello, Open
-from prfaas.wire.session import ReceiveSession
+from prfaas.wire.session import Expectation, ReceiveSession
 from tests.wire.small import EXPECTATION, OPEN, PIECES, TOKENS, content
 
 EPOCH = 7
 CONFIG = TransportSection(frame_bytes=4096, stall_s=5.0, connect_timeout_s=2.0)
-SUMMARY = Summary(TOKENS, 42, tokens_computed=TOKENS, tokens_reused=0, queue_ms=1.0, prefill_ms=2.0)
+SUMMARY = Summary(42, tokens_computed=TOKENS, tokens_reused=0, queue_ms=1.0, prefill_ms=2.0)
 
 
 @dataclass
@@ -92,9 +92,14 @@ class Receiver:
     def __exit__(self, *exc: object) -> None:
         self.server.close()
 
-    def expect(self, memory: Memory | None = None, transfer_id: TransferId | None = None) -> Expected:
+    def expect(
+        self,
+        memory: Memory | None = None,
+        transfer_id: TransferId | None = None,
+        expectation: Expectation = EXPECTATION,
+    ) -> Expected:
         expected = Expected(transfer_id or new_transfer_id(), memory or Memory(), queue.SimpleQueue())
-        session = ReceiveSession(EXPECTATION)
+        session = ReceiveSession(expectation)
         self.inbox.expect(expected.transfer_id, EPOCH, session, expected.memory, expected.ended.put)
         return expected
 

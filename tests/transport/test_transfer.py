@@ -7,6 +7,7 @@ import socket
 import threading
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from prfaas.config.sections import TransportSection
@@ -72,9 +73,10 @@ def test_interleaved_transfers_do_not_mix() -> None:
 @pytest.mark.parametrize(
     ("opening", "error"),
     [
-        (messages.Open(b"x" * 16, OPEN.model_fingerprint, OPEN.prompt_tokens), TicketError),
-        (messages.Open(OPEN.secret, "another model", OPEN.prompt_tokens), ManifestError),
-        (messages.Open(OPEN.secret, OPEN.model_fingerprint, 11), ManifestError),
+        (msgspec.structs.replace(OPEN, secret=b"x" * 16), TicketError),
+        (msgspec.structs.replace(OPEN, model_fingerprint="another model"), ManifestError),
+        (msgspec.structs.replace(OPEN, prompt_tokens=11), ManifestError),
+        (msgspec.structs.replace(OPEN, held_tokens=7), ManifestError),
     ],
 )
 def test_wrong_openings_are_refused_and_do_no_harm(opening: messages.Open, error: type[PrfaasError]) -> None:

@@ -1,5 +1,7 @@
 """A tiny model shape and the complete set of objects for it."""
 
+from collections.abc import Iterable
+
 from prfaas.core.ids import TransferId
 from prfaas.core.shape import CacheTensor, LayerCache, ModelShape
 from prfaas.wire.header import Codec, FrameHeader, Kind, ObjectKey, payload_digest
@@ -18,7 +20,7 @@ KDA = LayerCache(
 )
 SHAPE = ModelShape("kimi_linear", (KDA, MLA), max_context_tokens=1024)
 EXPECTATION = Expectation(SHAPE, FINGERPRINT, TOKENS, SECRET)
-OPEN = Open(SECRET, FINGERPRINT, TOKENS)
+OPEN = Open(SECRET, FINGERPRINT, TOKENS, held_tokens=0)
 
 # Heads and taps of layer 0, tokens of layer 1: everything, in uneven pieces.
 PIECES = (
@@ -49,5 +51,18 @@ def entry(key: ObjectKey) -> ManifestObject:
 
 def manifest(*keys: ObjectKey) -> Manifest:
     """A manifest of these pieces; of all of them when none is given."""
-    objects = tuple(entry(key) for key in keys or PIECES)
-    return Manifest(TOKENS, 42, objects, tokens_computed=TOKENS, tokens_reused=0, queue_ms=1.0, prefill_ms=2.0)
+    return manifest_of(keys or PIECES)
+
+
+def manifest_of(keys: Iterable[ObjectKey], held_tokens: int = 0) -> Manifest:
+    """A manifest of exactly these pieces."""
+    return Manifest(
+        prompt_tokens=TOKENS,
+        held_tokens=held_tokens,
+        first_token_id=42,
+        objects=tuple(entry(key) for key in keys),
+        tokens_computed=TOKENS,
+        tokens_reused=0,
+        queue_ms=1.0,
+        prefill_ms=2.0,
+    )

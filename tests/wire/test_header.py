@@ -55,7 +55,8 @@ def reseal(data: bytearray) -> bytearray:
     ("offset", "value", "said"),
     [
         (0, b"HTTP", "magic"),
-        (4, b"\x02\x00", "version 2"),
+        (4, b"\x01\x00", "version 1, this process only 2"),
+        (4, b"\x03\x00", "version 3, this process only 2"),
         (6, b"\x63\x00", "99"),
         (31, b"\x09", "9"),
         (56, b"\x01", "flags"),

@@ -11,9 +11,12 @@ from prfaas.core.errors import WireError
 from prfaas.wire.messages import Hello, Manifest, Open, decode, encode
 from tests.wire.small import OPEN, manifest
 
+FIELDS = {"secret": b"s", "model_fingerprint": "f", "prompt_tokens": 1, "held_tokens": 0}
+
 
 def test_round_trips() -> None:
     assert decode(encode(OPEN), Open) == OPEN
+    assert decode(msgspec.msgpack.encode(FIELDS), Open) == Open(b"s", "f", 1, 0)
     assert decode(encode(manifest()), Manifest) == manifest()
 
 
@@ -22,8 +25,10 @@ def test_round_trips() -> None:
     [
         b"",
         encode(Hello("a", "b")),
-        msgspec.msgpack.encode({"secret": b"s", "model_fingerprint": "f", "prompt_tokens": 0}),
-        msgspec.msgpack.encode({"secret": b"s", "model_fingerprint": "f", "prompt_tokens": 1, "more": 1}),
+        msgspec.msgpack.encode(FIELDS | {"prompt_tokens": 0}),
+        msgspec.msgpack.encode(FIELDS | {"held_tokens": -1}),
+        msgspec.msgpack.encode({name: value for name, value in FIELDS.items() if name != "held_tokens"}),
+        msgspec.msgpack.encode(FIELDS | {"more": 1}),
         encode(OPEN)[:-1],
     ],
 )

@@ -72,6 +72,9 @@ def test_a_manifest_that_lies_about_a_digest_is_refused() -> None:
         manifest(*PIECES, PIECES[0]),
         manifest(*PIECES[:-1], ObjectKey(1, 0, 8, 10)),
         msgspec.structs.replace(manifest(), prompt_tokens=11),
+        msgspec.structs.replace(manifest(), held_tokens=1),
+        msgspec.structs.replace(manifest(), tokens_reused=1),
+        msgspec.structs.replace(manifest(), tokens_computed=9),
         msgspec.structs.replace(
             manifest(), objects=(*manifest().objects[:-1], msgspec.structs.replace(entry(PIECES[-1]), raw_bytes=1))
         ),
@@ -121,6 +124,7 @@ def test_objects_that_overlap_are_refused() -> None:
         ({"secret": b"x" * 16}, TicketError),
         ({"model_fingerprint": "other"}, ManifestError),
         ({"prompt_tokens": 9}, ManifestError),
+        ({"held_tokens": 8}, ManifestError),
     ],
 )
 def test_opening_needs_the_secret_the_model_and_the_prompt(change: dict[str, object], error: type[Exception]) -> None:

@@ -17,7 +17,7 @@ def conv_prefill(x: Tensor, weight: Tensor, state: Tensor) -> tuple[Tensor, Tens
     """
     if compiled.fits(x, weight, state[None]):
         new_state = state.clone()
-        return compiled.convolve(x, weight, new_state[None], None, 1), new_state
+        return compiled.convolve(x, weight, new_state[None], 1), new_state
     tokens = x.shape[0]
     padded = torch.cat([state, x])  # [W-1+T, C]
     out = torch.empty_like(padded[:tokens])
@@ -37,17 +37,6 @@ def conv_decode(x: Tensor, weight: Tensor, state: Tensor) -> tuple[Tensor, Tenso
     """
     if compiled.fits(x, weight, state):
         new_state = state.clone()
-        return compiled.convolve(x, weight, new_state, None, x.shape[0]), new_state
+        return compiled.convolve(x, weight, new_state, x.shape[0]), new_state
     window = torch.cat([state, x[:, None]], dim=1)  # [B, W, C]
     return functional.silu((window * weight).sum(1)), window[:, 1:]
-
-
-def conv_decode_slots(x: Tensor, weight: Tensor, states: Tensor, slots: Tensor) -> Tensor:
-    """One token `x` [B, C] of each of B sequences; `states[slots]` of `states` [slots, W-1, C] move on in place.
-
-    `slots` [B] int64, no two equal. Returns SiLU of the result [B, C].
-    """
-    if compiled.fits(x, weight, states) and slots.is_contiguous():
-        return compiled.convolve(x, weight, states, slots, x.shape[0])
-    out, states[slots] = conv_decode(x, weight, states[slots])
-    return out

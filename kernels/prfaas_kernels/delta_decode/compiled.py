@@ -11,7 +11,7 @@ from prfaas_kernels.norm.compiled import GATES
 
 _LARGEST_HEAD = 256
 _DTYPES = (torch.bfloat16, torch.float32)
-_DELTA_DECODE = Struct("32qd")  # struct DeltaDecode of delta_decode.cpp
+_DELTA_DECODE = Struct("31qd")  # struct DeltaDecode of delta_decode.cpp
 
 
 def fits(
@@ -20,20 +20,19 @@ def fits(
     gate: Tensor,
     decay: Tensor,
     beta: Tensor,
-    states: Tensor,
-    convs: Tensor,
-    slots: Tensor,
+    arena: Tensor,
+    state_rows: Tensor,
+    conv_rows: Tensor,
 ) -> bool:
-    """Whether the kernel can do this: one dtype, fp32 states dense within a slot, heads of at most 256, dense rows."""
+    """Whether the kernel can do this: one dtype, heads of at most 256, dense rows."""
     dtype = qkv.dtype
-    if not (active() and dtype in _DTYPES and qkv.is_cpu and qkv.shape[0]):
+    if not (active() and dtype in _DTYPES and arena.is_cpu and qkv.shape[0]):
         return False
-    same = dtype is gate.dtype is decay.dtype is beta.dtype is convs.dtype is layer.conv.dtype
+    same = dtype is gate.dtype is decay.dtype is beta.dtype is layer.conv.dtype
     small = layer.key <= _LARGEST_HEAD and layer.value <= _LARGEST_HEAD
-    dense = qkv.stride(1) == gate.stride(1) == convs.stride(2) == slots.stride(0) == 1 and layer.conv.is_contiguous()
-    per_head = decay.stride(1) == 1 or decay.shape[1] == 1
-    in_place = states.dtype is torch.float32 and states.stride()[1:] == (layer.key * layer.value, layer.value, 1)
-    return same and small and dense and per_head and (beta.stride(1) == 1 or beta.shape[1] == 1) and in_place
+    dense = qkv.stride(1) == gate.stride(1) == 1 and layer.conv.is_contiguous()
+    by_column = all(x.stride(1) == 1 or x.shape[1] <= 1 for x in (decay, beta, state_rows, conv_rows))
+    return same and small and dense and by_column
 
 
 def delta_decode(
@@ -42,9 +41,9 @@ def delta_decode(
     gate: Tensor,
     decay: Tensor,
     beta: Tensor,
-    states: Tensor,
-    convs: Tensor,
-    slots: Tensor,
+    arena: Tensor,
+    state_rows: Tensor,
+    conv_rows: Tensor,
 ) -> Tensor:
     """As the op of this name, for arguments that `fits` accepts."""
     sequences, heads, dtype = qkv.shape[0], layer.heads, qkv.dtype
@@ -63,22 +62,21 @@ def delta_decode(
         decay.stride(0),
         gate.stride(0),
         beta.stride(0),
-        states.stride(0),
-        convs.stride(0),
-        convs.stride(1),
+        state_rows.stride(0),
+        conv_rows.stride(0),
         *layer.conv_starts,
         qkv.data_ptr(),
         decay.data_ptr(),
         gate.data_ptr(),
         beta.data_ptr(),
         layer.conv.data_ptr(),
-        convs.data_ptr(),
+        arena.data_ptr(),
         layer.a_log.data_ptr(),
         layer.dt_bias.data_ptr(),
         layer.norm.data_ptr(),
         layer.norm.dtype is torch.bfloat16,
-        states.data_ptr(),
-        slots.data_ptr(),
+        state_rows.data_ptr(),
+        conv_rows.data_ptr(),
         out.data_ptr(),
         layer.eps,
     )

@@ -29,7 +29,7 @@ def gdn_prefill(
     """
     if fits(q, k, v, state[None]):
         state = state.clone()
-        return delta_rule(q, k, v, log_decay, beta, state[None], None, 1), state
+        return delta_rule(q, k, v, log_decay, beta, state[None], 1), state
     return prefill_in_chunks(
         q, k, v, log_decay[..., None], beta, state, products=chunk_products, blocks_together=_BLOCKS_TOGETHER
     )
@@ -43,21 +43,8 @@ def gdn_decode(
     `q`, `k` [B, Hk, K], `v` [B, Hv, V], `log_decay`, `beta` [B, Hv]. Returns outputs [B, Hv, V] fp32 and `state`.
     """
     if fits(q, k, v, state):
-        return delta_rule(q, k, v, log_decay, beta, state, None, q.shape[0]), state
+        return delta_rule(q, k, v, log_decay, beta, state, q.shape[0]), state
     shared = v.shape[1] // k.shape[1]
     q, k = unit(q) * q.shape[-1] ** -0.5, unit(k)
     q, k = q.repeat_interleave(shared, dim=1), k.repeat_interleave(shared, dim=1)
     return decode_step(q, k, v, log_decay.exp()[..., None, None], beta, state), state
-
-
-def gdn_decode_slots(
-    q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor, beta: Tensor, states: Tensor, slots: Tensor
-) -> Tensor:
-    """`gdn_decode` of sequences whose states are `states[slots]`, updated in place without a copy where possible.
-
-    `states` [slots, Hv, K, V] fp32, `slots` [B] int64, no two equal. Returns outputs [B, Hv, V] fp32.
-    """
-    if fits(q, k, v, states) and slots.is_contiguous():
-        return delta_rule(q, k, v, log_decay, beta, states, slots, q.shape[0])
-    out, states[slots] = gdn_decode(q, k, v, log_decay, beta, states[slots])
-    return out

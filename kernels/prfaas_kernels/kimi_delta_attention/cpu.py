@@ -35,7 +35,7 @@ def kda_prefill(
     """
     if fits(q, k, v, state[None]):
         state = state.clone()
-        return delta_rule(q, k, v, log_decay, beta, state[None], None, 1), state
+        return delta_rule(q, k, v, log_decay, beta, state[None], 1), state
     return prefill_in_chunks(q, k, v, log_decay, beta, state, products=chunk_products, blocks_together=_BLOCKS_TOGETHER)
 
 
@@ -47,19 +47,6 @@ def kda_decode(
     `q`, `k`, `log_decay` [B, H, K], `v` [B, H, V], `beta` [B, H]. Returns outputs [B, H, V] fp32 and `state`.
     """
     if fits(q, k, v, state):
-        return delta_rule(q, k, v, log_decay, beta, state, None, q.shape[0]), state
+        return delta_rule(q, k, v, log_decay, beta, state, q.shape[0]), state
     q, k = unit(q) * q.shape[-1] ** -0.5, unit(k)
     return decode_step(q, k, v, log_decay.exp()[..., None], beta, state), state
-
-
-def kda_decode_slots(
-    q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor, beta: Tensor, states: Tensor, slots: Tensor
-) -> Tensor:
-    """`kda_decode` of sequences whose states are `states[slots]`, updated in place without a copy where possible.
-
-    `states` [slots, H, K, V] fp32, `slots` [B] int64, no two equal. Returns outputs [B, H, V] fp32.
-    """
-    if fits(q, k, v, states) and slots.is_contiguous():
-        return delta_rule(q, k, v, log_decay, beta, states, slots, q.shape[0])
-    out, states[slots] = kda_decode(q, k, v, log_decay, beta, states[slots])
-    return out

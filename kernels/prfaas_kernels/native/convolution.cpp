@@ -7,13 +7,12 @@ constexpr int64_t MAX_TAPS = 8;
 struct Convolution {
     int64_t sequences, tokens, channels, taps, x_stride, state_stride, is_bf16;
     const void *x, *weight;  // weight [taps, channels]
-    void *states, *out;      // states [slots, taps - 1, channels]
-    const int64_t* slots;    // null: sequence i has slot i
+    void *states, *out;      // states [sequences, taps - 1, channels]
 };
 
 template <class T>
 static T* state_of(const Convolution& a, int64_t sequence) {
-    return (T*)a.states + (a.slots ? a.slots[sequence] : sequence) * a.state_stride;
+    return (T*)a.states + sequence * a.state_stride;
 }
 
 // The inputs at `token` of `sequence`, in the state if it lies before the first.

@@ -9,14 +9,13 @@ struct DeltaDecode {
     int64_t sequences, key_heads, key, heads, value;
     int64_t channels, taps, gate_kind, is_bf16;               // decays per head, 1 or `key`; the type of what is void here
     int64_t qkv_stride, decay_stride, gate_stride, beta_stride;  // elements from one sequence to the next
-    int64_t state_stride, conv_stride, conv_row;              // from slot to slot, and from one cached input to the next
+    int64_t state_stride, conv_stride;                        // entries of a table from one sequence to the next
     int64_t conv_starts[3];                                   // where this rank's q, k and v lie in a cached input
     const void *qkv, *decay, *gate, *beta, *conv;             // conv [taps, channels of qkv]
-    void* convs;
+    char* arena;                                              // holds what is kept, in rows
     const float *a_log, *dt_bias;                             // [heads], [heads * channels]
     Numbers norm;
-    float* states;
-    const int64_t* slots;
+    const int64_t *state_rows, *conv_rows;                    // [sequences, heads], [sequences, taps - 1]: bytes into it
     void* out;                                                // [sequences, heads * value]
     double eps;
 };
@@ -27,18 +26,20 @@ static void convolve(const DeltaDecode& a, int64_t sequence, int part, int64_t f
     const int64_t key_width = a.key_heads * a.key, width = 2 * key_width + a.heads * a.value;
     const int64_t at = part * key_width + first;
     const T *x = (const T*)a.qkv + sequence * a.qkv_stride + at, *weight = (const T*)a.conv + at;
-    T* cached = (T*)a.convs + a.slots[sequence] * a.conv_stride + a.conv_starts[part] + first;
+    const int64_t* rows = a.conv_rows + sequence * a.conv_stride;
+    const int64_t within = (a.conv_starts[part] + first) * (int64_t)sizeof(T);
+    const auto cached = [&](int64_t tap) { return (T*)(a.arena + rows[tap] + within); };
     for (int64_t c = 0; c < count; c += LANES) {
         const int64_t left = count - c;
         const f32x16 newest = load_some(x + c, left);
         f32x16 total = {};
         for (int64_t tap = 0; tap + 1 < a.taps; ++tap) {
-            const f32x16 input = load_some(cached + tap * a.conv_row + c, left);
+            const f32x16 input = load_some(cached(tap) + c, left);
             total += input * load_some(weight + tap * width + c, left);
-            if (tap > 0) store_some(cached + (tap - 1) * a.conv_row + c, input, left);
+            if (tap > 0) store_some(cached(tap - 1) + c, input, left);
         }
         total += newest * load_some(weight + (a.taps - 1) * width + c, left);
-        if (a.taps > 1) store_some(cached + (a.taps - 2) * a.conv_row + c, newest, left);
+        if (a.taps > 1) store_some(cached(a.taps - 2) + c, newest, left);
         store_some(to + c, total * sigmoid(total), left);
     }
 }
@@ -105,7 +106,7 @@ static void run(const DeltaDecode& a, int64_t sequence, int64_t key_head) {
         convolve<T>(a, sequence, 2, head * a.value, a.value, x);
         load_decays<T>(a, sequence, head, token);
         const float beta = sigmoid(splat(load_one((const T*)a.beta + sequence * a.beta_stride + head)))[0];
-        move_on(a, token, beta, a.states + a.slots[sequence] * a.state_stride + head * a.key * a.value, x);
+        move_on(a, token, beta, (float*)(a.arena + a.state_rows[sequence * a.state_stride + head]), x);
         write_out<T>(a, sequence, head, x);
     }
 }

@@ -7,11 +7,10 @@ constexpr int64_t AHEAD = 8;  // tokens
 struct Delta {
     int64_t sequences, tokens, key_heads, key, heads, value;
     int64_t channels, is_bf16;                           // log decays per head, 1 or `key`; the type of q, k and v
-    int64_t q_stride, k_stride, v_stride, state_stride;  // elements from one token, or slot, to the next
+    int64_t q_stride, k_stride, v_stride, state_stride;  // elements from one token, or sequence, to the next
     const void *q, *k, *v;
     const float *log_decay, *beta;
     float* states;
-    const int64_t* slots;
     float* out;
 };
 
@@ -40,8 +39,7 @@ static void load_token(const Delta& a, int64_t row, int64_t head, Token& t) {
 template <class T>
 static void run_tile(const Delta& a, int64_t sequence, int64_t head, int64_t column) {
     int64_t width = a.value - column < TILE ? a.value - column : TILE;
-    float* home = a.states + (a.slots ? a.slots[sequence] : sequence) * a.state_stride;
-    home += head * a.key * a.value + column;
+    float* home = a.states + sequence * a.state_stride + head * a.key * a.value + column;
     alignas(64) float state[MAX_KEY + 1][TILE];
     load_tile(home, a.key, a.value, width, state);
     Token token;

@@ -8,11 +8,11 @@ from torch import Tensor
 from prfaas_kernels.native.shared_library import call, takes
 
 _MAX_KEY = 256
-_DELTA = Struct("12q8q")  # struct Delta of delta_rule.cpp
+_DELTA = Struct("12q7q")  # struct Delta of delta_rule.cpp
 
 
 def fits(q: Tensor, k: Tensor, v: Tensor, states: Tensor) -> bool:
-    """Whether the kernel can do this: some rows, one dtype, keys of at most 256, fp32 `states` dense within a slot."""
+    """Whether the kernel can do this: some rows, one dtype, keys of at most 256, fp32 `states` dense within a sequence."""
     same = q.dtype == k.dtype == v.dtype and states.dtype == torch.float32
     small = 0 < k.shape[2] <= _MAX_KEY and q.shape[0] > 0
     return takes(q, k, v, states) and same and small and states[:1].is_contiguous()
@@ -25,13 +25,12 @@ def delta_rule(
     log_decay: Tensor,
     beta: Tensor,
     states: Tensor,
-    slots: Tensor | None,
     sequences: int,
 ) -> Tensor:
-    """Runs R = sequences * tokens rows, sequence after sequence; `states[slots]` move on in place.
+    """Runs R = sequences * tokens rows, sequence after sequence; `states` move on in place.
 
-    `q`, `k` [R, Hk, K], `v` [R, H, V], `log_decay` [R, H] or [R, H, K], `beta` [R, H], `states` [slots, H, K, V].
-    Sequence i has slot i if `slots` is None. Returns outputs [R, H, V] fp32.
+    `q`, `k` [R, Hk, K], `v` [R, H, V], `log_decay` [R, H] or [R, H, K], `beta` [R, H],
+    `states` [sequences, H, K, V]. Returns outputs [R, H, V] fp32.
     """
     q, k, v = _heads_dense(q), _heads_dense(k), _heads_dense(v)
     log_decay, beta = log_decay.float().contiguous(), beta.float().contiguous()
@@ -48,7 +47,6 @@ def delta_rule(
         v.stride(0),
         states.stride(0),
         *(x.data_ptr() for x in (q, k, v, log_decay, beta, states)),
-        0 if slots is None else slots.data_ptr(),
         out.data_ptr(),
     )
     call("delta_rule", arguments)

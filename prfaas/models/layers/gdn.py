@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from prfaas.core.decoder_spec import Gdn
+from prfaas.models.batch import LayerTensors
 from prfaas.models.batch_index import BatchIndex, PrefillSpan
-from prfaas.models.layers.conv_cache import ConvCache
 from prfaas_kernels.causal_conv1d import conv_prefill
 from prfaas_kernels.delta_decode import DeltaLayer, delta_decode
 from prfaas_kernels.gated_delta_rule import gdn_log_decay, gdn_prefill
@@ -18,7 +18,7 @@ from prfaas_kernels.norm import rms_norm_gated
 
 @dataclass(frozen=True)
 class GdnLayer:
-    """Weights of one rank's Hk key and Hv value heads. Cache: state [slots, Hv, K, V] fp32, conv [slots, W-1, C]."""
+    """Weights of one rank's Hk key and Hv value heads. Caches two states: Hv rows [K, V] fp32, and W-1 rows [C]."""
 
     spec: Gdn
     """With this rank's numbers of heads."""
@@ -26,7 +26,8 @@ class GdnLayer:
     """[2 Hk K + 2 Hv V + 2 Hv, hidden]: q, k, v, the output gate, the write strength, the decay."""
     conv: Tensor
     """[W, 2 Hk K + Hv V] taps, oldest first."""
-    conv_cache: ConvCache
+    conv_starts: tuple[int, int, int]
+    """Where this rank's channels of q, k and v begin in a whole row of cached inputs."""
     a_log: Tensor
     """[Hv] fp32"""
     dt_bias: Tensor
@@ -37,14 +38,14 @@ class GdnLayer:
     """[hidden, Hv V]"""
     eps: float
 
-    def __call__(self, x: Tensor, index: BatchIndex, cache: tuple[Tensor, ...]) -> Tensor:
+    def __call__(self, x: Tensor, index: BatchIndex, cache: LayerTensors) -> Tensor:
         """`x` [T, hidden], normalised, to what the layer adds to the residual, [T, hidden]."""
         projected, decodes = linear(x, self.project_in), index.num_decodes
         if decodes == projected.shape[0]:
-            return linear(self._decode(projected, index.decode_slots, cache), self.project_out)
+            return linear(self._decode(projected, index.decode_rows, cache), self.project_out)
         out = projected.new_empty(projected.shape[0], self.spec.num_v_heads * self.spec.v_dim)
         if decodes:
-            out[:decodes] = self._decode(projected[:decodes], index.decode_slots, cache)
+            out[:decodes] = self._decode(projected[:decodes], index.decode_rows, cache)
         for span in index.prefills:
             out[span.rows] = self._prefill(projected[span.rows], span, cache)
         return linear(out, self.project_out)
@@ -56,15 +57,14 @@ class GdnLayer:
 
     @cached_property
     def _between_projections(self) -> DeltaLayer:
-        spec, k_width = self.spec, self.spec.num_k_heads * self.spec.k_dim
-        (q, _), (k, _), (v, _) = self.conv_cache.ranges or ((0, 0), (k_width, 0), (2 * k_width, 0))
+        spec = self.spec
         return DeltaLayer(
             key_heads=spec.num_k_heads,
             key=spec.k_dim,
             heads=spec.num_v_heads,
             value=spec.v_dim,
             conv=self.conv,
-            conv_starts=(q, k, v),
+            conv_starts=self.conv_starts,
             a_log=self.a_log,
             dt_bias=self.dt_bias,
             norm=self.out_norm,
@@ -72,13 +72,14 @@ class GdnLayer:
             activation="silu",
         )
 
-    def _decode(self, projected: Tensor, slots: Tensor, cache: tuple[Tensor, ...]) -> Tensor:
+    def _decode(self, projected: Tensor, rows: Tensor, cache: LayerTensors) -> Tensor:
         """[D, all projected] to [D, Hv V]."""
-        states, convs = cache
+        states, convs = cache.states
         qkv, gate, beta, decay = torch.split(projected, self._sizes, dim=-1)
-        return delta_decode(self._between_projections, qkv, gate, decay, beta, states, convs, slots)
+        where = (states.arena, states.at(rows), convs.at(rows))
+        return delta_decode(self._between_projections, qkv, gate, decay, beta, *where)
 
-    def _prefill(self, projected: Tensor, span: PrefillSpan, cache: tuple[Tensor, ...]) -> Tensor:
+    def _prefill(self, projected: Tensor, span: PrefillSpan, cache: LayerTensors) -> Tensor:
         """[T, all projected] of one sequence to [T, Hv V]."""
         qkv, gate, beta, decay = torch.split(projected, self._sizes, dim=-1)
         log_decay = gdn_log_decay(decay, self.a_log, self.dt_bias)  # [T, Hv]
@@ -86,18 +87,12 @@ class GdnLayer:
         gate = torch.unflatten(gate, -1, out.shape[1:])
         return rms_norm_gated(out, gate, self.out_norm, self.eps, qkv.dtype, activation="silu").flatten(1)
 
-    def _delta(
-        self, qkv: Tensor, log_decay: Tensor, beta: Tensor, span: PrefillSpan, cache: tuple[Tensor, ...]
-    ) -> Tensor:
-        states, convs = cache
-        state, conv = states[span.slot], self.conv_cache.read(convs, span.slot)
-        if span.context == 0:
-            state.zero_()
-            conv = torch.zeros_like(conv)
-        mixed, new_conv = conv_prefill(qkv, self.conv, conv)
-        out, new_state = gdn_prefill(*self._heads(mixed), log_decay, beta, state)
-        self.conv_cache.write(convs, span.slot, new_conv)
-        state.copy_(new_state)
+    def _delta(self, qkv: Tensor, log_decay: Tensor, beta: Tensor, span: PrefillSpan, cache: LayerTensors) -> Tensor:
+        states, convs = cache.states
+        mixed, new_conv = conv_prefill(qkv, self.conv, convs.read(span.read))
+        out, new_state = gdn_prefill(*self._heads(mixed), log_decay, beta, states.read(span.read))
+        convs.write(span.written, new_conv)
+        states.write(span.written, new_state)
         return out
 
     def _heads(self, mixed: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -7,8 +7,10 @@ import torch
 from torch import Tensor
 
 from prfaas.core.decoder_spec import Gqa
+from prfaas.models.batch import LayerTensors
 from prfaas.models.batch_index import Angles, BatchIndex, PrefillSpan
 from prfaas.models.layers.shared_norm import SharedNorm
+from prfaas.models.state_tensor import StateTensor
 from prfaas_kernels.gqa import (
     GqaHeads,
     gqa_decode_layer,
@@ -25,7 +27,10 @@ from prfaas_kernels.rotary import apply_rotary
 
 @dataclass(frozen=True)
 class GqaLayer:
-    """Weights of one rank's H query heads and G key heads. Its cache is k [pages, page_tokens, G, Dk] and v."""
+    """Weights of one rank's H query heads and G key heads.
+
+    Caches k [pages, page_tokens, G, Dk] and v; with a window w two states, rings of w-1 rows [G, Dk] and [G, Dv].
+    """
 
     spec: Gqa
     """With this rank's numbers of heads."""
@@ -39,21 +44,24 @@ class GqaLayer:
     """[hidden, H * Dv]"""
     eps: float
 
-    def __call__(self, x: Tensor, index: BatchIndex, cache: tuple[Tensor, ...]) -> Tensor:
+    def __call__(self, x: Tensor, index: BatchIndex, cache: LayerTensors) -> Tensor:
         """`x` [T, hidden], normalised, to what the layer adds to the residual, [T, hidden]."""
         projected, decodes, paged = linear(x, self.project_in), index.num_decodes, self.spec.window is None
         if paged and decodes == projected.shape[0]:
-            return linear(self._decode(projected, index, cache), self.project_out)
+            return linear(self._decode(projected, index, *cache.pages), self.project_out)
         layer = self._between_projections
         q, k, v, gate = torch.split(projected, layer.widths, dim=-1)
         q = self._place(q, self.q_norm, layer.heads, index.angles)  # [T, H, Dk]
         k = self._place(k, self.k_norm, layer.groups, index.angles)  # [T, G, Dk]
         v = torch.unflatten(v, -1, (layer.groups, layer.value))
-        out = (self._paged if paged else self._windowed)(q, k, v, index, *cache).flatten(1)  # [T, H * Dv]
+        if paged:
+            out = self._paged(q, k, v, index, *cache.pages).flatten(1)  # [T, H * Dv]
+        else:
+            out = self._windowed(q, k, v, index, *cache.states).flatten(1)
         if layer.gated:
             out = out * gate.sigmoid()
         if paged and decodes:
-            out[:decodes] = self._decode(projected[:decodes], index, cache)
+            out[:decodes] = self._decode(projected[:decodes], index, *cache.pages)
         return linear(out, self.project_out)
 
     @cached_property
@@ -73,9 +81,9 @@ class GqaLayer:
             gated=spec.gated,
         )
 
-    def _decode(self, projected: Tensor, index: BatchIndex, cache: tuple[Tensor, ...]) -> Tensor:
+    def _decode(self, projected: Tensor, index: BatchIndex, k_pages: Tensor, v_pages: Tensor) -> Tensor:
         """[D, all projected] to [D, H * Dv]."""
-        layer, rotary, (k_pages, v_pages) = self._between_projections, self.spec.rotary, cache
+        layer, rotary = self._between_projections, self.spec.rotary
         q, k, _, _ = torch.split(projected, layer.widths, dim=-1)
         for part, norm in ((q, self.q_norm), (k, self.k_norm)):
             if isinstance(norm, SharedNorm):
@@ -116,30 +124,37 @@ class GqaLayer:
             return gqa_prefill(q, k, v, self._scale, sinks=self.sinks)
         return gqa_prefill_pages(q, k_pages, v_pages, span.pages, span.length, self._scale, sinks=self.sinks)
 
-    def _windowed(self, q: Tensor, k: Tensor, v: Tensor, index: BatchIndex, k_ring: Tensor, v_ring: Tensor) -> Tensor:
+    def _windowed(
+        self, q: Tensor, k: Tensor, v: Tensor, index: BatchIndex, k_rings: StateTensor, v_rings: StateTensor
+    ) -> Tensor:
         """The rings hold the window's tokens before the query: its own key and value join them here."""
         out = v.new_empty(q.shape[0], self.spec.num_heads, self.spec.v_dim)
-        decodes, slots = index.num_decodes, index.decode_slots
+        decodes = index.num_decodes
         if decodes:
-            keys = torch.cat([k[:decodes, None], k_ring[slots]], dim=1)  # [D, window, G, Dk]
-            values = torch.cat([v[:decodes, None], v_ring[slots]], dim=1)
-            everyone = torch.arange(decodes, device=q.device)
-            attended = window_decode(
-                q[:decodes], keys, values, everyone, index.decode_lengths, self._scale, sinks=self.sinks
-            )
-            out[:decodes] = attended
-            places = (index.decode_lengths - 1) % k_ring.shape[1]
-            k_ring[slots, places], v_ring[slots, places] = k[:decodes], v[:decodes]
+            out[:decodes] = self._windowed_decode(q[:decodes], k[:decodes], v[:decodes], index, k_rings, v_rings)
         for span in index.prefills:
-            out[span.rows] = self._windowed_span(q[span.rows], k[span.rows], v[span.rows], span, k_ring, v_ring)
+            out[span.rows] = self._windowed_span(q[span.rows], k[span.rows], v[span.rows], span, k_rings, v_rings)
         return out
 
-    def _windowed_span(
-        self, q: Tensor, k: Tensor, v: Tensor, span: PrefillSpan, k_rings: Tensor, v_rings: Tensor
+    def _windowed_decode(
+        self, q: Tensor, k: Tensor, v: Tensor, index: BatchIndex, k_rings: StateTensor, v_rings: StateTensor
     ) -> Tensor:
-        k_ring, v_ring = k_rings[span.slot], v_rings[span.slot]
+        k_before, v_before = k_rings.read(index.decode_rows), v_rings.read(index.decode_rows)  # [D, window - 1, G, ·]
+        keys, values = torch.cat([k[:, None], k_before], dim=1), torch.cat([v[:, None], v_before], dim=1)
+        everyone = torch.arange(q.shape[0], device=q.device)
+        places = (index.decode_lengths - 1) % k_before.shape[1]
+        k_rings.write_row(index.decode_rows, places, k)
+        v_rings.write_row(index.decode_rows, places, v)
+        return window_decode(q, keys, values, everyone, index.decode_lengths, self._scale, sinks=self.sinks)
+
+    def _windowed_span(
+        self, q: Tensor, k: Tensor, v: Tensor, span: PrefillSpan, k_rings: StateTensor, v_rings: StateTensor
+    ) -> Tensor:
+        k_ring, v_ring = k_rings.read(span.read), v_rings.read(span.read)
         keys = torch.cat([ring_read(k_ring, span.context), k])
         values = torch.cat([ring_read(v_ring, span.context), v])
         ring_write(k_ring, k, span.context)
         ring_write(v_ring, v, span.context)
+        k_rings.write(span.written, k_ring)
+        v_rings.write(span.written, v_ring)
         return gqa_prefill(q, keys, values, self._scale, sinks=self.sinks, window=self.spec.window)

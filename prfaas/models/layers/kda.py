@@ -6,8 +6,8 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from prfaas.models.batch import LayerTensors
 from prfaas.models.batch_index import BatchIndex, PrefillSpan
-from prfaas.models.layers.conv_cache import ConvCache
 from prfaas_kernels.causal_conv1d import conv_prefill
 from prfaas_kernels.delta_decode import DeltaLayer, delta_decode
 from prfaas_kernels.kimi_delta_attention import kda_log_decay, kda_prefill
@@ -17,13 +17,14 @@ from prfaas_kernels.norm import rms_norm_gated
 
 @dataclass(frozen=True)
 class KdaLayer:
-    """Weights of one rank's H heads of size K. Its cache: state [slots, H, K, K] fp32, conv [slots, W-1, channels]."""
+    """Weights of one rank's H heads of size K. Caches two states: H rows [K, K] fp32, and W-1 rows of channels."""
 
     project_in: Weight
     """[3HK + 2K + H, hidden]: q, k, v, the inner decay and output gates, and the write strength."""
     conv: Tensor
     """[W, 3HK] taps, oldest first."""
-    conv_cache: ConvCache
+    conv_starts: tuple[int, int, int]
+    """Where this rank's channels of q, k and v begin in a whole row of cached inputs."""
     decay_up: Weight
     """[HK, K]"""
     gate_up: Weight
@@ -38,17 +39,17 @@ class KdaLayer:
     """[hidden, HK]"""
     eps: float
 
-    def __call__(self, x: Tensor, index: BatchIndex, cache: tuple[Tensor, ...]) -> Tensor:
+    def __call__(self, x: Tensor, index: BatchIndex, cache: LayerTensors) -> Tensor:
         """`x` [T, hidden], normalised, to what the layer adds to the residual, [T, hidden]."""
         qkv, decay, gate, beta = torch.split(linear(x, self.project_in), self._sizes, dim=-1)
         decay, gate = linear(decay, self.decay_up), linear(gate, self.gate_up)  # [T, HK] each
         decodes = index.num_decodes
         if decodes == x.shape[0]:
-            return linear(self._decode(qkv, gate, decay, beta, index.decode_slots, cache), self.project_out)
+            return linear(self._decode(qkv, gate, decay, beta, index.decode_rows, cache), self.project_out)
         out = torch.empty_like(gate)
         if decodes:
             new = slice(0, decodes)
-            out[new] = self._decode(qkv[new], gate[new], decay[new], beta[new], index.decode_slots, cache)
+            out[new] = self._decode(qkv[new], gate[new], decay[new], beta[new], index.decode_rows, cache)
         for span in index.prefills:
             rows = span.rows
             out[rows] = self._prefill(qkv[rows], gate[rows], decay[rows], beta[rows], span, cache)
@@ -62,15 +63,13 @@ class KdaLayer:
     @cached_property
     def _between_projections(self) -> DeltaLayer:
         heads, head_dim = self.a_log.shape[0], self.out_norm.shape[0]
-        width = heads * head_dim
-        (q, _), (k, _), (v, _) = self.conv_cache.ranges or ((0, 0), (width, 0), (2 * width, 0))
         return DeltaLayer(
             key_heads=heads,
             key=head_dim,
             heads=heads,
             value=head_dim,
             conv=self.conv,
-            conv_starts=(q, k, v),
+            conv_starts=self.conv_starts,
             a_log=self.a_log,
             dt_bias=self.dt_bias,
             norm=self.out_norm,
@@ -79,14 +78,15 @@ class KdaLayer:
         )
 
     def _decode(
-        self, qkv: Tensor, gate: Tensor, decay: Tensor, beta: Tensor, slots: Tensor, cache: tuple[Tensor, ...]
+        self, qkv: Tensor, gate: Tensor, decay: Tensor, beta: Tensor, rows: Tensor, cache: LayerTensors
     ) -> Tensor:
         """One token's row of each of D sequences to [D, HK]."""
-        states, convs = cache
-        return delta_decode(self._between_projections, qkv, gate, decay, beta, states, convs, slots)
+        states, convs = cache.states
+        where = (states.arena, states.at(rows), convs.at(rows))
+        return delta_decode(self._between_projections, qkv, gate, decay, beta, *where)
 
     def _prefill(
-        self, qkv: Tensor, gate: Tensor, decay: Tensor, beta: Tensor, span: PrefillSpan, cache: tuple[Tensor, ...]
+        self, qkv: Tensor, gate: Tensor, decay: Tensor, beta: Tensor, span: PrefillSpan, cache: LayerTensors
     ) -> Tensor:
         """One sequence's rows to [T, HK]."""
         log_decay = kda_log_decay(decay, self.a_log, self.dt_bias)  # [T, H, K]
@@ -94,17 +94,11 @@ class KdaLayer:
         gate = torch.unflatten(gate, -1, out.shape[1:])
         return rms_norm_gated(out, gate, self.out_norm, self.eps, qkv.dtype).flatten(1)
 
-    def _delta(
-        self, qkv: Tensor, log_decay: Tensor, beta: Tensor, span: PrefillSpan, cache: tuple[Tensor, ...]
-    ) -> Tensor:
-        states, convs = cache
-        state, conv = states[span.slot], self.conv_cache.read(convs, span.slot)
-        if span.context == 0:
-            state.zero_()
-            conv = torch.zeros_like(conv)
-        mixed, new_conv = conv_prefill(qkv, self.conv, conv)
+    def _delta(self, qkv: Tensor, log_decay: Tensor, beta: Tensor, span: PrefillSpan, cache: LayerTensors) -> Tensor:
+        states, convs = cache.states
+        mixed, new_conv = conv_prefill(qkv, self.conv, convs.read(span.read))
         q, k, v = torch.unflatten(mixed, -1, (3, *log_decay.shape[1:])).unbind(1)  # [T, H, K] each
-        out, new_state = kda_prefill(q, k, v, log_decay, beta, state)
-        self.conv_cache.write(convs, span.slot, new_conv)
-        state.copy_(new_state)
+        out, new_state = kda_prefill(q, k, v, log_decay, beta, states.read(span.read))
+        convs.write(span.written, new_conv)
+        states.write(span.written, new_state)
         return out

@@ -7,8 +7,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from prfaas.core.decoder_spec import Lightning
+from prfaas.models.batch import LayerTensors
 from prfaas.models.batch_index import Angles, BatchIndex, PrefillSpan
 from prfaas.models.layers.shared_norm import SharedNorm
+from prfaas.models.state_tensor import StateTensor
 from prfaas_kernels.lightning_attention import lightning_decode, lightning_prefill
 from prfaas_kernels.linear import Weight, linear
 from prfaas_kernels.norm import rms_norm
@@ -17,7 +19,7 @@ from prfaas_kernels.rotary import apply_rotary
 
 @dataclass(frozen=True)
 class LightningLayer:
-    """Weights of one rank's H heads of size D. Its cache is the state, [slots, H, D, D] fp32."""
+    """Weights of one rank's H heads of size D. Caches one state: H rows [D, D] fp32."""
 
     spec: Lightning
     """With this rank's heads."""
@@ -34,14 +36,14 @@ class LightningLayer:
     """[hidden, HD]"""
     eps: float
 
-    def __call__(self, x: Tensor, index: BatchIndex, cache: tuple[Tensor, ...]) -> Tensor:
+    def __call__(self, x: Tensor, index: BatchIndex, cache: LayerTensors) -> Tensor:
         """`x` [T, hidden], normalised, to what the layer adds to the residual, [T, hidden]."""
         width = self.spec.num_heads * self.spec.head_dim
         qkv, gate = torch.split(linear(x, self.project_in), [3 * width, width], dim=-1)
         qkv = functional.silu(qkv) if self.spec.silu else qkv
         q, k, v = torch.unflatten(qkv, -1, (3, self.spec.num_heads, -1)).unbind(1)  # [T, H, D] each
         q, k = self._place(q, self.q_norm, index.angles), self._place(k, self.k_norm, index.angles)
-        out = self._attend(q, k, v, index, *cache).flatten(1)  # [T, HD] fp32
+        out = self._attend(q, k, v, index, *cache.states).flatten(1)  # [T, HD] fp32
         normed = self.out_norm(out.mul_(self.spec.scale))
         return linear(normed.mul_(gate.float().sigmoid()).to(x.dtype), self.project_out)
 
@@ -51,21 +53,18 @@ class LightningLayer:
         rotary = self.spec.rotary
         return x if rotary is None else apply_rotary(x, *angles[rotary], interleaved=rotary.interleaved)
 
-    def _attend(self, q: Tensor, k: Tensor, v: Tensor, index: BatchIndex, states: Tensor) -> Tensor:
-        decodes, slots = index.num_decodes, index.decode_slots
+    def _attend(self, q: Tensor, k: Tensor, v: Tensor, index: BatchIndex, states: StateTensor) -> Tensor:
+        decodes, rows = index.num_decodes, index.decode_rows
         out = torch.empty_like(v, dtype=torch.float32)
         if decodes:
-            out[:decodes], states[slots] = lightning_decode(
-                q[:decodes], k[:decodes], v[:decodes], self.log_decay, states[slots]
-            )
+            state = states.read(rows)  # [D, H, D, D]
+            out[:decodes], state = lightning_decode(q[:decodes], k[:decodes], v[:decodes], self.log_decay, state)
+            states.write(rows, state)
         for span in index.prefills:
             out[span.rows] = self._prefill(q[span.rows], k[span.rows], v[span.rows], span, states)
         return out
 
-    def _prefill(self, q: Tensor, k: Tensor, v: Tensor, span: PrefillSpan, states: Tensor) -> Tensor:
-        state = states[span.slot]
-        if span.context == 0:
-            state.zero_()
-        out, new_state = lightning_prefill(q, k, v, self.log_decay, state)
-        state.copy_(new_state)
+    def _prefill(self, q: Tensor, k: Tensor, v: Tensor, span: PrefillSpan, states: StateTensor) -> Tensor:
+        out, new_state = lightning_prefill(q, k, v, self.log_decay, states.read(span.read))
+        states.write(span.written, new_state)
         return out

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from prfaas.core.decoder_spec import Mla
+from prfaas.models.batch import LayerTensors
 from prfaas.models.batch_index import Angles, BatchIndex, PrefillSpan
 from prfaas_kernels.linear import Weight, linear
 from prfaas_kernels.mla import mla_decode, mla_prefill, mla_prefill_pages
@@ -39,9 +40,9 @@ class MlaLayer:
     project_out: Weight
     """[hidden, H * v]"""
 
-    def __call__(self, x: Tensor, index: BatchIndex, cache: tuple[Tensor, ...]) -> Tensor:
+    def __call__(self, x: Tensor, index: BatchIndex, cache: LayerTensors) -> Tensor:
         """`x` [T, hidden], normalised, to what the layer adds to the residual, [T, hidden]."""
-        (pages,) = cache
+        (pages,) = cache.pages
         spec = self.spec
         projected = linear(x, self.project_in)
         width = spec.rank + spec.rope_dim

@@ -1,0 +1,127 @@
+"""What the step loop does about cached prefixes: keeps those announced, moves them to and from disk, counts hits.
+
+Decides nothing about memory; knows no sockets and no files.
+"""
+
+from collections.abc import Sequence as Many
+from typing import Protocol
+
+from prfaas.cache.prefix_cache import LeaseId, PrefixCache
+from prfaas.core.clock import Clock
+from prfaas.core.errors import LeaseError
+from prfaas.core.ids import BlockHash, RequestId
+from prfaas.engine.messages import DiskStats, PrefixStats
+from prfaas.scheduler.sequence import Sequence
+
+
+class Tier(Protocol):
+    """A slower tier below the cache's memory; see `prfaas.engine.disk_moves`."""
+
+    def advance(self) -> None:
+        """Takes note of what has come and gone since the last call."""
+        ...
+
+    def fetch(self, hashes: Many[BlockHash], tokens: Many[int], request_id: RequestId | None) -> None:
+        """Begins to bring what is missing of a prefix, if that pays; a waiting request waits for it."""
+        ...
+
+    def keep(self, hashes: Many[BlockHash]) -> None:
+        """Begins to store what is cached of a prefix."""
+        ...
+
+    def prefilled(self, tokens: int, seconds: float) -> None:
+        """A step computed so many prompt tokens in that time."""
+        ...
+
+    def stats(self) -> DiskStats:
+        """The present reading."""
+        ...
+
+    def close(self) -> None:
+        """Gives everything back."""
+        ...
+
+
+class Prefixes:
+    """Owned by the step loop's thread. Leases end when their request is admitted, or with their time."""
+
+    def __init__(self, cache: PrefixCache, tier: Tier | None, clock: Clock, announced_s: float) -> None:
+        self._cache = cache
+        self._tier = tier
+        self._clock = clock
+        self._announced_s = announced_s
+        self._leases: dict[str, LeaseId] = {}
+        self._queried_tokens = 0
+        self._hit_tokens = 0
+
+    def advance(self) -> None:
+        """To be called before each admission."""
+        if self._leases and self._cache.expire_leases(self._clock()):
+            self._leases = {name: lease for name, lease in self._leases.items() if self._cache.is_leased(lease)}
+        if self._tier is not None:
+            self._tier.advance()
+
+    def next_expiry_s(self) -> float | None:
+        """Seconds until a lease runs out, which may make room; None without leases."""
+        return self._announced_s if self._leases else None
+
+    def announced(self, request_id: str, hashes: tuple[BlockHash, ...]) -> None:
+        """A request with this prefix was placed here: nothing of it may be evicted, and what is on disk may come."""
+        self._end_lease(request_id)
+        lease = self._cache.lease(hashes, self._clock() + self._announced_s)
+        if lease is not None:
+            self._leases[request_id] = lease
+        if self._tier is not None:
+            self._tier.fetch(hashes, (), None)
+
+    def arrived(self, sequence: Sequence) -> None:
+        """A request waits for admission."""
+        if self._tier is not None and not sequence.imports_prompt:
+            self._tier.fetch(sequence.hashes, sequence.request.prompt_token_ids, sequence.request_id)
+
+    def admitted(self, sequence: Sequence) -> None:
+        """For the first time: what it found is its own now, and no lease need keep it."""
+        self._end_lease(sequence.request_id.rpartition("#")[0])
+        if not sequence.imports_prompt:
+            self._queried_tokens += sequence.request.prompt_tokens
+            self._hit_tokens += sequence.cached_tokens
+
+    def prefilled(self, sequence: Sequence) -> None:
+        """All of a prompt is computed, and its logits were sound."""
+        if self._tier is not None:
+            self._tier.keep(sequence.hashes)
+
+    def stepped(self, prefill_tokens: int, seconds: float) -> None:
+        """A step was computed."""
+        if self._tier is not None and prefill_tokens >= self._cache.block_tokens:
+            self._tier.prefilled(prefill_tokens, seconds)
+
+    def close(self) -> None:
+        """At the loop's end."""
+        if self._tier is not None:
+            self._tier.close()
+
+    def stats(self) -> PrefixStats:
+        """The present reading."""
+        cache = self._cache
+        return PrefixStats(
+            queried_tokens=self._queried_tokens,
+            hit_tokens=self._hit_tokens,
+            blocks=cache.blocks,
+            snapshots=cache.snapshots,
+            evicted_blocks=cache.evicted_blocks,
+            evicted_snapshots=cache.evicted_snapshots,
+            unknown_blocks=cache.unknown_blocks,
+            stale_leases=cache.stale_leases,
+            disk=self._tier.stats() if self._tier is not None else None,
+        )
+
+    def _end_lease(self, request_id: str) -> None:
+        lease = self._leases.pop(request_id, None)
+        if lease is None:
+            return
+        try:
+            self._cache.end_lease(lease)
+        except LeaseError:
+            # It has run out since; the cache counts it.
+            return

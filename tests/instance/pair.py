@@ -1,0 +1,134 @@
+"""A prefill and a decode instance with real services, gRPC and sockets around engines that are played."""
+
+import contextlib
+import os
+import socket
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+from prometheus_client import CollectorRegistry
+
+from prfaas.config.sections import FleetConfig, TransportSection
+from prfaas.control.dial import Dialer
+from prfaas.control.v1 import fleet_pb2 as pb
+from prfaas.control.v1.fleet_pb2_grpc import InstanceStub, add_InstanceServicer_to_server
+from prfaas.core.ids import new_epoch
+from prfaas.core.shape import CacheTensor, LayerCache, ModelShape
+from prfaas.engine.link import listen
+from prfaas.engine.messages import Stats
+from prfaas.instance.announce import AnnounceService
+from prfaas.instance.decode import DecodeService
+from prfaas.instance.fetch import Fetcher
+from prfaas.instance.front import Front
+from prfaas.instance.identity import Identity
+from prfaas.instance.prefill import PrefillService
+from prfaas.instance.servicer import Servicer
+from prfaas.telemetry.metrics import InstanceMetrics
+from prfaas.transport.inbox import Inbox
+from prfaas.transport.outbox import Outbox
+from prfaas.transport.server import DataServer
+from prfaas.wire.messages import Hello
+from tests.instance.paged_memory import PagedMemory
+from tests.instance.played_engine import PlayedEngine
+
+PAGE_TOKENS = 4
+MAX_TOKENS = 64
+MLA = LayerCache("mla", paged=True, tensors=(CacheTensor("latent", (256,), "float32"),))
+GQA = LayerCache("gqa", paged=True, tensors=(CacheTensor("k", (2, 8), "float32"), CacheTensor("v", (2, 4), "float32")))
+KDA = LayerCache(
+    "kda",
+    paged=False,
+    tensors=(CacheTensor("state", (5, 16, 16), "float32"), CacheTensor("conv", (3, 8), "float32")),
+)
+HYBRID = ModelShape("hybrid", (KDA, MLA, KDA, GQA), MAX_TOKENS)
+DENSE = ModelShape("dense", (MLA, GQA), MAX_TOKENS)
+# Four rows of a latent or of a state to a frame: objects are cut.
+TRANSPORT = TransportSection(frame_bytes=4096, stall_s=5.0)
+CONFIG = {
+    "model": {"path": ".", "name": "tiny"},
+    "clusters": [{"name": "west", "kind": "pd", "instances": [{"name": "near", "role": "decode"}]}],
+}
+SAMPLING = pb.Sampling(max_tokens=1, temperature=0, top_p=1)
+
+
+@dataclass
+class Member:
+    """One running instance, with its insides in reach."""
+
+    identity: Identity
+    engine: PlayedEngine
+    memory: PagedMemory
+    metrics: InstanceMetrics
+    address: str
+    stub: Any
+
+    @property
+    def target(self) -> pb.PrefillTarget:
+        return pb.PrefillTarget(
+            instance_id=self.identity.instance_id, cluster=self.identity.cluster, control_address=self.address
+        )
+
+
+@dataclass
+class Pair:
+    """`near` decodes what `far` prefills."""
+
+    near: Member
+    far: Member
+
+    async def ask(self, *token_ids: int, remote: bool = True, salt: str = "") -> tuple[list[int], pb.Account]:
+        """Tokens and account of one request to `near`."""
+        call = self.near.stub.Generate(self.request(*token_ids, remote=remote, salt=salt))
+        events = [event async for event in call]
+        assert events[-1].WhichOneof("event") == "finished", events[-1]
+        return [i for event in events for i in event.tokens.token_ids], events[-1].finished.account
+
+    def request(self, *token_ids: int, remote: bool = True, salt: str = "") -> pb.GenerateRequest:
+        target = self.far.target if remote else None
+        return pb.GenerateRequest(
+            request_id="r", prompt_token_ids=token_ids, sampling=SAMPLING, prefill=target, cache_salt=salt
+        )
+
+
+@contextlib.asynccontextmanager
+async def running(shape: ModelShape = HYBRID) -> AsyncIterator[Pair]:
+    async with _member("near", shape) as near, _member("far", shape) as far:
+        yield Pair(near, far)
+
+
+@contextlib.asynccontextmanager
+async def _member(name: str, shape: ModelShape) -> AsyncIterator[Member]:
+    metrics, link, memory = InstanceMetrics(CollectorRegistry()), listen(), PagedMemory(shape, PAGE_TOKENS)
+    engine = PlayedEngine(os.dup(link.fd), shape, memory, PAGE_TOKENS)
+    front = Front(link, engine, metrics, Stats())
+    await front.ready()
+    data = socket.create_server(("127.0.0.1", 0))
+    data_address = f"127.0.0.1:{data.getsockname()[1]}"
+    identity = Identity(name, "west", new_epoch(), data_address, "f" * 32, shape, 1000, MAX_TOKENS, TRANSPORT)
+    dialer = Dialer(FleetConfig.model_validate(CONFIG), "west")
+    inbox = Inbox(time.monotonic)
+    server = DataServer(data, inbox, TRANSPORT, metrics, time.monotonic)
+    outbox = Outbox(Hello(name, "west"), TRANSPORT, metrics, time.monotonic)
+    servicer = Servicer(
+        name,
+        DecodeService(identity, front, Fetcher(identity, inbox, memory, dialer, metrics, time.monotonic), metrics),
+        PrefillService(identity, front, memory, outbox, dialer, metrics),
+        AnnounceService(front, MAX_TOKENS // PAGE_TOKENS),
+    )
+    control = grpc.aio.server()
+    add_InstanceServicer_to_server(servicer, control)
+    address = f"127.0.0.1:{control.add_insecure_port('127.0.0.1:0')}"
+    server.start()
+    await control.start()
+    async with grpc.aio.insecure_channel(address, options=[("grpc.enable_http_proxy", 0)]) as channel:
+        try:
+            yield Member(identity, engine, memory, metrics, address, InstanceStub(channel))
+        finally:
+            await control.stop(grace=0)
+            await dialer.close()
+            outbox.close()
+            server.close()
+            await front.stop()
