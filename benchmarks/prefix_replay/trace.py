@@ -45,7 +45,9 @@ def read_trace(path: Path) -> list[TracedPrompt]:
         records.sort(key=lambda record: record["timestamp"])
         return [TracedPrompt(record["input_length"], tuple(record["hash_ids"])) for record in records]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ConfigError(f"{path} is no trace of JSON lines with timestamp, input_length, hash_ids: {error}") from error
+        raise ConfigError(
+            f"{path} is no trace of JSON lines with timestamp, input_length, hash_ids: {error}"
+        ) from error
 
 
 def total_tokens(trace: Sequence[TracedPrompt]) -> int:

@@ -5,7 +5,7 @@ in columns as long as the pool, one entry of a dict, and no object: an index of 
 """
 
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from prfaas.core.errors import PoolError
@@ -178,9 +178,19 @@ class BlockTree:
             self._demand(self._depths[block] == depth, f"depth {self._depths[block]} of page {block}, not {depth}")
             self._demand(self.page(self.hash(block)) == block == self.owner(block), f"page {block} has another's name")
         self._demand(all(self._children[b] == n for b, n in children.items()), "children are miscounted")
+        covers = self._counted_covers(children)
+        self._demand(all(self._covers[b] == n for b, n in covers.items()), "snapshots below are miscounted")
         for block, snapshot in self.snapshots.items():
             self._demand(block in children, f"snapshot of page {block}, where no block is")
             self._demand({self.owner(p) for p in snapshot.pages} <= {block}, f"snapshot of page {block} shares pages")
+
+    def _counted_covers(self, blocks: Iterable[int]) -> dict[int, int]:
+        covers = {block: int(block in self.snapshots) for block in blocks}
+        for block in reversed(list(self)):
+            parent = self.parent(block)
+            if parent is not None and covers[block]:
+                covers[parent] += 1
+        return covers
 
     def _demand(self, holds: bool, fault: str) -> None:
         if not holds:
