@@ -60,9 +60,9 @@ def match_ms(tokens: int, state_pages: int, rounds: int, *, evicting: bool) -> f
     return statistics.median(times_ms)
 
 
-def index_bytes_per_block() -> float:
-    """What a pool and an index with a million blocks of KV add to a process, shared out to the blocks."""
-    command = [sys.executable, "-m", "benchmarks.prefix_replay.index_memory", str(MEMORY_BLOCKS)]
+def index_bytes_per_block(num_blocks: int = MEMORY_BLOCKS) -> float:
+    """What a pool and an index full of KV blocks add to a process, shared out to the blocks."""
+    command = [sys.executable, "-m", "benchmarks.prefix_replay.index_memory", str(num_blocks)]
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
