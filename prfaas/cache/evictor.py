@@ -62,8 +62,12 @@ class Evictor:
 
     def devalue(self, block: int) -> None:
         """To be called when a block's value may have fallen below that of its entry."""
-        self._queued[block] = 0
+        self.withdraw(block)
         self.offer(block)
+
+    def withdraw(self, block: int) -> None:
+        """To be called when a block or its snapshot goes otherwise; its entry stays behind and is passed over."""
+        self._queued[block] = 0
 
     def evict(self, num_pages: int) -> Evicted:
         """Frees that many pages, at least, if so many are idle."""

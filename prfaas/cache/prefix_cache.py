@@ -179,27 +179,35 @@ class PrefixCache:
             above, parent = page if held is None else held, name
         return shared
 
-    def hold(self, pages: Iterable[int]) -> None:
-        """One more reference on each of these pages, of which some may be held by the index alone. It is no visit."""
-        self.pool.share(pages)
+    def hold(self, pages: Iterable[int]) -> tuple[int, ...]:
+        """One more reference on each of these pages and on the blocks before them. It is no visit.
+
+        Returns all that was referenced, to be released in one call. PoolError if one of the pages is not allocated.
+        """
+        held = dict.fromkeys(pages)
+        for page in tuple(held):
+            block = self._tree.parent(page) if self._tree.owner(page) == page else None
+            while block is not None and block not in held:
+                held[block] = None
+                block = self._tree.parent(block)
+        self.pool.share(held)
+        return tuple(held)
 
     def forget(self, hashes: Sequence[BlockHash]) -> None:
-        """Drops blocks that follow one another, and their snapshots: the deepest first, up to one that others follow.
+        """Drops the snapshots of these blocks, and of the blocks, which follow one another, those that none follows.
 
-        Whoever holds their pages keeps them. Unknown hashes are ignored.
+        Whoever holds their pages keeps them, but cannot insert what follows. Unknown hashes are ignored.
         """
         for name in reversed(hashes):
             block = self._tree.page(name)
             if block is None:
                 continue
-            if not self._tree.is_leaf(block):
-                return
             if block in self._tree.snapshots:
                 self.pool.drop(self._tree.remove_snapshot(block).pages)
-                self._record(Removed("state", name))
-            self._tree.remove(block)
-            self.pool.drop([block])
-            self._record(Removed("kv", name))
+                self._changed(Removed("state", name))
+            self._evictor.withdraw(block)
+            if self._tree.is_leaf(block):
+                self._forget_leaf(block)
             self._evictions += 1
 
     def snapshot_pages(self, block_hash: BlockHash) -> tuple[int, ...]:
@@ -230,8 +238,7 @@ class PrefixCache:
         above = self._tree.add_snapshot(block, Snapshot(tuple(pages), self._visits.now, self._visits.clock))
         if above is not None:
             self._evictor.devalue(above)
-        if self._record_changes:
-            self._changes.append(Stored("state", block_hash, self._tree.parent_hash(block), ()))
+        self._changed(Stored("state", block_hash, self._tree.parent_hash(block), ()))
         return True
 
     def lease(self, hashes: Sequence[BlockHash], until_s: float) -> LeaseId | None:
@@ -310,6 +317,17 @@ class PrefixCache:
     def _pinned(self, match: Match, blocks: int, snapshot: bool) -> tuple[int, ...]:
         assert 0 <= blocks <= len(match.pages)
         return match.pages[:blocks] + (match.snapshot if snapshot else ())
+
+    def _forget_leaf(self, block: int) -> None:
+        parent, gone = self._tree.parent(block), self._tree.remove([block])
+        self.pool.drop([block])
+        self._changed(Removed("kv", gone[0]))
+        if parent is not None:
+            self._evictor.offer(parent)
+
+    def _changed(self, change: Change) -> None:
+        if self._record_changes:
+            self._changes.append(change)
 
     def _parent(self, parent: BlockHash | None) -> int | None:
         if parent is None:

@@ -52,6 +52,8 @@ class DiskMoves:
         self._clock = clock
         self._loads: dict[BlockHash, _Load] = {}
         self._storing: set[tuple[Part, BlockHash]] = set()
+        self._stores: dict[tuple[Part, BlockHash], tuple[int, ...]] = {}
+        """Pages that are held for each store, by its first entry."""
         self._bytes_per_s = FIRST_GUESS_BYTES_PER_S
         self._prefill_s_per_token = 0.0
 
@@ -100,11 +102,12 @@ class DiskMoves:
             parent = name
         if not entries:
             return
-        cache.hold([page for entry in entries for page in entry.pages])
+        pinned = cache.hold([page for entry in entries for page in entry.pages])
         if self._tier.store(entries):
             self._storing.update((entry.part, entry.block_hash) for entry in entries)
+            self._stores[entries[0].part, entries[0].block_hash] = pinned
         else:
-            cache.release([page for entry in entries for page in entry.pages])
+            cache.release(pinned)
 
     def stats(self) -> DiskStats:
         """The present reading."""
@@ -180,7 +183,7 @@ class DiskMoves:
 
     def _stored(self, done: Done) -> None:
         self._storing.difference_update((entry.part, entry.block_hash) for entry in done.entries)
-        self._cache.release([page for entry in done.entries for page in entry.pages])
+        self._cache.release(self._stores.pop((done.entries[0].part, done.entries[0].block_hash)))
 
     def _release(self, load: _Load) -> None:
         self._cache.release([*load.pinned, *(page for entry in load.entries for page in entry.pages)])

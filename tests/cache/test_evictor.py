@@ -64,10 +64,6 @@ def test_a_prompt_that_was_computed_again_is_as_fresh_as_a_new_one(eviction: str
     cache = cache_of(9, 0, eviction)
     serve(cache, (1, 2))
     serve(cache, (3, 4))
-    first, second = admit(cache, (1,)), admit(cache, (3,))
-    assert first is not None
-    assert second is not None
-    cache.release(first.held + second.held)
     again = admit(cache, (1,))
     assert again is not None
     compute(cache, again, 1)
@@ -117,15 +113,16 @@ def test_a_run_of_blocks_stops_where_uses_ended(eviction: str) -> None:
 
 @BOTH
 def test_a_run_of_blocks_stops_where_one_is_held(eviction: str) -> None:
-    cache = cache_of(8, 0, eviction)
+    cache = cache_of(10, 0, eviction)
     first, second = admit(cache, (1, 2)), admit(cache, (1, 2, 3))
     assert first is not None
     assert second is not None
     compute(cache, first, 2)
     compute(cache, second, 3)
     cache.release(second.held)
-    need(cache, 6)
-    assert held(cache, (1, 2, 3)) == 2
+    serve(cache, (5, 6))
+    need(cache, 7)
+    assert (held(cache, (1, 2, 3)), held(cache, (5, 6))) == (2, 1)
     cache.release(first.held)
 
 

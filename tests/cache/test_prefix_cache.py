@@ -279,6 +279,48 @@ def test_clearing_leaves_what_is_in_use() -> None:
     assert cache.match(hashes).pages == pinned
 
 
+def test_whoever_holds_pages_holds_the_blocks_before_them() -> None:
+    cache = hybrid_cache(pages=8)
+    pages = serve(cache, PROMPT, snapshots=(4,)).pages
+    held = cache.hold([pages[2], *snapshot_of(cache, PROMPT)])
+    assert set(held) == {*pages[:3], *snapshot_of(cache, PROMPT)}
+    assert cache.available == 3
+    assert cache.allocate(3) is not None
+    assert len(cache.match(names(PROMPT)).pages) == 3
+    cache.check()
+    cache.release(held)
+    with pytest.raises(PoolError):
+        hybrid_cache().hold([0])
+
+
+def test_what_is_forgotten_is_not_found_and_its_holders_keep_it() -> None:
+    cache = hybrid_cache(record_changes=True)
+    serve(cache, PROMPT, snapshots=(2, 4))
+    match = cache.match(names(PROMPT))
+    pinned = cache.pin(match, 4, snapshot=True)
+    cache.take_changes()
+    one, two, three, four = names(PROMPT)
+    cache.forget([two, three, four, *names((9,))])
+    assert cache.take_changes() == [
+        Removed("state", four), Removed("kv", four), Removed("kv", three), Removed("state", two), Removed("kv", two)
+    ]  # fmt: skip
+    assert cache.match([one, two]).pages == pinned[:1]
+    assert [cache.pool.refs(page) for page in pinned] == [2, 1, 1, 1]
+    with pytest.raises(UnknownBlockError):
+        cache.pin(match, 4, snapshot=True)
+    cache.release(pinned + match.snapshot)
+    cache.check()
+    assert cache.pool.used == 1
+
+
+def test_a_block_that_others_follow_is_not_forgotten_but_its_snapshot_is() -> None:
+    cache = hybrid_cache()
+    serve(cache, PROMPT, snapshots=(2,))
+    cache.forget(names(PROMPT)[:2])
+    assert (cache.blocks, cache.snapshots) == (4, 0)
+    cache.check()
+
+
 def test_check_finds_a_holder_without_its_blocks_ancestors() -> None:
     cache = kv_cache()
     serve(cache, PROMPT)

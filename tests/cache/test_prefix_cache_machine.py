@@ -59,8 +59,11 @@ class CacheMachine(RuleBasedStateMachine):
         return len(hashes)
 
     def follow_changes(self) -> None:
-        """What the cache says it evicted must not have been in use, and is gone from the model too."""
-        in_use = self.references()
+        """What the cache says it evicted must not have been in use, and is gone from the model too.
+
+        A snapshot in use goes only where its block goes, which its holder did not hold.
+        """
+        in_use, lost = self.references(), set()
         for change in self.cache.take_changes():
             match change:
                 case Stored():
@@ -68,10 +71,12 @@ class CacheMachine(RuleBasedStateMachine):
                 case Removed(part="kv", block_hash=name):
                     assert not in_use[self.kv.pop(name)]
                 case Removed(block_hash=name):
-                    assert not all(in_use[page] for page in self.states.pop(name))
+                    if all(in_use[page] for page in self.states.pop(name)):
+                        lost.add(name)
                 case Cleared():
                     assert self.cache.blocks == 0
                     self.kv, self.states = {}, {}
+        assert not lost & set(self.kv)
 
     def write(self, pages: list[int], part: str, name: BlockHash) -> None:
         for page in pages:
@@ -166,6 +171,35 @@ class CacheMachine(RuleBasedStateMachine):
             self.take(list(pages), before)
             self.transfers.append(pages)
 
+    @precondition(lambda self: self.kv)
+    @rule(data=st.data())
+    def hold(self, data: st.DataObject) -> None:
+        """Someone who reads some blocks or snapshots, with what comes before them."""
+        cached = [(page,) for page in self.kv.values()] + [pages for pages in self.states.values() if pages]
+        wanted = {page for pages in data.draw(st.lists(st.sampled_from(cached), max_size=3)) for page in pages}
+        held = self.cache.hold(wanted)
+        assert wanted <= set(held)
+        assert len(set(held)) == len(held)
+        self.transfers.append(held)
+
+    @precondition(lambda self: self.requests)
+    @rule(data=st.data())
+    def fail(self, data: st.DataObject) -> None:
+        """What a request has computed is wrong, and it ends, as do those that share it."""
+        failed = data.draw(st.sampled_from(self.requests))
+        wrong = names(failed.prompt)[: failed.done][data.draw(st.integers(0, 5)) :]
+        self.cache.forget(wrong)
+        for change in self.cache.take_changes():
+            assert isinstance(change, Removed)
+            assert change.block_hash in wrong
+            del (self.kv if change.part == "kv" else self.states)[change.block_hash]
+        assert not set(wrong) & set(self.states)
+        parents = {held.parent for held in self.cache.holdings()}
+        assert all(name in parents for name in set(wrong) & set(self.kv))
+        for request in [r for r in self.requests if set(wrong) & set(names(r.prompt))]:
+            self.requests.remove(request)
+            self.cache.release(request.held)
+
     @precondition(lambda self: self.transfers)
     @rule(data=st.data())
     def end_transfer(self, data: st.DataObject) -> None:
@@ -259,4 +293,4 @@ class CacheMachine(RuleBasedStateMachine):
 
 
 TestCache = CacheMachine.TestCase
-TestCache.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestCache.settings = settings(max_examples=80, stateful_step_count=40, deadline=None)
