@@ -43,8 +43,9 @@ class PromptMemory:
             self._bytes[at : at + size] = random.randbytes(size)
 
     def pieces(self, piece_bytes: int) -> list[memoryview]:
-        """All of it in the order of its addresses, cut evenly: what a peer without pages sends."""
-        return [self._bytes[at : at + piece_bytes] for at in range(0, PROMPT_BYTES, piece_bytes)]
+        """As many bytes as the prompt has, cut evenly: what a peer without pages sends."""
+        whole = self._bytes[:PROMPT_BYTES]
+        return [whole[at : at + piece_bytes] for at in range(0, PROMPT_BYTES, piece_bytes)]
 
     def digest(self) -> int:
         """Of all bytes in canonical order; equal on both ends after a transfer."""

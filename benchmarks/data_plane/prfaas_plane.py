@@ -9,7 +9,7 @@ from typing import ParamSpec, TypeVar
 
 from prometheus_client import CollectorRegistry
 
-from benchmarks.data_plane.memory import PROMPT_TOKENS, SHAPE, SLOT, PromptMemory
+from benchmarks.data_plane.memory import PROMPT_TOKENS, SHAPE, PromptMemory
 from prfaas.config.sections import EngineSection, TransportSection
 from prfaas.core.errors import PrfaasError
 from prfaas.core.ids import SECRET_BYTES, TRANSFER_ID_BYTES, RequestId, TransferId
@@ -94,7 +94,8 @@ class PrfaasReceiver:
         """Tickets for the next prompts, numbered on from the last round's."""
         self._expected = range(self._expected.stop, self._expected.stop + prompts)
         for number in self._expected:
-            destination = _TimedImport(KvImport(self._memory.memory, self._memory.pages, SLOT), self._watch)
+            whole = KvImport(self._memory.memory, self._memory.pages, self._memory.state_pages)
+            destination = _TimedImport(whole, self._watch)
             session = ReceiveSession(Expectation(SHAPE, FINGERPRINT, PROMPT_TOKENS, SECRET))
             self._inbox.expect(_transfer_id(number), EPOCH, session, destination, self._ended.put)
 
@@ -142,7 +143,9 @@ class PrfaasSender:
             transfer,
             frame_bytes=CONFIG.frame_bytes,
         )
-        export.take(Admitted(REQUEST_ID, self._memory.pages, SLOT, queue_s=0.0))
+        export.take(
+            Admitted(REQUEST_ID, self._memory.pages, self._memory.state_pages, 0.0, cached_tokens=0, held_tokens=0)
+        )
         for start in range(0, PROMPT_TOKENS, STEP_TOKENS):
             end = min(start + STEP_TOKENS, PROMPT_TOKENS)
             layers = range(len(SHAPE.layers)) if end == PROMPT_TOKENS else SHAPE.paged_layers

@@ -63,7 +63,7 @@ def lay_out(shape: ModelShape, page_tokens: int) -> PageLayout:
 
 
 def waste(shape: ModelShape, page_tokens: int, tokens: int = 0) -> float:
-    """The share of the bytes of a request's pages that hold nothing of it: its states', and those of `tokens` tokens."""
+    """The share of a request's pages, in bytes, that holds nothing: pages of its states and of `tokens` tokens."""
     layout = lay_out(shape, page_tokens)
     taken = layout.num_bytes(layout.state_pages + (-(-tokens // page_tokens) if shape.paged_layers else 0))
     return 1 - shape.cache_bytes(tokens) / taken if taken else 0.0

@@ -1,4 +1,4 @@
-"""What of a prefix is worth bringing from a slower tier. Pure decisions; knows neither the tier nor its speed's source."""
+"""What of a prefix is worth bringing from a slower tier. Pure decisions; does not know where the tier is."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ Holds = Callable[[Part, BlockHash], bool]
 
 @dataclass(frozen=True, slots=True)
 class Missing:
-    """Blocks [first, last) of a prompt, which lie in the slower tier, and the snapshot at the end of the last if any."""
+    """Blocks [first, last) of a prompt, which lie in the slower tier, and the snapshot at the end of the last."""
 
     first: int
     last: int

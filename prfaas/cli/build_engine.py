@@ -11,9 +11,9 @@ from prfaas.cache.prefix_cache import PrefixCache
 from prfaas.cache.snapshot_policy import SnapshotPolicy
 from prfaas.cli.load_rank import LoadedRank, load_rank
 from prfaas.cli.start_ranks import Followers
-from prfaas.engine.drawer import build_drawer
 from prfaas.engine.disk_moves import DiskMoves
 from prfaas.engine.disk_tier import DiskTier
+from prfaas.engine.drawer import build_drawer
 from prfaas.engine.engine import Engine
 from prfaas.engine.link import EngineLink
 from prfaas.engine.messages import Ready

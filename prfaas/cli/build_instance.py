@@ -2,11 +2,16 @@
 
 import socket
 import time
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
 import grpc
 from prometheus_client import CollectorRegistry, start_http_server
 
+from prfaas.cache.changes import Change
+from prfaas.cache.layout import lay_out
+from prfaas.cli.build_kv_events import BuiltKvEvents, build_kv_events
 from prfaas.cli.start_engine import Launch, RunningEngine, launch_process, start_engine
 from prfaas.config.sections import EngineSection, FleetConfig, InstanceSection, split_address
 from prfaas.control.dial import SERVER_OPTIONS, Dialer
@@ -52,19 +57,23 @@ async def build_instance(
     settings = section.engine or config.engine
     shape = model_shape(read_config(config.model.path), config.model.dtype)
     _check_frames(config, shape)
-    data_socket = listener(section.data, f"{_key(config, section)}.data")
     metrics = InstanceMetrics(CollectorRegistry())
-    try:
-        engine = await start_engine(section.name, config.model, settings, shape, metrics, launch)
-    except BaseException:
-        data_socket.close()
-        raise
-    try:
-        return await _serve(config, cluster, section, shape, engine, data_socket, metrics)
-    except BaseException:
-        data_socket.close()
-        await engine.front.stop()
-        raise
+    async with AsyncExitStack() as undo:
+        data_socket = listener(section.data, f"{_key(config, section)}.data")
+        undo.callback(data_socket.close)
+        kv = build_kv_events(section, _key(config, section), settings, shape)
+        if kv:
+            undo.push_async_callback(kv.events.close)
+        tell = kv.events.take if kv else _nobody_listens
+        engine = await start_engine(section.name, config.model, settings, shape, metrics, launch, tell)
+        undo.push_async_callback(engine.front.stop)
+        built = await _serve(config, cluster, section, shape, engine, data_socket, kv, metrics)
+        undo.pop_all()
+        return built
+
+
+def _nobody_listens(_: Sequence[Change]) -> None:
+    """Of an instance that caches nothing."""
 
 
 async def _serve(
@@ -74,6 +83,7 @@ async def _serve(
     shape: ModelShape,
     engine: RunningEngine,
     data_socket: socket.socket,
+    kv: BuiltKvEvents | None,
     metrics: InstanceMetrics,
 ) -> BuiltInstance:
     """Opens the ports in front of an engine that is ready."""
@@ -88,6 +98,8 @@ async def _serve(
         name: advertised(port, getattr(section, name), section.advertise_host, f"{key}.{name}")
         for name, port in ports.items()
     }
+    if kv:
+        addresses |= {"kv_events": kv.kv_events, "kv_replay": kv.kv_replay}
     identity = Identity(
         instance_id=section.name,
         cluster=cluster,
@@ -99,7 +111,7 @@ async def _serve(
         max_context_tokens=_context_tokens(config, section.engine or config.engine, shape),
         transport=config.transport,
     )
-    server = _wire(config, section, identity, engine, data_socket, grpc_server, addresses, metrics)
+    server = _wire(config, section, identity, engine, data_socket, grpc_server, addresses, kv, metrics)
     return BuiltInstance(server, identity, addresses)
 
 
@@ -111,6 +123,7 @@ def _wire(
     data_socket: socket.socket,
     grpc_server: grpc.aio.Server,
     addresses: dict[str, str],
+    kv: BuiltKvEvents | None,
     metrics: InstanceMetrics,
 ) -> InstanceServer:
     dialer = Dialer(config, identity.cluster)
@@ -132,6 +145,7 @@ def _wire(
         data_server=DataServer(data_socket, inbox, config.transport, metrics, time.monotonic),
         outbox=outbox,
         front=engine.front,
+        kv_events=kv.events if kv else None,
         dialer=dialer,
         registrar=lambda load: Registrar(router, info, load),
         metrics=metrics,
@@ -152,6 +166,9 @@ def _info(
         model_name=config.model.name,
         model_fingerprint=identity.model_fingerprint,
         max_context_tokens=identity.max_context_tokens,
+        block_tokens=(section.engine or config.engine).page_tokens,
+        kv_events_address=addresses.get("kv_events", ""),
+        kv_replay_address=addresses.get("kv_replay", ""),
     )
 
 
@@ -165,8 +182,14 @@ def _key(config: FleetConfig, section: InstanceSection) -> str:
 
 
 def _context_tokens(config: FleetConfig, settings: EngineSection, shape: ModelShape) -> int:
-    """What one request can have here at most: the model's context, the file's limit, and the whole pool."""
-    pool_tokens = settings.num_pages * settings.page_tokens
+    """What one request can have here at most: the model's context, the file's limit, and the pool beside its state."""
+    kv_pages = settings.num_pages - lay_out(shape, settings.page_tokens).state_pages
+    if kv_pages < 1:
+        raise ConfigError(
+            f"engine.num_pages is {settings.num_pages}, but the linear states of one request take "
+            f"{settings.num_pages - kv_pages} pages of this model; raise it well above that"
+        )
+    pool_tokens = kv_pages * settings.page_tokens
     return min(shape.max_context_tokens, config.model.max_context_tokens or pool_tokens, pool_tokens)
 
 

@@ -10,8 +10,10 @@ from prfaas.core.model_files import read_config
 from prfaas.core.shape import model_shape
 from prfaas.gateway.app import build_app
 from prfaas.gateway.calls import InstanceCalls
+from prfaas.gateway.directory import Directory
 from prfaas.gateway.dispatch import Dispatcher
 from prfaas.gateway.gate import Gate
+from prfaas.gateway.kv_follower import KvFollower
 from prfaas.gateway.registry import Registry
 from prfaas.gateway.server import RouterServer
 from prfaas.gateway.tokenizer import ModelTokenizer
@@ -24,9 +26,10 @@ def build_router(config: FleetConfig, dialer: Dialer) -> RouterServer:
     context_tokens = min(shape.max_context_tokens, config.model.max_context_tokens or shape.max_context_tokens)
     metrics = RouterMetrics(CollectorRegistry())
     registry = Registry(config, metrics, time.monotonic)
-    calls = InstanceCalls(dialer)
-    dispatcher = Dispatcher(config, registry, calls, metrics, time.monotonic)
+    directory = Directory(has_states=bool(shape.state_layers))
+    calls = InstanceCalls(dialer, metrics)
+    dispatcher = Dispatcher(config, registry, directory, calls, metrics, time.monotonic)
     gate = Gate(metrics)
     tokenizer = ModelTokenizer.load(config.model.path)
-    app = build_app(config, tokenizer, context_tokens, registry, dispatcher, gate, metrics, time.monotonic)
-    return RouterServer(config.router, app, registry, dispatcher, gate)
+    app = build_app(config, tokenizer, context_tokens, registry, directory, dispatcher, gate, metrics, time.monotonic)
+    return RouterServer(config.router, app, registry, dispatcher, KvFollower(directory, dialer, metrics), gate)

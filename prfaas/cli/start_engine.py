@@ -3,9 +3,10 @@
 import asyncio
 import logging
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
+from prfaas.cache.changes import Change
 from prfaas.cache.layout import lay_out
 from prfaas.config.sections import EngineSection, ModelSection
 from prfaas.core.shape import ModelShape
@@ -46,6 +47,7 @@ async def start_engine(
     shape: ModelShape,
     metrics: InstanceMetrics,
     launch: Launch,
+    on_cache_changed: Callable[[Sequence[Change]], None] = lambda _: None,
 ) -> RunningEngine:
     """Raises ModelError for a checkpoint that cannot be served, EngineError when the engine ends before it is ready."""
     layout = lay_out(shape, settings.page_tokens)
@@ -67,7 +69,7 @@ async def start_engine(
         raise
     finally:
         arena.close()
-    front = Front(link, host, metrics, Stats(pages_total=settings.num_pages))
+    front = Front(link, host, metrics, Stats(pages_total=settings.num_pages), on_cache_changed)
     try:
         ready = await front.ready()
     except BaseException:

@@ -92,11 +92,12 @@ class DiskMoves:
         cache = self._cache
         match = cache.match(hashes)
         held = zip(hashes, match.pages, strict=False)
-        entries, parent = [], None
+        entries: list[Entry] = []
+        parent: BlockHash | None = None
         last = self._last_usable(hashes, len(match.pages))
         for name, page in list(held)[:last]:
-            snapshot = cache.snapshot_pages(name)
-            for part, pages in (("kv", (page,)), ("state", snapshot)):
+            parts: tuple[tuple[Part, tuple[int, ...]], ...] = (("kv", (page,)), ("state", cache.snapshot_pages(name)))
+            for part, pages in parts:
                 if pages and not self._is_stored(part, name):
                     entries.append(Entry(part, name, parent, pages))
             parent = name

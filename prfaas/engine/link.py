@@ -62,7 +62,7 @@ class Link(Generic[In, Out]):
         poller = zmq.Poller()
         poller.register(self._socket, zmq.POLLIN)
         poller.register(self._woken, zmq.POLLIN)
-        poller.poll(None if at_most_s is None else at_most_s * 1e3)
+        poller.poll(None if at_most_s is None else int(at_most_s * 1e3))
         with contextlib.suppress(BlockingIOError):
             os.eventfd_read(self._woken)
 

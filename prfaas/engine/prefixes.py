@@ -6,7 +6,8 @@ Decides nothing about memory; knows no sockets and no files.
 from collections.abc import Sequence as Many
 from typing import Protocol
 
-from prfaas.cache.prefix_cache import LeaseId, PrefixCache
+from prfaas.cache.leases import LeaseId
+from prfaas.cache.prefix_cache import PrefixCache
 from prfaas.core.clock import Clock
 from prfaas.core.errors import LeaseError
 from prfaas.core.ids import BlockHash, RequestId

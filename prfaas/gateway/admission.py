@@ -36,6 +36,7 @@ def check_instance(info: pb.InstanceInfo, kinds: Mapping[str, ClusterKind]) -> N
             grpc.StatusCode.INVALID_ARGUMENT,
             f"{name} announces control address {info.control_address!r}, which nobody can dial; set advertise_host",
         )
+    _check_kv_events(name, info)
     if info.cluster not in kinds:
         raise RefusedError(
             grpc.StatusCode.FAILED_PRECONDITION,
@@ -51,13 +52,27 @@ def check_instance(info: pb.InstanceInfo, kinds: Mapping[str, ClusterKind]) -> N
         raise RefusedError(grpc.StatusCode.INVALID_ARGUMENT, f"{name} announces the unknown role {info.role}")
 
 
+def _check_kv_events(name: str, info: pb.InstanceInfo) -> None:
+    announced = [address for address in (info.kv_events_address, info.kv_replay_address) if address]
+    if any(not _dialable(address) for address in announced):
+        raise RefusedError(
+            grpc.StatusCode.INVALID_ARGUMENT,
+            f"{name} publishes KV events at {' and '.join(announced)}, which nobody can dial; set advertise_host",
+        )
+    if announced and not (info.kv_events_address and info.block_tokens):
+        raise RefusedError(
+            grpc.StatusCode.INVALID_ARGUMENT,
+            f"{name} announces KV events without kv_events_address or block_tokens, which are needed to read them",
+        )
+
+
 def check_load(instance_id: str, load: pb.Load) -> None:
     """Raises RefusedError (INVALID_ARGUMENT) for loads that no instance can have."""
     wrong = []
     if load.pages_used > load.pages_total:
         wrong.append(f"{load.pages_used} of {load.pages_total} pages used")
-    if load.state_slots_used > load.state_slots_total:
-        wrong.append(f"{load.state_slots_used} of {load.state_slots_total} state slots used")
+    elif load.pages_cached > load.pages_total - load.pages_used:
+        wrong.append(f"{load.pages_cached} pages cached besides {load.pages_used} used of {load.pages_total}")
     if load.waiting_tokens > MAX_WAITING_TOKENS:
         wrong.append(f"{load.waiting_tokens} tokens waiting")
     if wrong:

@@ -132,6 +132,8 @@ class Answer:
     def _end(self, reason: FinishWord, account: pb.Account | None) -> None:
         self._finish_reason = reason
         self._account = account
+        if account:
+            self._compare_hits(account)
         if account and account.fallback:
             self._metrics.fallbacks.labels(account.fallback).inc()
             placement = self._generation.placement
@@ -143,6 +145,12 @@ class Answer:
                 account.prefill_instance,
                 account.fallback,
             )
+
+    def _compare_hits(self, account: pb.Account) -> None:
+        """Both sides of the directory's prediction, for the same requests."""
+        if placement := self._generation.placement:
+            self._metrics.predicted_hit_tokens.inc(self.prompt_tokens - placement.uncached_tokens)
+        self._metrics.realised_hit_tokens.inc(account.tokens_reused)
 
     def trace(self) -> Trace:
         """What happened to the request, once it has ended."""

@@ -20,6 +20,7 @@ from prfaas.core.errors import PrfaasError
 from prfaas.core.request import MAX_SEED
 from prfaas.engine.grammar import GrammarCompiler
 from prfaas.gateway import errors
+from prfaas.gateway.directory import Directory
 from prfaas.gateway.dispatch import Dispatcher
 from prfaas.gateway.edge import Edge
 from prfaas.gateway.errors import ApiError, ErrorReply
@@ -48,6 +49,7 @@ def build_app(
     tokenizer: ModelTokenizer,
     max_context_tokens: int,
     registry: Registry,
+    directory: Directory,
     dispatcher: Dispatcher,
     gate: Gate,
     metrics: RouterMetrics,
@@ -59,7 +61,7 @@ def build_app(
     model = ServedModel(config.model.name, int(unix_time()), max_context_tokens, config.router.default_max_tokens)
     grammars = GrammarCheck(GrammarCompiler(config.model.path / "tokenizer.json"))
     openai = OpenAIApi(model, tokenizer, grammars, registry, dispatcher, gate, metrics, clock, unix_time, seeds)
-    status = StatusApi(config, registry, gate, metrics)
+    status = StatusApi(config, registry, gate, metrics, directory)
     app = FastAPI(title="prfaas", version=__version__, redoc_url=None, redirect_slashes=False)
     app.add_middleware(Edge, gate=gate, metrics=metrics)
     _add_openai(app, openai)

@@ -1,9 +1,9 @@
-"""Calls to decode instances: one `Generate` attempt at a time, and cancellations that nobody waits for."""
+"""Calls to instances: one `Generate` attempt at a time, and announcements and cancellations that nobody waits for."""
 
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Sequence
 
 import grpc
 
@@ -12,10 +12,12 @@ from prfaas.control.dial import Dialer
 from prfaas.control.v1 import fleet_pb2 as pb
 from prfaas.control.v1.fleet_pb2_grpc import InstanceStub
 from prfaas.core.errors import DeadlineError, PeerLostError, PrfaasError
+from prfaas.core.ids import RequestId
 from prfaas.core.request import Request
 from prfaas.policy.view import InstanceView, Placement
+from prfaas.telemetry.metrics import RouterMetrics
 
-CANCEL_TIMEOUT_S = 2.0
+UNAWAITED_TIMEOUT_S = 2.0
 DEADLINE_GRACE_S = 5.0
 """The decode instance watches the deadline itself; the router's own limit only catches one that hangs."""
 TOKEN_GAP_S = 120.0
@@ -99,10 +101,11 @@ class GenerateCall:
 class InstanceCalls:
     """Opens calls to instances over the dialer's channels."""
 
-    def __init__(self, dialer: Dialer) -> None:
+    def __init__(self, dialer: Dialer, metrics: RouterMetrics) -> None:
         self._dialer = dialer
+        self._metrics = metrics
         self._in_use: Counter[str] = Counter()
-        self._cancels: set[asyncio.Task[None]] = set()
+        self._unawaited: set[asyncio.Task[None]] = set()
 
     def generate(self, request: Request, placement: Placement, deadline_s: float) -> GenerateCall:
         """Starts a request on the decode instance of `placement`; the first token is due in `deadline_s`."""
@@ -112,6 +115,7 @@ class InstanceCalls:
             sampling=sampling_to_pb(request.sampling),
             prefill=_target(placement),
             deadline_s=deadline_s,
+            cache_salt=request.cache_salt,
         )
         address = placement.decode.control_address
         self._in_use[address] += 1
@@ -119,10 +123,12 @@ class InstanceCalls:
 
     def cancel_soon(self, call: GenerateCall) -> None:
         """Tells the instance to forget a request, best effort: closing the stream alone can get lost on the way."""
-        self._in_use[call.instance.control_address] += 1
-        task = asyncio.create_task(self._cancel(call.instance, call.request_id))
-        self._cancels.add(task)
-        task.add_done_callback(self._cancels.discard)
+        self._soon(call.instance, self._cancel(call.instance, call.request_id))
+
+    def announce_soon(self, instance: InstanceView, request_id: RequestId, block_hashes: Sequence[bytes]) -> None:
+        """Tells the instance what will be asked of it, best effort; a failure is counted."""
+        message = pb.AnnounceRequest(request_id=request_id, block_hashes=block_hashes)
+        self._soon(instance, self._announce(instance, message))
 
     async def prune(self, addresses: frozenset[str]) -> None:
         """Closes idle channels to instances that are no longer among `addresses`."""
@@ -131,8 +137,8 @@ class InstanceCalls:
             await self._dialer.forget(address)
 
     async def close(self) -> None:
-        """Waits for the cancellations on their way; each is bounded by `CANCEL_TIMEOUT_S`."""
-        await asyncio.gather(*self._cancels, return_exceptions=True)
+        """Waits for what nobody else waits for; each such call is bounded by `UNAWAITED_TIMEOUT_S`."""
+        await asyncio.gather(*self._unawaited, return_exceptions=True)
 
     def _channel(self, instance: InstanceView) -> grpc.aio.Channel:
         return self._dialer.channel(instance.control_address, instance.cluster)
@@ -140,10 +146,26 @@ class InstanceCalls:
     def _release(self, address: str) -> None:
         self._in_use[address] -= 1
 
+    def _soon(self, instance: InstanceView, call: Coroutine[None, None, None]) -> None:
+        self._in_use[instance.control_address] += 1
+        task = asyncio.create_task(call)
+        self._unawaited.add(task)
+        task.add_done_callback(self._unawaited.discard)
+
+    async def _announce(self, instance: InstanceView, message: pb.AnnounceRequest) -> None:
+        try:
+            await InstanceStub(self._channel(instance)).Announce(message, timeout=UNAWAITED_TIMEOUT_S)
+        except grpc.aio.AioRpcError as error:
+            failure = from_rpc_error(error, instance.instance_id)
+            self._metrics.announce_failures.labels(failure.code).inc()
+            log.debug("request %s: not announced: %s", message.request_id, failure)
+        finally:
+            self._release(instance.control_address)
+
     async def _cancel(self, instance: InstanceView, request_id: str) -> None:
         try:
             stub = InstanceStub(self._channel(instance))
-            await stub.Cancel(pb.CancelRequest(request_id=request_id), timeout=CANCEL_TIMEOUT_S)
+            await stub.Cancel(pb.CancelRequest(request_id=request_id), timeout=UNAWAITED_TIMEOUT_S)
         except grpc.aio.AioRpcError as error:
             log.debug("request %s: cancel did not reach %s: %s", request_id, instance.instance_id, error.details())
         finally:

@@ -21,9 +21,11 @@ from prfaas.core.ids import InstanceId, RequestId
 from prfaas.core.logprobs import TokenLogprobs
 from prfaas.core.request import FinishReason, Request
 from prfaas.gateway.calls import GenerateCall, InstanceCalls
+from prfaas.gateway.directory import Directory
+from prfaas.gateway.prompt_blocks import PromptBlocks
 from prfaas.gateway.registry import Registry
 from prfaas.policy.place import place
-from prfaas.policy.view import Force, Placement, PlacementRequest, PolicyParams
+from prfaas.policy.view import Force, InstanceView, Placement, PlacementRequest, PolicyParams
 from prfaas.telemetry.metrics import RouterMetrics
 
 log = logging.getLogger(__name__)
@@ -53,12 +55,19 @@ class Dispatcher:
     """Places requests with the fleet's policy and relays what their instances answer."""
 
     def __init__(
-        self, config: FleetConfig, registry: Registry, calls: InstanceCalls, metrics: RouterMetrics, clock: Clock
+        self,
+        config: FleetConfig,
+        registry: Registry,
+        directory: Directory,
+        calls: InstanceCalls,
+        metrics: RouterMetrics,
+        clock: Clock,
     ) -> None:
         self._policy = config.policy.name
         self._params = PolicyParams(threshold_tokens=config.router.threshold_tokens)
         self.first_token_deadline_s = config.router.first_token_deadline_s
         self._registry = registry
+        self._directory = directory
         self.calls = calls
         self.metrics = metrics
         self.clock = clock
@@ -67,24 +76,29 @@ class Dispatcher:
         """Nothing is sent before the first event is asked for; use it as an async context manager."""
         return Generation(self, request, force)
 
-    def place(self, request: Request, force: Force | None, failed: frozenset[InstanceId]) -> Placement:
-        """Raises UnavailableError when no instance outside `failed` can take the request."""
+    def place(
+        self, request: Request, blocks: PromptBlocks, force: Force | None, failed: frozenset[InstanceId]
+    ) -> Placement:
+        """Raises UnavailableError when no instance outside `failed` can take the request. `blocks` are its prompt's."""
         tokens = request.prompt_tokens + request.sampling.max_tokens
         wanted = PlacementRequest(
             prompt_tokens=request.prompt_tokens,
+            cached_tokens=self._directory.cached_tokens(blocks),
+            whole_on_decode=request.sampling.logprobs is not None,
             force=force,
             exclude=failed | self._registry.too_small_for(tokens),
         )
         placement = place(wanted, self._registry.view(), self._params, self._policy)
-        if placement.prefill and request.sampling.logprobs is not None:
-            # The first token is drawn where the prompt is computed, and only its id travels with the KV.
-            reason = f"{placement.reason}, but logprobs need the prompt computed where it is decoded"
-            placement = replace(placement, prefill=None, reason=reason)
         self._registry.placed(placement)
         prefill = placement.prefill or placement.decode
         self.metrics.placements.labels("remote" if placement.remote else "local", prefill.cluster).inc()
         log.debug("request %s: decode on %s: %s", request.request_id, placement.decode.instance_id, placement.reason)
         return placement
+
+    def announce(self, request_id: RequestId, blocks: PromptBlocks, prefill: InstanceView) -> None:
+        """Tells an instance that a prompt is to be prefilled there; it hears so before the decode instance asks."""
+        if names := self._directory.names_for(prefill.instance_id, blocks):
+            self.calls.announce_soon(prefill, request_id, names)
 
     async def prune(self) -> None:
         """Closes channels to instances that left the fleet."""
@@ -97,6 +111,7 @@ class Generation:
     def __init__(self, dispatcher: Dispatcher, request: Request, force: Force | None) -> None:
         self._dispatcher = dispatcher
         self._request = request
+        self._blocks = PromptBlocks(request)
         self._force = force
         self._failed: frozenset[InstanceId] = frozenset()
         self._due_s = dispatcher.clock() + dispatcher.first_token_deadline_s
@@ -140,12 +155,14 @@ class Generation:
         return account
 
     def _start(self) -> GenerateCall:
-        self.placement = self._dispatcher.place(self._request, self._force, self._failed)
+        self.placement = self._dispatcher.place(self._request, self._blocks, self._force, self._failed)
         deadline_s = max(0.001, self._due_s - self._dispatcher.clock())  # on the wire, 0 means no deadline
         # A prefill instance may still work for the first attempt, so the second needs an id of its own.
         request_id = RequestId(f"{self._request.request_id}.2") if self._failed else self._request.request_id
         attempt = replace(self._request, request_id=request_id)
         self._call = self._dispatcher.calls.generate(attempt, self.placement, deadline_s)
+        if self.placement.prefill:
+            self._dispatcher.announce(request_id, self._blocks, self.placement.prefill)
         return self._call
 
     def _event(self, message: pb.GenerateEvent, call: GenerateCall) -> Event | None:

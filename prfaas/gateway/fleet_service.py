@@ -7,6 +7,7 @@ import grpc
 from prfaas.control.v1 import fleet_pb2 as pb
 from prfaas.control.v1.fleet_pb2_grpc import FleetServicer
 from prfaas.gateway.admission import RefusedError
+from prfaas.gateway.kv_follower import KvFollower
 from prfaas.gateway.registry import Registry
 
 log = logging.getLogger(__name__)
@@ -15,8 +16,9 @@ log = logging.getLogger(__name__)
 class FleetService(FleetServicer):
     """Instance → router: I am here, I am still here, I leave."""
 
-    def __init__(self, registry: Registry, heartbeat_interval_s: float) -> None:
+    def __init__(self, registry: Registry, follower: KvFollower, heartbeat_interval_s: float) -> None:
         self._registry = registry
+        self._follower = follower
         self._heartbeat_interval_s = heartbeat_interval_s
 
     async def Register(  # noqa: N802 — gRPC's spelling
@@ -30,6 +32,7 @@ class FleetService(FleetServicer):
         except RefusedError as refused:
             log.warning("registration from %s refused: %s", context.peer(), refused.message)
             await context.abort(refused.status, refused.message)
+        self._follower.reconcile(self._registry.infos())
         return pb.RegisterReply(heartbeat_interval_s=self._heartbeat_interval_s)
 
     async def Heartbeat(  # noqa: N802 — gRPC's spelling
@@ -52,4 +55,5 @@ class FleetService(FleetServicer):
     ) -> pb.DeregisterReply:
         """Idempotent, so that an instance may leave without knowing whether the router remembers it."""
         self._registry.deregister(request.instance_id, request.epoch)
+        self._follower.reconcile(self._registry.infos())
         return pb.DeregisterReply()

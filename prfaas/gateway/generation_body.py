@@ -8,6 +8,7 @@ from prfaas.core.request import (
     MAX_LOGIT_BIAS,
     MAX_LOGIT_BIASES,
     MAX_REPETITION_PENALTY,
+    MAX_SALT_CHARACTERS,
     MAX_SEED,
     MAX_STOP_TOKEN_IDS,
     MAX_TOP_K,
@@ -67,6 +68,12 @@ class GenerationBody(NeutralFields):
     best_of: int | None = Field(default=None, description="Only what n says: nothing is ranked here.")
     response_format: ResponseFormat | None = None
     structured_outputs: StructuredOutputs | None = None
+    cache_salt: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=MAX_SALT_CHARACTERS,
+        description="Only requests with the same salt share cached prefixes.",
+    )
     user: str | None = Field(default=None, description="Accepted; nothing depends on it.")
     safety_identifier: str | None = Field(default=None, description="Accepted; nothing depends on it.")
     prompt_cache_key: str | None = Field(default=None, description="Accepted; prefixes are found without it.")

@@ -32,7 +32,6 @@ class NeutralFields(Body):
     return_token_ids: Literal[False] | None = None
     return_tokens_as_token_ids: Literal[False] | None = None
     priority: Zero | None = None
-    cache_salt: None = None
     kv_transfer_params: None = None
     vllm_xargs: None = None
     guided_json: None = Field(default=None, description="See structured_outputs.")

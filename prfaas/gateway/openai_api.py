@@ -136,7 +136,7 @@ class OpenAIApi:
             for i in range(body.choices_per_prompt):
                 own_id = RequestId(f"{request_id}-{len(requests)}") if several else request_id
                 sampling = body.sampling(max_tokens, choice_seed(seed, i), body.num_logprobs)
-                requests.append(Request(own_id, prompt, sampling))
+                requests.append(Request(own_id, prompt, sampling, body.cache_salt or ""))
         return requests
 
     @asynccontextmanager

@@ -128,6 +128,10 @@ class Registry:
         now = self._clock()
         return [FleetEntry(m.info, m.view.role, self._state(m), m.load, now - m.seen_s) for m in self._members.values()]
 
+    def infos(self) -> list[pb.InstanceInfo]:
+        """What everything known said of itself."""
+        return [m.info for m in self._members.values()]
+
     def addresses(self) -> frozenset[Address]:
         """Control addresses of everything known."""
         return frozenset(m.info.control_address for m in self._members.values())

@@ -18,6 +18,7 @@ from prfaas.core.errors import ConfigError
 from prfaas.gateway.dispatch import Dispatcher
 from prfaas.gateway.fleet_service import FleetService
 from prfaas.gateway.gate import Gate
+from prfaas.gateway.kv_follower import KvFollower
 from prfaas.gateway.registry import Registry
 
 KEEP_ALIVE_S = 75
@@ -47,13 +48,20 @@ class RouterServer:
     """Listens on `router.http` and `router.control`. The dialer behind the dispatcher stays its builder's to close."""
 
     def __init__(
-        self, config: RouterSection, app: FastAPI, registry: Registry, dispatcher: Dispatcher, gate: Gate
+        self,
+        config: RouterSection,
+        app: FastAPI,
+        registry: Registry,
+        dispatcher: Dispatcher,
+        follower: KvFollower,
+        gate: Gate,
     ) -> None:
         self._config = config
         self._registry = registry
         self._dispatcher = dispatcher
+        self._follower = follower
         self._gate = gate
-        self._service = FleetService(registry, config.heartbeat_interval_s)
+        self._service = FleetService(registry, follower, config.heartbeat_interval_s)
         self._uvicorn = _Uvicorn(
             uvicorn.Config(
                 app,
@@ -110,6 +118,7 @@ class RouterServer:
         await asyncio.wait([sweeping])
         assert self._grpc
         await self._grpc.stop(STOP_GRACE_S)
+        await self._follower.close()
 
     async def _start_grpc(self) -> None:
         address = self._config.control
@@ -129,6 +138,7 @@ class RouterServer:
         while True:
             await asyncio.sleep(self._config.heartbeat_interval_s)
             self._registry.sweep()
+            self._follower.reconcile(self._registry.infos())
             await self._dispatcher.prune()
 
 

@@ -9,6 +9,8 @@ from starlette.responses import Response
 
 from prfaas.config.sections import FleetConfig
 from prfaas.control.v1 import fleet_pb2 as pb
+from prfaas.core.ids import InstanceId
+from prfaas.gateway.directory import Directory
 from prfaas.gateway.errors import RETRY_AFTER_S
 from prfaas.gateway.gate import Gate
 from prfaas.gateway.registry import FleetEntry, Registry, State
@@ -26,8 +28,14 @@ class LoadReply(msgspec.Struct, frozen=True):
     waiting_tokens: int
     pages_used: int
     pages_total: int
-    state_slots_used: int
-    state_slots_total: int
+    pages_cached: int
+
+
+class PrefixesReply(msgspec.Struct, frozen=True):
+    """What this router knows of an instance's prefix cache: numbers of KV blocks, and of snapshots of states."""
+
+    blocks: int
+    snapshots: int
 
 
 class InstanceReply(msgspec.Struct, frozen=True):
@@ -44,7 +52,10 @@ class InstanceReply(msgspec.Struct, frozen=True):
     metrics_address: str
     model_fingerprint: str
     max_context_tokens: int
+    block_tokens: int
+    kv_events_address: str
     load: LoadReply
+    prefixes: PrefixesReply
 
 
 class ClusterReply(msgspec.Struct, frozen=True):
@@ -78,6 +89,7 @@ class StatusApi:
     registry: Registry
     gate: Gate
     metrics: RouterMetrics
+    directory: Directory
 
     async def health(self, http: HttpRequest) -> Response:  # noqa: ARG002 — every handler gets the request
         """`GET /health`: the process lives."""
@@ -93,6 +105,9 @@ class StatusApi:
     async def prometheus(self, http: HttpRequest) -> Response:  # noqa: ARG002 — every handler gets the request
         """`GET /metrics`"""
         self.registry.refresh_metrics()
+        total = self.directory.total
+        self.metrics.directory.labels("kv").set(total.blocks)
+        self.metrics.directory.labels("state").set(total.snapshots)
         return Response(generate_latest(self.metrics.registry), headers={"content-type": CONTENT_TYPE_LATEST})
 
     async def fleet(self, http: HttpRequest) -> Response:  # noqa: ARG002 — every handler gets the request
@@ -103,7 +118,7 @@ class StatusApi:
             threshold_tokens=self.config.router.threshold_tokens,
             draining=self.gate.draining,
             clusters=[ClusterReply(cluster.name, cluster.kind) for cluster in self.config.clusters],
-            instances=[_instance(entry) for entry in self.registry.entries()],
+            instances=[self._instance(entry) for entry in self.registry.entries()],
         )
         return Response(msgspec.json.encode(reply), media_type=JSON)
 
@@ -118,8 +133,12 @@ class StatusApi:
             ]
         return reasons
 
+    def _instance(self, entry: FleetEntry) -> InstanceReply:
+        known = self.directory.known(InstanceId(entry.info.instance_id))
+        return _instance(entry, PrefixesReply(known.blocks, known.snapshots))
 
-def _instance(entry: FleetEntry) -> InstanceReply:
+
+def _instance(entry: FleetEntry, prefixes: PrefixesReply) -> InstanceReply:
     info = entry.info
     return InstanceReply(
         name=info.instance_id,
@@ -133,7 +152,10 @@ def _instance(entry: FleetEntry) -> InstanceReply:
         metrics_address=info.metrics_address,
         model_fingerprint=info.model_fingerprint,
         max_context_tokens=info.max_context_tokens,
+        block_tokens=info.block_tokens,
+        kv_events_address=info.kv_events_address,
         load=_load(entry.load),
+        prefixes=prefixes,
     )
 
 
@@ -144,6 +166,5 @@ def _load(load: pb.Load) -> LoadReply:
         waiting_tokens=load.waiting_tokens,
         pages_used=load.pages_used,
         pages_total=load.pages_total,
-        state_slots_used=load.state_slots_used,
-        state_slots_total=load.state_slots_total,
+        pages_cached=load.pages_cached,
     )

@@ -12,6 +12,7 @@ from prfaas.control.v1 import fleet_pb2 as pb
 from prfaas.control.v1.fleet_pb2_grpc import add_InstanceServicer_to_server
 from prfaas.core.errors import EngineError
 from prfaas.instance.front import Front
+from prfaas.instance.kv_events import KvEvents
 from prfaas.instance.servicer import Servicer
 from prfaas.telemetry.metrics import InstanceMetrics
 from prfaas.transport.outbox import Outbox
@@ -30,6 +31,7 @@ class InstanceServer:
         data_server: DataServer,
         outbox: Outbox,
         front: Front,
+        kv_events: KvEvents | None,
         dialer: Dialer,
         registrar: Callable[[Callable[[], pb.Load]], Registrar],
         metrics: InstanceMetrics,
@@ -39,6 +41,7 @@ class InstanceServer:
         self._data_server = data_server
         self._outbox = outbox
         self.front = front
+        self._kv_events = kv_events
         self._dialer = dialer
         self.metrics = metrics
         self._registrar = registrar(self.load)
@@ -62,6 +65,8 @@ class InstanceServer:
     async def start(self) -> None:
         """Returns once the instance serves and a router knows it."""
         self._data_server.start()
+        if self._kv_events:
+            self._kv_events.start()
         await self._grpc_server.start()
         self._registrar.start()
         await self._registrar.registered.wait()
@@ -86,6 +91,8 @@ class InstanceServer:
         await self._registrar.stop()
         await self._grpc_server.stop(grace=0)
         await self._dialer.close()
+        if self._kv_events:
+            await self._kv_events.close()
         # These wait for threads, which may be in the middle of a frame.
         await asyncio.to_thread(self._outbox.close)
         await asyncio.to_thread(self._data_server.close)

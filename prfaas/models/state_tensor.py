@@ -31,7 +31,8 @@ class StateTensor:
     def read(self, offsets: Tensor | None) -> Tensor:
         """A copy of the rows, [..., n, *dims]; zeros [n, *dims] where nothing has been written yet (None)."""
         if offsets is None:
-            return torch.zeros(self.columns[1] - self.columns[0], *self.dims, dtype=self.dtype)
+            rows = self.columns[1] - self.columns[0]
+            return torch.zeros(rows, *self.dims, dtype=self.dtype, device=self.arena.device)
         return self._gather(self.at(offsets))
 
     def write(self, offsets: Tensor, value: Tensor) -> None:

@@ -1,29 +1,62 @@
 """Placement of one request: the static threshold of the PrfaaS paper (s3.4), each cluster's cache judged alone."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from prfaas.core.errors import UnavailableError
 from prfaas.policy.view import ClusterView, InstanceView, Placement, PlacementRequest, PolicyParams
 
 Policy = Callable[[PlacementRequest, ClusterView, PolicyParams], Placement]
 
+CROWD_REQUESTS = 8
+"""A decode instance with so many requests more than twice the least is passed over, whatever it has cached."""
+
 
 def static_threshold(request: PlacementRequest, view: ClusterView, params: PolicyParams) -> Placement:
     """Prompts with more than `threshold_tokens` uncached tokens prefill in a `prfaas` cluster, others beside decode.
 
+    Uncached is what the best prefix in the decode instance's cluster leaves. Of the instances that may prefill, the one
+    with the fewest tokens before the answer can begin does: those that wait there, and those of the prompt that it has
+    not cached. The decode instance is chosen in the same way, among equals one with a prefix of the prompt.
+
     Raises UnavailableError when nothing can decode, or when a remote prefill is forced and no `prfaas` cluster is up.
     """
     usable = [i for i in view.instances if i.instance_id not in request.exclude]
-    decode = _least_loaded(i for i in usable if i.role == "decode")
-    if decode is None:
+    decodes = _without_crowds([i for i in usable if i.role == "decode"])
+    if not decodes:
         raise UnavailableError("no decode instance is up and accepting requests; start one or wait for it")
-    local = _least_loaded(i for i in usable if i.role == "prefill" and i.cluster == decode.cluster)
-    remote = _least_loaded(i for i in usable if i.role == "prefill" and i.kind == "prfaas")
-    uncached = max(0, request.prompt_tokens - request.cached_tokens.get(decode.cluster, 0))
+    prefills = [i for i in usable if i.role == "prefill"]
+    local = {
+        cluster: _quickest(request, (i for i in prefills if i.cluster == cluster))
+        for cluster in {i.cluster for i in decodes}
+    }
+    cached = {cluster: max(_cached(request, i) for i in usable if i.cluster == cluster) for cluster in local}
+    remote = _quickest(request, (i for i in prefills if i.kind == "prfaas"))
+    plans = [
+        _plan(request, params, decode, request.prompt_tokens - cached[decode.cluster], local[decode.cluster], remote)
+        for decode in decodes
+    ]
+    return min(plans, key=lambda plan: _cost(request, plan))
+
+
+def _plan(
+    request: PlacementRequest,
+    params: PolicyParams,
+    decode: InstanceView,
+    uncached: int,
+    local: InstanceView | None,
+    remote: InstanceView | None,
+) -> Placement:
+    """The placement if `decode` decodes."""
     prefill, reason = _choose(request, params, uncached, local, remote)
     if prefill is None:
         reason += "; no prefill instance is up there, so the decode instance prefills"
-    return Placement(decode, prefill, uncached, reason)
+    elif request.whole_on_decode:
+        prefill = None
+        reason += ", but logprobs need the prompt computed where it is decoded"
+    worker = prefill or decode
+    if held := _cached(request, worker):
+        reason += f"; {worker.instance_id} has {held} of {request.prompt_tokens} tokens cached"
+    return Placement(decode, prefill, request.prompt_tokens - held, reason)
 
 
 def _choose(
@@ -47,13 +80,34 @@ def _choose(
     return remote, f"{uncached} uncached tokens > threshold {threshold}"
 
 
-def _least_loaded(instances: Iterable[InstanceView]) -> InstanceView | None:
-    """The shortest queue wins; the name decides between equals, so that equal views give equal placements."""
+def _cached(request: PlacementRequest, instance: InstanceView) -> int:
+    """A directory may lag behind, or err; more than the prompt is never saved."""
+    return min(request.cached_tokens.get(instance.instance_id, 0), request.prompt_tokens)
+
+
+def _quickest(request: PlacementRequest, instances: Iterable[InstanceView]) -> InstanceView | None:
+    """The name decides between equals, so that equal views give equal placements."""
     return min(
         instances,
-        key=lambda i: (i.waiting_tokens, i.waiting_requests + i.running_requests, i.instance_id),
+        key=lambda i: (i.waiting_tokens - _cached(request, i), _requests(i), i.instance_id),
         default=None,
     )
+
+
+def _cost(request: PlacementRequest, plan: Placement) -> tuple[int, int, int, str]:
+    """The least is best: tokens before the first of the answer, then requests to share the decode instance with."""
+    tokens = plan.decode.waiting_tokens + plan.uncached_tokens + (plan.prefill.waiting_tokens if plan.prefill else 0)
+    return tokens, _requests(plan.decode), -_cached(request, plan.decode), plan.decode.instance_id
+
+
+def _without_crowds(decodes: Sequence[InstanceView]) -> Sequence[InstanceView]:
+    """A prefix that everybody shares must not draw everybody to the one instance that has it."""
+    limit = 2 * min((_requests(i) for i in decodes), default=0) + CROWD_REQUESTS
+    return [i for i in decodes if _requests(i) <= limit]
+
+
+def _requests(instance: InstanceView) -> int:
+    return instance.waiting_requests + instance.running_requests
 
 
 POLICIES: dict[str, Policy] = {"static_threshold": static_threshold}

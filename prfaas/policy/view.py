@@ -39,8 +39,10 @@ class PlacementRequest:
     """What of a request matters for its placement."""
 
     prompt_tokens: int
-    cached_tokens: Mapping[ClusterName, int] = field(default_factory=dict)
-    """Longest usable prefix in each cluster; 0 where absent."""
+    cached_tokens: Mapping[InstanceId, int] = field(default_factory=dict)
+    """Longest usable prefix on each instance; 0 where absent."""
+    whole_on_decode: bool = False
+    """Logprobs are asked for, and those of the first token do not travel with the KV."""
     force: Force | None = None
     """Prefill in the decode instance's cluster ("local") or in a `prfaas` cluster ("remote"), whatever the length."""
     exclude: frozenset[InstanceId] = frozenset()
@@ -62,6 +64,7 @@ class Placement:
     prefill: InstanceView | None
     """None: on the decode instance itself."""
     uncached_tokens: int
+    """Of the prompt, that whoever prefills it has to compute."""
     reason: str
 
     @property

@@ -57,6 +57,58 @@ class RouterMetrics:
         self.instances = Gauge(
             "prfaas_router_instances", "Registered instances", ["cluster", "role", "state"], registry=registry
         )
+        self.predicted_hit_tokens = Counter(
+            "prfaas_router_predicted_hit_tokens_total",
+            "Prompt tokens of answered requests that the directory said need not be computed",
+            registry=registry,
+        )
+        self.realised_hit_tokens = Counter(
+            "prfaas_router_realised_hit_tokens_total",
+            "Prompt tokens of answered requests that were not computed",
+            registry=registry,
+        )
+        self.kv_events = Counter(
+            "prfaas_router_kv_events_total",
+            "Events about cached blocks received from instances",
+            registry=registry,
+        )
+        self.kv_gaps = Counter(
+            "prfaas_router_kv_gaps_total",
+            "Holes noticed in the numbers of KV events",
+            registry=registry,
+        )
+        self.kv_replays = Counter(
+            "prfaas_router_kv_replays_total",
+            "Times that lost KV events were repeated",
+            registry=registry,
+        )
+        self.kv_snapshots = Counter(
+            "prfaas_router_kv_snapshots_total",
+            "Times that an instance told all that it holds",
+            registry=registry,
+        )
+        self.kv_faults = Counter(
+            "prfaas_router_kv_faults_total",
+            "Times that following an instance's KV events broke",
+            registry=registry,
+        )
+        self.directory_dropped = Counter(
+            "prfaas_router_directory_dropped_total",
+            "Entries that the directory had no room for",
+            registry=registry,
+        )
+        self.announce_failures = Counter(
+            "prfaas_router_announce_failures_total",
+            "Announcements of a request that its prefill instance did not get",
+            ["code"],
+            registry=registry,
+        )
+        self.directory = Gauge(
+            "prfaas_router_directory_entries",
+            "Cached blocks (kv) and snapshots (state) that the directory knows, over all instances",
+            ["part"],
+            registry=registry,
+        )
 
 
 class InstanceMetrics:

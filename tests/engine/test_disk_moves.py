@@ -63,14 +63,18 @@ class Rig:
         return bytes(found) == (content + bytes([number])).ljust(PAGE_BYTES, b".")
 
     async def until_stored(self, num_entries: int) -> None:
-        await eventually_async(lambda: self.tier.num_entries == num_entries and not self.advance())
+        await eventually_async(lambda: self.advanced() and self.tier.num_entries == num_entries)
 
     async def until_loaded(self, name: str) -> None:
-        await eventually_async(lambda: not self.advance() and not self.waiting[name])
+        await eventually_async(lambda: self.advanced() and not self.waiting[name])
 
     def advance(self) -> None:
         self.moves.advance()
         self.cache.check()
+
+    def advanced(self) -> bool:
+        self.advance()
+        return True
 
     def forget_all(self) -> None:
         self.cache.clear()
@@ -114,13 +118,17 @@ async def test_what_is_in_memory_is_not_read_again(rig: Rig) -> None:
     assert "again" not in rig.waiting
 
 
+def damage(directory: Path, block_hash: BlockHash) -> None:
+    [file] = [f for f in directory.rglob("*") if f.is_file() and block_hash.hex() in f.name]
+    file.write_bytes(file.read_bytes()[:-1] + b"!")
+
+
 async def test_a_block_that_was_damaged_is_computed_and_all_before_it_is_used(rig: Rig, tmp_path: Path) -> None:
     names = rig.compute(TOKENS, snapshots=(1, 4))
     rig.moves.keep(names)
     await rig.until_stored(6)
     rig.forget_all()
-    [damaged] = [f for f in tmp_path.rglob("*") if f.is_file() and names[1].hex() in f.name]
-    damaged.write_bytes(damaged.read_bytes()[:-1] + b"!")
+    damage(tmp_path, names[1])
     rig.moves.fetch(names, TOKENS, RequestId("r"))
     await rig.until_loaded("r")
     assert rig.cache.match(names).usable_blocks == 0  # the snapshot after the first block was not asked for

@@ -12,6 +12,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from prfaas.cache.changes import Change, Stored
+from prfaas.cache.hashing import block_hashes, root_hash
 from prfaas.cache.layout import lay_out
 from prfaas.cache.pool import PagePool
 from prfaas.cache.prefix_cache import PrefixCache
@@ -23,7 +25,9 @@ from prfaas.engine.engine import Engine
 from prfaas.engine.link import connect, listen
 from prfaas.engine.messages import (
     Admitted,
+    Announce,
     BeginDecode,
+    CacheChanged,
     Event,
     Failed,
     Generated,
@@ -49,6 +53,7 @@ from tests.wire.small import SHAPE
 
 PAGE = 4
 VOCAB = 100
+STATE_PAGES = lay_out(SHAPE, PAGE).state_pages
 POISON, CRASH = 66, 77
 
 E = TypeVar("E", bound=Event)
@@ -70,11 +75,18 @@ def counting(batch: ForwardBatch, _: CacheTensors, on_layer: Callable[[int], Non
 class Rig:
     """A running engine and its front's end."""
 
-    def __init__(self, pages: int = 16, slots: int = 4, step_tokens: int = 8, announced_s: float = 60.0) -> None:
+    def __init__(
+        self, pages: int = 16, slots: int = 4, step_tokens: int = 8, *, cached: bool = False, announced_s: float = 60.0
+    ) -> None:
+        """`pages` beside those that the states of `slots` requests take."""
         layout = lay_out(SHAPE, PAGE)
-        # Each of those that run at once has pages for its state, and one snapshot beside.
-        pool = PagePool(pages + 2 * slots * layout.state_pages)
-        self.cache = PrefixCache(pool, block_tokens=PAGE, state_pages=layout.state_pages, record_changes=True)
+        self.cache = PrefixCache(
+            PagePool(pages + slots * layout.state_pages),
+            block_tokens=PAGE,
+            state_pages=layout.state_pages,
+            enabled=cached,
+            record_changes=True,
+        )
         scheduler = Scheduler(
             self.cache,
             SnapshotPolicy(PAGE),
@@ -197,8 +209,8 @@ def test_export_reports_layers_as_they_are_done_and_holds_until_released(rig: Ri
     # Layer 0 is linear: it is final, and reported, only with the last chunk.
     layers = [(e.layer, e.start, e.end) for e in told if isinstance(e, LayerDone)]
     assert layers == [(1, 0, 8), (0, 0, 10), (1, 8, 10)]
-    assert told[-1] == Prefilled(RequestId("e"), 10, told[-1].queue_s, told[-1].prefill_s)
-    assert rig.pools[0].used == 3
+    assert told[-1] == Prefilled(RequestId("e"), 10, 0, told[-1].queue_s, told[-1].prefill_s)
+    assert rig.cache.pool.used == 3 + STATE_PAGES
     rig.release("e")
 
 
@@ -253,7 +265,7 @@ def test_import_decodes_after_its_kv_or_prefills_here(rig: Rig) -> None:
 
 
 def test_a_preempted_request_goes_on_and_is_accounted_once() -> None:
-    rig = Rig(pages=6)
+    rig = Rig(pages=6, slots=2)
     for name in ("a", "b"):
         rig.submit(name, [1, 2, 3], 18)
     seen: dict[str, list[Event]] = {"a": [], "b": []}
@@ -289,7 +301,7 @@ def test_a_step_that_raises_fails_its_requests_and_the_engine_goes_on(rig: Rig) 
 
 
 def test_refusals_are_events(rig: Rig) -> None:
-    rig.submit("huge", list(range(90)), 1)
+    rig.submit("huge", [1] * PAGE * (rig.cache.pool.size + 1), 1)
     failed = rig.until("huge", Failed)
     assert (failed.code, failed.reason) == ("capacity_exceeded", None)
 
@@ -324,5 +336,87 @@ def test_a_failed_export_keeps_its_memory_until_the_sender_lets_go(rig: Rig) -> 
     rig.submit("x", [1] * 8 + [CRASH], 1, Mode.EXPORT)
     rig.until("x", Failed)
     rig.until_stats(lambda s: s.running_requests == 1)
-    assert rig.pools[0].used == 3
+    assert rig.cache.pool.used == 3 + STATE_PAGES
     rig.release("x")
+
+
+@pytest.fixture
+def cached() -> Iterator[Rig]:
+    made = Rig(pages=64, cached=True)
+    yield made
+    made.settle()
+    made.stop()
+
+
+def test_a_second_prompt_is_told_what_it_need_not_compute(cached: Rig) -> None:
+    for name, reused in (("a#1", 0), ("b#2", 8)):
+        cached.submit(name, list(range(10)), 2)
+        admitted = cached.until(name, Admitted)
+        assert (admitted.cached_tokens, admitted.held_tokens) == (reused, reused)
+        assert cached.until(name, Prefilled).tokens_reused == reused
+        assert cached.tokens(name)[0][-1] == 11
+    cached.until_stats(lambda s: s.running_requests == 0 and s.prefix.hit_tokens == 8)
+    assert cached.stats.prefix.queried_tokens == 20
+    assert cached.stats.pages_used == 0
+    assert cached.stats.pages_cached == 2 + cached.stats.prefix.snapshots * STATE_PAGES
+
+
+def test_what_begins_and_ceases_to_be_held_is_told(cached: Rig) -> None:
+    cached.submit("a", list(range(10)), 1)
+    told: list[Change] = []
+    while len(told) < 3:
+        event = cached.next()
+        told += event.changes if isinstance(event, CacheChanged) else ()
+    first, second, snapshot = told
+    assert isinstance(first, Stored)
+    assert isinstance(second, Stored)
+    assert (first.part, first.parent, first.token_ids) == ("kv", None, (0, 1, 2, 3))
+    assert (second.part, second.parent, second.token_ids) == ("kv", first.block_hash, (4, 5, 6, 7))
+    assert snapshot == Stored("state", second.block_hash, first.block_hash, ())
+
+
+def test_an_import_is_told_what_need_not_be_sent_and_after_its_failure_computes_from_there(cached: Rig) -> None:
+    cached.submit("a", list(range(10)), 1)
+    cached.tokens("a")
+    cached.submit("i", list(range(14)), 2, Mode.IMPORT)
+    admitted = cached.until("i", Admitted)
+    assert (admitted.cached_tokens, admitted.held_tokens) == (0, 8)
+    cached.link.send([PrefillHere(RequestId("i"))])
+    assert cached.until("i", Prefilled).tokens_reused == 8
+    assert cached.tokens("i") == ([14, 15], FinishReason.LENGTH)
+
+
+def test_nothing_of_a_request_that_went_wrong_is_reused(cached: Rig) -> None:
+    prompt = [*range(8), POISON]
+    for name in ("a", "b"):
+        cached.submit(name, prompt, 1)
+        assert cached.until(name, Admitted).cached_tokens == 0
+        assert cached.until(name, Failed).reason == "nan"
+    assert cached.cache.blocks == 0
+
+
+def test_an_announced_prefix_outlives_what_would_have_evicted_it() -> None:
+    rig = Rig(pages=8, slots=3, cached=True)
+    rig.submit("a#1", list(range(9)), 1)
+    rig.tokens("a#1")
+    names = tuple(block_hashes(root_hash("model", ""), range(9), PAGE))
+    rig.link.send([Announce("b", names)])
+    rig.submit("other#2", list(range(50, 70)), 1)
+    rig.tokens("other#2")
+    rig.submit("b#3", list(range(9)), 1)
+    assert rig.until("b#3", Admitted).cached_tokens == 8
+    rig.tokens("b#3")
+    assert rig.cache.leases == 0
+    rig.settle()
+    rig.stop()
+
+
+def test_a_request_that_needs_what_is_announced_waits_until_that_expires() -> None:
+    rig = Rig(pages=8, slots=1, cached=True, announced_s=0.2)
+    rig.submit("a#1", list(range(9)), 1)
+    rig.tokens("a#1")
+    rig.link.send([Announce("never comes", tuple(block_hashes(root_hash("model", ""), range(9), PAGE)))])
+    rig.submit("all#2", [40] * 32, 1)
+    assert rig.tokens("all#2")[0] == [41]
+    rig.settle()
+    rig.stop()

@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,13 +10,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prfaas.core.ids import RequestId
+from prfaas.cache.changes import Cleared, Removed, Stored
+from prfaas.core.ids import BlockHash, RequestId
 from prfaas.core.request import FinishReason, Request, SamplingParams
 from prfaas.engine.link import EngineLink, FrontLink, connect, listen
 from prfaas.engine.messages import (
     Admitted,
     BeginDecode,
+    CacheChanged,
     Command,
+    DiskStats,
     Event,
     Failed,
     Generated,
@@ -24,6 +28,7 @@ from prfaas.engine.messages import (
     Preempted,
     Prefilled,
     PrefillHere,
+    PrefixStats,
     Progressed,
     Ready,
     Release,
@@ -35,19 +40,21 @@ from prfaas.engine.messages import (
 from prfaas.scheduler.sequence import Mode
 
 ID = RequestId("r#1")
+NAME = BlockHash(bytes(range(16)))
 EVENTS: list[Event] = [
     Ready("f" * 32, 163_840, compiled_kernels=True),
     NotReady("model_invalid", "model.safetensors: no tensor 'x'"),
-    Admitted(ID, (5, 2, 1_000_000), 3, 0.25),
+    Admitted(ID, (5, 2, 1_000_000), (3, 9), 0.25, 64, 128),
     LayerDone(ID, 26, 0, 1024),
     Progressed(ID, 1024),
-    Prefilled(ID, 7, 0.5, 1.5),
+    Prefilled(ID, 7, 64, 0.5, 1.5),
     Generated(ID, 163_839, None),
     Generated(ID, 0, FinishReason.STOP),
     Failed(ID, "engine_failed", "the engine step failed", "step"),
     Preempted(ID),
     Stepped(0.006, 0.005, 8, 1024),
-    Stats(1, 2, 3, 4, 5, 6, 7, 8),
+    CacheChanged((Stored("kv", NAME, None, (1, 2)), Stored("state", NAME, None, ()), Removed("kv", NAME), Cleared())),
+    Stats(1, 2, 3, 4, 5, 6, PrefixStats(7, 8, 9, disk=DiskStats(10, off=True)), 11),
 ]
 
 
@@ -67,6 +74,17 @@ def test_events_arrive_as_they_were_sent_batch_by_batch(ends: tuple[FrontLink, E
     assert front.take(wait=True) == EVENTS
     assert front.take(wait=True) == EVENTS[:1]
     assert front.take(wait=False) == []
+
+
+def test_another_thread_ends_a_wait_with_nothing(ends: tuple[FrontLink, EngineLink]) -> None:
+    front, engine = ends
+    threading.Timer(0.05, engine.wake).start()
+    assert engine.take(wait=True) == []
+    engine.wake()  # nobody waits: the next one who would is told
+    assert engine.take(wait=True) == []
+    front.send([Stop()])
+    assert engine.take(wait=True) == [Stop()]
+    assert engine.take(wait=True, at_most_s=0.01) == []
 
 
 sampling = st.builds(

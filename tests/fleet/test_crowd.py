@@ -1,4 +1,4 @@
-"""Two hundred requests at once on a decode instance that is far too small for them, many of which are given up."""
+"""A hundred requests at once on a decode instance that is far too small for them, many of which are given up."""
 
 import asyncio
 import random
@@ -12,7 +12,7 @@ import pytest
 from prfaas.engine.engine import Engine
 from tests.fleet.rig import InProcessFleet, prompt_of, running
 
-REQUESTS = 200
+REQUESTS = 100
 KINDS = 16
 POOL = {"num_pages": 216, "page_tokens": 16, "max_running_requests": 12, "step_tokens": 128}
 """The states of eight requests take 192 pages of it."""
@@ -32,6 +32,10 @@ class Asked:
         extra = {"ignore_eos": True, **self.options.get("extra_body", {})}
         options = {"temperature": 0, **self.options, "extra_body": extra}
         return {"model": "tiny", "prompt": prompt_of(self.words, self.skip), "max_tokens": self.max_tokens, **options}
+
+
+LONG = Asked(words=1, skip=0, max_tokens=240, options={})
+"""The pool has room for eight that begin, and not for eight that end."""
 
 
 def kinds(chance: random.Random) -> list[Asked]:
@@ -103,7 +107,10 @@ async def test_whoever_stays_is_answered_as_if_alone(model: Path, cached: bool) 
         assert [len(tokens) for tokens in expected] == [kind.max_tokens for kind in asked]
         chosen = [chance.randrange(KINDS) for _ in range(REQUESTS)]
         crowd = [one(fleet, asked[i], expected[i], random.Random(n)) for n, i in enumerate(chosen)]
-        stayed = await asyncio.gather(*crowd)
+        alone = await whole(fleet, LONG, "local")
+        long = [whole(fleet, LONG, "local") for _ in range(8)]
+        answers, stayed = await asyncio.gather(asyncio.gather(*long), asyncio.gather(*crowd))
+        assert answers == [alone] * 8
         assert REQUESTS / 3 < sum(stayed) < REQUESTS
         await fleet.settled()
         decode = fleet.instances["west-d"].server

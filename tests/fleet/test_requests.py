@@ -80,7 +80,7 @@ async def test_what_no_pool_can_hold_is_refused_at_once(model: Path) -> None:
         with pytest.raises(openai.APIStatusError) as caught:
             await fleet.ask(prompt_of(500))
         assert caught.value.status_code == 400
-        assert "the context has" in str(caught.value)
+        assert "no room for an answer in the context" in str(caught.value)
         assert (await fleet.ask(prompt_of(5))).tokens
 
 

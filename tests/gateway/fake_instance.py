@@ -14,6 +14,7 @@ from prfaas.control.v1 import fleet_pb2 as pb
 from prfaas.control.v1.fleet_pb2_grpc import InstanceServicer, add_InstanceServicer_to_server
 from prfaas.core.errors import PrfaasError
 from prfaas.core.logprobs import TokenLogprobs
+from tests.control.kv_rig import Life
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,12 @@ class FakeInstance(InstanceServicer):
     abandoned: "asyncio.Queue[str]" = field(default_factory=asyncio.Queue)
     cancels: "asyncio.Queue[str]" = field(default_factory=asyncio.Queue)
     started: asyncio.Event = field(default_factory=asyncio.Event)
-    load: pb.Load = field(default_factory=lambda: pb.Load(pages_total=100, state_slots_total=8))
+    publisher: Life | None = None
+    """What it says of its prefix cache; None: nothing."""
+    block_tokens: int = 4
+    refuses_announcements: bool = False
+    announced: "asyncio.Queue[pb.AnnounceRequest]" = field(default_factory=asyncio.Queue)
+    load: pb.Load = field(default_factory=lambda: pb.Load(pages_total=100))
 
     def __post_init__(self) -> None:
         self._cancelled: dict[str, asyncio.Event] = {}
@@ -115,6 +121,9 @@ class FakeInstance(InstanceServicer):
             model_name="tiny",
             model_fingerprint=self.fingerprint,
             max_context_tokens=self.max_context_tokens,
+            block_tokens=self.block_tokens if self.publisher else 0,
+            kv_events_address=self.publisher.events if self.publisher else "",
+            kv_replay_address=self.publisher.replay if self.publisher else "",
         )
 
     def says(self, text: str) -> Script:
@@ -153,6 +162,12 @@ class FakeInstance(InstanceServicer):
     ) -> AsyncIterator[pb.PrefillEvent]:
         message = f"{self.name} does not prefill {request.request_id}"
         yield pb.PrefillEvent(failure=pb.Failure(code="engine_failed", message=message))
+
+    async def Announce(self, request: pb.AnnounceRequest, context: Context) -> pb.AnnounceReply:
+        self.announced.put_nowait(request)
+        if self.refuses_announcements:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "not now")
+        return pb.AnnounceReply()
 
     async def Cancel(
         self,

@@ -20,8 +20,10 @@ from prfaas.control.v1 import fleet_pb2 as pb
 from prfaas.control.v1.fleet_pb2_grpc import FleetStub
 from prfaas.gateway.app import build_app
 from prfaas.gateway.calls import InstanceCalls
+from prfaas.gateway.directory import Directory
 from prfaas.gateway.dispatch import Dispatcher
 from prfaas.gateway.gate import Gate
+from prfaas.gateway.kv_follower import KvFollower
 from prfaas.gateway.registry import Registry
 from prfaas.gateway.server import RouterServer
 from prfaas.gateway.tokenizer import ModelTokenizer
@@ -71,6 +73,7 @@ class RunningRouter:
     config: FleetConfig
     clock: ManualClock
     registry: Registry
+    directory: Directory
     dispatcher: Dispatcher
     metrics: RouterMetrics
     gate: Gate
@@ -111,12 +114,20 @@ async def eventually(condition: Callable[[], bool]) -> None:
 @asynccontextmanager
 async def running_router(model: Path, **router: Any) -> AsyncIterator[RunningRouter]:
     """Starts a router; at the end, stops it and every fake that was added."""
-    config = fleet_config(model, **router)
+    async with router_of(fleet_config(model, **router)) as running:
+        yield running
+
+
+@asynccontextmanager
+async def router_of(config: FleetConfig) -> AsyncIterator[RunningRouter]:
+    """The same for a fleet of one's own."""
+    model = config.model.path
     clock = ManualClock()
     metrics = RouterMetrics(CollectorRegistry())
     registry = Registry(config, metrics, clock)
     dialer = Dialer(config, config.router_cluster)
-    dispatcher = Dispatcher(config, registry, InstanceCalls(dialer), metrics, clock)
+    directory = Directory(has_states=True)
+    dispatcher = Dispatcher(config, registry, directory, InstanceCalls(dialer, metrics), metrics, clock)
     gate = Gate(metrics)
     tokenizer = ModelTokenizer.load(model)
     app = build_app(
@@ -124,6 +135,7 @@ async def running_router(model: Path, **router: Any) -> AsyncIterator[RunningRou
         tokenizer,
         CONTEXT_TOKENS,
         registry,
+        directory,
         dispatcher,
         gate,
         metrics,
@@ -131,7 +143,8 @@ async def running_router(model: Path, **router: Any) -> AsyncIterator[RunningRou
         unix_time=lambda: UNIX_TIME,
         seeds=lambda: DRAWN_SEED,
     )
-    server = RouterServer(config.router, app, registry, dispatcher, gate)
+    follower = KvFollower(directory, dialer, metrics, probe_s=0.05)
+    server = RouterServer(config.router, app, registry, dispatcher, follower, gate)
     await server.start()
     url = f"http://{server.http_address}"
     async with (
@@ -145,6 +158,7 @@ async def running_router(model: Path, **router: Any) -> AsyncIterator[RunningRou
             config,
             clock,
             registry,
+            directory,
             dispatcher,
             metrics,
             gate,

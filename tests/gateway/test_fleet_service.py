@@ -53,8 +53,8 @@ async def test_an_impossible_load(router: RunningRouter, caplog: pytest.LogCaptu
     refused = await refusal(router, "decode-1", load=pb.Load(pages_used=2, pages_total=1))
     assert refused.code() is grpc.StatusCode.INVALID_ARGUMENT
     fake = await router.add()
-    fake.load = pb.Load(state_slots_used=9, state_slots_total=8)
+    fake.load = pb.Load(pages_used=5, pages_cached=4, pages_total=8)
     with pytest.raises(grpc.aio.AioRpcError) as failed:
         await router.heartbeat(fake)
     assert failed.value.code() is grpc.StatusCode.INVALID_ARGUMENT
-    assert any("9 of 8 state slots" in r.message for r in caplog.records)
+    assert any("4 pages cached besides 5 used of 8" in r.message for r in caplog.records)

@@ -17,6 +17,7 @@ from prfaas.telemetry.metrics import RouterMetrics
 from tests.gateway.running_router import ManualClock, fleet_config
 
 STALE_S = 30.0
+EVENTS: dict[str, Any] = {"kv_events_address": "h:7", "block_tokens": 4}
 
 
 class Table:
@@ -168,6 +169,10 @@ def test_a_silent_instance_does_not_return_with_another_model(table: Table) -> N
         ({"control_address": "[::]:80"}, grpc.StatusCode.INVALID_ARGUMENT, "advertise_host"),
         ({"control_address": "host"}, grpc.StatusCode.INVALID_ARGUMENT, "host"),
         ({"control_address": "host:0"}, grpc.StatusCode.INVALID_ARGUMENT, "host:0"),
+        ({"kv_events_address": "0.0.0.0:7", "block_tokens": 4}, grpc.StatusCode.INVALID_ARGUMENT, "advertise_host"),
+        (EVENTS | {"kv_replay_address": "h"}, grpc.StatusCode.INVALID_ARGUMENT, "h:7 and h, which nobody can dial"),
+        (EVENTS | {"block_tokens": 0}, grpc.StatusCode.INVALID_ARGUMENT, "without"),
+        ({"kv_replay_address": "h:7", "block_tokens": 4}, grpc.StatusCode.INVALID_ARGUMENT, "without"),
         ({"cluster": "mars"}, grpc.StatusCode.FAILED_PRECONDITION, "far, home, second"),
         ({"cluster": "far"}, grpc.StatusCode.FAILED_PRECONDITION, "only prefills"),
     ],
@@ -180,7 +185,7 @@ def test_what_no_instance_may_say(table: Table, changes: dict[str, Any], status:
 
 @pytest.mark.parametrize(
     "load",
-    [{"pages_used": 11}, {"state_slots_used": 1}, {"waiting_tokens": 2**63}],
+    [{"pages_used": 11}, {"pages_used": 2, "pages_cached": 9}, {"waiting_tokens": 2**63}],
 )
 def test_impossible_loads(table: Table, load: dict[str, Any]) -> None:
     table.register()

@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import torch
-
 from prfaas.cache.layout import lay_out
 from prfaas.cache.pool import PagePool
+from prfaas.cache.prefix_cache import PrefixCache
+from prfaas.cache.snapshot_policy import SnapshotPolicy
 from prfaas.core.ids import RequestId
 from prfaas.core.request import Request
 from prfaas.engine.drawer import Drawn, build_drawer
@@ -18,6 +18,7 @@ from prfaas.models.loader import LoadedModel
 from prfaas.scheduler.plan import StepPlan
 from prfaas.scheduler.scheduler import Scheduler
 from prfaas.scheduler.sequence import Mode, Phase, Sequence
+from tests.models.rig import POISON
 
 
 @dataclass(frozen=True)
@@ -30,31 +31,44 @@ class Exported:
 
 @dataclass
 class SmallInstance:
-    """What an engine does without its link; its cache begins as NaN."""
+    """What an engine does without its link; its cache begins as NaN.
+
+    Runs at most `slots` requests at once. Its pool has `pages` and as many more as `states` requests' states take.
+    """
 
     model: LoadedModel
     pages: int
     slots: int
+    states: int | None = None
+    """None: `slots`."""
     page_tokens: int = 4
     step_tokens: int = 24
+    reuse: bool = False
+    """Of prefixes, with snapshots every 8 tokens."""
     preemptions: int = 0
+    reused_tokens: int = 0
     answers: dict[str, list[int]] = field(default_factory=dict)
     failed: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         shape = self.model.shape
-        layout = lay_out(shape, self.pages, self.slots, self.page_tokens)
-        block = memoryview(bytearray(layout.num_bytes))
-        self.cache = map_cache(shape, layout, block)
-        for layer in self.cache.layers:
-            for tensor in layer:
-                tensor.fill_(torch.nan)
+        layout = lay_out(shape, self.page_tokens)
+        self.pool = PagePool(self.pages + (self.states or self.slots) * layout.state_pages)
+        block = memoryview(bytearray([POISON]) * layout.num_bytes(self.pool.size))
         self.memory = CacheMemory(shape, layout, block)
-        self.pools = PagePool(self.pages), PagePool(self.slots, "state slot")
-        self.scheduler = Scheduler(
-            *self.pools, page_tokens=self.page_tokens, step_tokens=self.step_tokens, eos_token_ids=frozenset({2})
+        self.prefixes = PrefixCache(
+            self.pool, block_tokens=self.page_tokens, state_pages=layout.state_pages, enabled=self.reuse
         )
-        self.runner = Runner(self.model.decoder.forward, self.cache, build_drawer(Path(), (2,)))
+        self.scheduler = Scheduler(
+            self.prefixes,
+            SnapshotPolicy(self.page_tokens, every_tokens=8),
+            fingerprint=self.model.fingerprint,
+            step_tokens=self.step_tokens,
+            max_running=self.slots,
+            eos_token_ids=frozenset({2}),
+        )
+        cache = map_cache(shape, layout, block)
+        self.runner = Runner(self.model.decoder.forward, cache, build_drawer(Path(), (2,)))
 
     def add(self, request: Request, mode: Mode = Mode.SERVE) -> None:
         self.scheduler.add(request, mode)
@@ -66,6 +80,7 @@ class SmallInstance:
     def step(self, imports: Mapping[RequestId, Exported] | None = None) -> StepPlan | None:
         """One step; imports among the newly admitted get what `imports` has of them at once."""
         for sequence in self.scheduler.admit():
+            self.reused_tokens += sequence.cached_tokens
             if sequence.phase is Phase.RESERVED:
                 self._deliver(sequence, (imports or {})[sequence.request_id])
         plan = self.scheduler.plan()
@@ -77,12 +92,13 @@ class SmallInstance:
         return plan
 
     def run(self, imports: Mapping[RequestId, Exported] | None = None) -> dict[str, list[int]]:
-        """Until nothing is left: all answers. Both pools must be empty then."""
+        """Until nothing is left: all answers. Nothing is held then but by the cache."""
         while self.scheduler.num_active or self.scheduler.num_waiting:
             self.step(imports)
-        for pool in self.pools:
-            pool.check()
-            assert pool.used == 0
+        self.prefixes.check()
+        assert self.pool.used == self.prefixes.idle_pages
+        self.prefixes.clear()
+        assert self.pool.used == 0
         assert self.scheduler.waiting_tokens == 0
         return self.answers
 
@@ -96,7 +112,7 @@ class SmallInstance:
         rows = request.prompt_tokens
         tensors = [
             [
-                b"".join(self.memory.spans(i, j, 0, layer.num_rows(j, rows), sequence.pages, sequence.slot))
+                b"".join(self.memory.spans(i, j, 0, layer.num_rows(j, rows), sequence.pages, sequence.state_pages))
                 for j in range(len(layer.tensors))
             ]
             for i, layer in enumerate(self.model.shape.layers)
@@ -108,7 +124,7 @@ class SmallInstance:
         for i, layer in enumerate(self.model.shape.layers):
             for j, payload in enumerate(exported.tensors[i]):
                 taken, rows = 0, layer.num_rows(j, sequence.request.prompt_tokens)
-                for span in self.memory.spans(i, j, 0, rows, sequence.pages, sequence.slot):
+                for span in self.memory.spans(i, j, 0, rows, sequence.pages, sequence.state_pages):
                     span[:] = payload[taken : taken + span.nbytes]
                     taken += span.nbytes
         begun = self.scheduler.begin_decode(sequence.request_id, exported.first_token_id)

@@ -6,7 +6,6 @@ from prfaas.models.batch import ForwardBatch
 from prfaas.models.batch_index import index_batch
 from prfaas.models.row_table import RowTable
 
-
 STATES = torch.tensor([[7, 5], [1, 2], [9, 3], [4, 8]])
 ROWS = RowTable(torch.tensor([0, 0, 1]), torch.tensor([0, 64, 128]), page_bytes=1000)
 
@@ -59,7 +58,10 @@ def test_states_that_are_not_where_they_will_be(num_decodes: int) -> None:
     read, written = (rows.tolist() for rows in index.moves)
     assert read == [[6000, 6064, 128], [9000, 9064, 2128]][: num_decodes - 1]
     assert written == [[1000, 1064, 2128], [9000, 9064, 3128]][: num_decodes - 1]
-    assert index.decode_rows.tolist() == [[7000, 7064, 5128], *[[1000, 1064, 2128], [9000, 9064, 3128]][: num_decodes - 1]]
+    assert index.decode_rows.tolist() == [
+        [7000, 7064, 5128],
+        *[[1000, 1064, 2128], [9000, 9064, 3128]][: num_decodes - 1],
+    ]
     for span in index.prefills:
         assert span.read is not None
         assert (span.read.tolist(), span.written.tolist()) == ([9000, 9064, 2128], [9000, 9064, 3128])

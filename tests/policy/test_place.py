@@ -1,12 +1,14 @@
 """The static threshold: who prefills, and why."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from prfaas.core.errors import UnavailableError
 from prfaas.core.ids import ClusterName, InstanceId
-from prfaas.policy.place import place
+from prfaas.policy.place import CROWD_REQUESTS, place
 from prfaas.policy.view import ClusterKind, ClusterView, InstanceView, Placement, PlacementRequest, PolicyParams, Role
 
 PARAMS = PolicyParams(threshold_tokens=1000)
@@ -35,8 +37,8 @@ def test_threshold_decides(tokens: int, expected: InstanceView) -> None:
 
 
 def test_what_the_decode_cluster_has_cached_does_not_count() -> None:
-    request = PlacementRequest(3000, cached_tokens={ClusterName("west"): 2500, ClusterName("east"): 3000})
-    placement = decide(request)
+    cached = {LOCAL.instance_id: 2500, REMOTE.instance_id: 3000}
+    placement = decide(PlacementRequest(3000, cached_tokens=cached))
     assert (placement.prefill, placement.uncached_tokens) == (LOCAL, 500)
 
 
@@ -71,6 +73,100 @@ def test_shortest_queue_wins_and_names_break_ties() -> None:
     assert decide(PlacementRequest(5000), view).prefill == REMOTE
     twins = ClusterView((instance("d1", "west", "pd", "decode"), DECODE))
     assert decide(PlacementRequest(5), twins).decode == DECODE
+
+
+def cached(**tokens: int) -> dict[InstanceId, int]:
+    return {InstanceId(name): count for name, count in tokens.items()}
+
+
+def test_the_prefix_decides_who_prefills_until_its_queue_is_longer() -> None:
+    view = ClusterView((DECODE, LOCAL, instance("p1", "west", "pd", "prefill", waiting=300)))
+    placement = decide(PlacementRequest(900, cached_tokens=cached(p1=512)), view)
+    assert placement.prefill == view.instances[2]
+    assert placement.uncached_tokens == 388
+    assert placement.reason.endswith("388 uncached tokens <= threshold 1000; p1 has 512 of 900 tokens cached")
+    placement = decide(PlacementRequest(900, cached_tokens=cached(p1=256)), view)
+    assert (placement.prefill, placement.uncached_tokens) == (LOCAL, 900)
+
+
+def test_remote_instances_are_chosen_by_their_prefixes_too() -> None:
+    other = instance("x1", "east", "prfaas", "prefill", waiting=100)
+    placement = decide(PlacementRequest(5000, cached_tokens=cached(x1=128)), ClusterView((DECODE, REMOTE, other)))
+    assert (placement.prefill, placement.uncached_tokens) == (other, 4872)
+
+
+def test_the_best_prefix_of_the_decode_cluster_is_set_against_the_threshold() -> None:
+    """Whichever of its instances has it; the one that prefills may have less."""
+    busy = instance("p1", "west", "pd", "prefill", waiting=9000)
+    request = PlacementRequest(5000, cached_tokens=cached(p1=4500))
+    placement = decide(request, ClusterView((DECODE, LOCAL, busy, REMOTE)))
+    assert (placement.prefill, placement.uncached_tokens) == (LOCAL, 5000)
+    assert placement.reason.startswith("500 uncached tokens <= threshold 1000")
+
+
+def test_a_decode_instance_that_prefills_itself_is_chosen_by_its_prefix() -> None:
+    twin = instance("d1", "west", "pd", "decode", waiting=100)
+    placement = decide(PlacementRequest(900, cached_tokens=cached(d1=256)), ClusterView((DECODE, twin)))
+    assert (placement.decode, placement.uncached_tokens) == (twin, 644)
+    assert decide(PlacementRequest(900, cached_tokens=cached(d1=64)), ClusterView((DECODE, twin))).decode == DECODE
+
+
+def test_among_equal_decode_instances_one_with_a_prefix() -> None:
+    view = ClusterView((DECODE, instance("d1", "west", "pd", "decode"), LOCAL))
+    assert decide(PlacementRequest(900, cached_tokens=cached(d1=64)), view).decode == view.instances[1]
+    busier = replace(view.instances[1], running_requests=1)
+    crowded = ClusterView((DECODE, busier, LOCAL))
+    assert decide(PlacementRequest(900, cached_tokens=cached(d1=64)), crowded).decode == DECODE
+
+
+def test_a_prefix_that_all_share_does_not_draw_all_to_one_instance() -> None:
+    request = PlacementRequest(900, cached_tokens=cached(d1=896))
+    for running, chosen in ((CROWD_REQUESTS, "d1"), (CROWD_REQUESTS + 1, "d0")):
+        popular = replace(instance("d1", "west", "pd", "decode"), running_requests=running)
+        assert decide(request, ClusterView((DECODE, popular))).decode.instance_id == chosen
+
+
+def test_requests_for_logprobs_are_computed_where_they_are_decoded() -> None:
+    for tokens in (900, 5000):
+        request = PlacementRequest(tokens, cached_tokens=cached(d0=64, p0=128), whole_on_decode=True)
+        placement = decide(request)
+        assert (placement.prefill, placement.uncached_tokens) == (None, tokens - 64)
+        assert "logprobs need" in placement.reason
+
+
+def test_a_directory_that_errs_saves_at_most_the_prompt() -> None:
+    assert decide(PlacementRequest(10, cached_tokens=cached(p0=64))).uncached_tokens == 0
+
+
+@given(
+    st.integers(1, 4000),
+    st.dictionaries(st.sampled_from(["d0", "d1", "p0", "p1", "x0"]), st.integers(0, 4000)),
+    st.lists(st.integers(0, 3000), min_size=5, max_size=5),
+)
+def test_nobody_beside_the_chosen_one_would_be_done_sooner(
+    tokens: int, held: dict[str, int], waiting: list[int]
+) -> None:
+    kinds: list[tuple[str, str, ClusterKind, Role]] = [
+        ("d0", "west", "pd", "decode"),
+        ("d1", "west", "pd", "decode"),
+        ("p0", "west", "pd", "prefill"),
+        ("p1", "west", "pd", "prefill"),
+        ("x0", "east", "prfaas", "prefill"),
+    ]
+    view = ClusterView(tuple(instance(*kind, waiting=queue) for kind, queue in zip(kinds, waiting, strict=True)))
+    placement = decide(PlacementRequest(tokens, cached_tokens=cached(**held)), view)
+    west = [i for i in view.instances if i.cluster == "west"]
+    uncached = tokens - min(tokens, max(held.get(i.instance_id, 0) for i in west))
+    assert placement.remote == (uncached > PARAMS.threshold_tokens)
+    assert placement.prefill is not None
+
+    def queue(i: InstanceView) -> int:
+        return i.waiting_tokens + tokens - min(tokens, held.get(i.instance_id, 0))
+
+    peers = [i for i in view.instances if i.role == "prefill" and i.cluster == placement.prefill.cluster]
+    assert queue(placement.prefill) == min(queue(i) for i in peers)
+    assert placement.uncached_tokens == queue(placement.prefill) - placement.prefill.waiting_tokens
+    assert placement.decode.waiting_tokens == min(waiting[:2])
 
 
 @given(st.permutations([DECODE, LOCAL, REMOTE, instance("d1", "west", "pd", "decode")]), st.integers(1, 5000))

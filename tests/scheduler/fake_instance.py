@@ -8,10 +8,9 @@ fails an assertion, and so does a state that is read where another prefix left i
 import zlib
 from collections import Counter
 
+from prfaas.cache.pool import PagePool
 from prfaas.cache.prefix_cache import PrefixCache
 from prfaas.cache.snapshot_policy import SnapshotPolicy
-
-from prfaas.cache.pool import PagePool
 from prfaas.core.ids import RequestId
 from prfaas.core.request import FinishReason, Request, SamplingParams
 from prfaas.scheduler.plan import Chunk, StepPlan

@@ -3,10 +3,10 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from prfaas.cache.prefix_cache import PrefixCache
-from prfaas.cache.snapshot_policy import SnapshotPolicy
 
 from prfaas.cache.pool import PagePool
+from prfaas.cache.prefix_cache import PrefixCache
+from prfaas.cache.snapshot_policy import SnapshotPolicy
 from prfaas.scheduler.memory import WATERMARK_SHARE, SequenceMemory, watermark_pages
 from prfaas.scheduler.sequence import Mode, Sequence
 from tests.scheduler.fake_instance import PAGE, request

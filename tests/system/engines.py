@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 from prometheus_client import CollectorRegistry
 
@@ -28,7 +29,7 @@ def alive(pid: int) -> bool:
 
 
 @asynccontextmanager
-async def engine(model: Path, **settings: int) -> AsyncIterator[RunningEngine]:
+async def engine(model: Path, **settings: Any) -> AsyncIterator[RunningEngine]:
     """An engine process with a front in the test's process."""
     section = ModelSection(path=model, name="tiny")
     shape = model_shape(read_config(model), "float32")

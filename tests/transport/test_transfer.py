@@ -215,8 +215,11 @@ def test_noise_ends_only_its_own_connection(noise: bytes) -> None:
     with Receiver() as receiver, Sender() as sender:
         with raw_sender(receiver) as sock:
             sock.sendall(noise)
-            sock.shutdown(socket.SHUT_WR)
-            assert sock.recv(1) == b""
+            # Ended with some of the noise unread, which the system may tell as a reset.
+            with contextlib.suppress(OSError):
+                sock.shutdown(socket.SHUT_WR)
+            with contextlib.suppress(ConnectionResetError):
+                assert sock.recv(1) == b""
         expected = receiver.expect()
         assert sender.send_all(receiver.address, expected).result() is None
 

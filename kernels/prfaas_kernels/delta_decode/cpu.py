@@ -25,11 +25,11 @@ def delta_decode(
     """One token of each of B sequences, from what is projected in to what is projected out, [B, H V] in its dtype.
 
     `qkv` [B, C], `gate` [B, H V], `decay` [B, H] or [B, H K] and `beta` [B, H] are as projected: not yet convolved,
-    opened, or made a decay. What is kept lies in `arena` [bytes] uint8, in rows that move on in place; tables have their
-    offsets in bytes, int64, no two equal: `state_rows` [B, H] of the heads' states, [K, V] fp32 each, and `conv_rows`
-    [B, W-1] of the cached inputs, oldest first, [all channels] each in the dtype of `qkv`. Formulas are those of
-    `causal_conv1d`, `gated_delta_rule` or `kimi_delta_attention`, and `norm`; the compiled kernel rounds only what is
-    written.
+    opened, or made a decay. What is kept lies in `arena` [bytes] uint8, in rows that move on in place; tables have
+    their offsets in bytes, int64, no two equal: `state_rows` [B, H] of the heads' states, [K, V] fp32 each, and
+    `conv_rows` [B, W-1] of the cached inputs, oldest first, [all channels] each in the dtype of `qkv`. Formulas are
+    those of `causal_conv1d`, `gated_delta_rule` or `kimi_delta_attention`, and `norm`; the compiled kernel rounds
+    only what is written.
     """
     if compiled.fits(layer, qkv, gate, decay, beta, arena, state_rows, conv_rows):
         return compiled.delta_decode(layer, qkv, gate, decay, beta, arena, state_rows, conv_rows)

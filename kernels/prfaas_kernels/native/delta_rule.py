@@ -12,7 +12,7 @@ _DELTA = Struct("12q7q")  # struct Delta of delta_rule.cpp
 
 
 def fits(q: Tensor, k: Tensor, v: Tensor, states: Tensor) -> bool:
-    """Whether the kernel can do this: some rows, one dtype, keys of at most 256, fp32 `states` dense within a sequence."""
+    """Whether the kernel can do this: some rows, one dtype, keys of at most 256, fp32 `states` dense in a sequence."""
     same = q.dtype == k.dtype == v.dtype and states.dtype == torch.float32
     small = 0 < k.shape[2] <= _MAX_KEY and q.shape[0] > 0
     return takes(q, k, v, states) and same and small and states[:1].is_contiguous()

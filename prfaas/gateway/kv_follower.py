@@ -1,0 +1,88 @@
+"""Keeps the directory true: follows the KV events of every registered instance, over links as everything goes."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+
+from prfaas.control.dial import Dialer
+from prfaas.control.kv_events import KvEvent
+from prfaas.control.kv_subscriber import PROBE_S, KvSubscriber, Note
+from prfaas.control.tunnel import tunnel
+from prfaas.control.v1 import fleet_pb2 as pb
+from prfaas.core.ids import InstanceId
+from prfaas.gateway.directory import Directory
+from prfaas.telemetry.metrics import RouterMetrics
+
+RESTART_S = 5.0
+"""Between the end of following an instance because of what it sent, and a new beginning."""
+
+log = logging.getLogger(__name__)
+
+
+class KvFollower:
+    """One task for each life of an instance that publishes what it caches."""
+
+    def __init__(self, directory: Directory, dialer: Dialer, metrics: RouterMetrics, probe_s: float = PROBE_S) -> None:
+        self._directory = directory
+        self._dialer = dialer
+        self._metrics = metrics
+        self._probe_s = probe_s
+        self._tasks: dict[tuple[str, int], asyncio.Task[None]] = {}
+
+    def reconcile(self, fleet: Sequence[pb.InstanceInfo]) -> None:
+        """Follows the instances of `fleet`, and no others; those that were followed already go on."""
+        wanted = {(info.instance_id, info.epoch): info for info in fleet if info.kv_events_address}
+        for key in self._tasks.keys() - wanted.keys():
+            self._tasks.pop(key).cancel()
+            self._directory.forget(InstanceId(key[0]))
+        for key in wanted.keys() - self._tasks.keys():
+            self._tasks[key] = asyncio.create_task(self._follow(wanted[key]))
+
+    async def close(self) -> None:
+        tasks = list(self._tasks.values())
+        self.reconcile([])
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _follow(self, info: pb.InstanceInfo) -> None:
+        while True:
+            self._directory.admit(InstanceId(info.instance_id), info.epoch, info.model_fingerprint, info.block_tokens)
+            try:
+                async with self._subscribed(info) as subscriber, aclosing(subscriber.follow()) as batches:
+                    async for events in batches:
+                        self._take(info, events)
+            except Exception:  # the task's edge: the instance serves on without being known
+                self._metrics.kv_faults.inc()
+                log.exception("following the KV events of %s broke", info.instance_id)
+            await asyncio.sleep(RESTART_S)
+
+    def _take(self, info: pb.InstanceInfo, events: Sequence[KvEvent]) -> None:
+        self._metrics.kv_events.inc(len(events))
+        self._metrics.directory_dropped.inc(self._directory.apply(InstanceId(info.instance_id), info.epoch, events))
+
+    @asynccontextmanager
+    async def _subscribed(self, info: pb.InstanceInfo) -> AsyncIterator[KvSubscriber]:
+        async with AsyncExitStack() as stack:
+            events = await self._way(stack, info.kv_events_address, info.cluster)
+            replay = await self._way(stack, info.kv_replay_address, info.cluster) if info.kv_replay_address else None
+            subscriber = KvSubscriber(events, replay, self._note_for(info), self._probe_s)
+            stack.callback(subscriber.close)
+            yield subscriber
+
+    async def _way(self, stack: AsyncExitStack, address: str, cluster: str) -> str:
+        """Where to connect in order to reach `address` in `cluster`: ZeroMQ itself knows no HTTP proxies."""
+        proxy = self._dialer.proxy_to(cluster)
+        return await stack.enter_async_context(tunnel(proxy, address)) if proxy else address
+
+    def _note_for(self, info: pb.InstanceInfo) -> Callable[[Note], None]:
+        counters = {
+            "gap": self._metrics.kv_gaps,
+            "replay": self._metrics.kv_replays,
+            "snapshot": self._metrics.kv_snapshots,
+        }
+
+        def note(kind: Note) -> None:
+            counters[kind].inc()
+            log.debug("KV events of %s: %s", info.instance_id, kind)
+
+        return note
