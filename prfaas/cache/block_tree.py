@@ -5,7 +5,7 @@ in columns as long as the pool, one entry of a dict, and no object: an index of 
 """
 
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from prfaas.core.errors import PoolError
@@ -34,6 +34,8 @@ class BlockTree:
         self._hashes: list[BlockHash | None] = [None] * size
         self._parents = array("i", [_NONE]) * size
         self._children = array("i", bytes(4 * size))
+        # A block's own snapshot, and each child at or below which there is one: 0 where no state can be read any more.
+        self._covers = array("i", bytes(4 * size))
         self._depths = array("i", bytes(4 * size))
         self._snapshot_of = array("i", [_NONE]) * size
         self.snapshots: dict[int, Snapshot] = {}
@@ -116,27 +118,53 @@ class BlockTree:
             self._children[parent] -= 1
         return gone
 
-    def add_snapshot(self, block: int, snapshot: Snapshot) -> None:
+    def add_snapshot(self, block: int, snapshot: Snapshot) -> int | None:
+        """Returns the block above whose snapshot had none below it until now, if there is one."""
         self.snapshots[block] = snapshot
         for page in snapshot.pages:
             self._snapshot_of[page] = block
+        covered = self._cover(block)
+        return covered if covered != block and covered in self.snapshots and self._covers[covered] == 2 else None
 
     def remove_snapshot(self, block: int) -> Snapshot:
         snapshot = self.snapshots.pop(block)
         for page in snapshot.pages:
             self._snapshot_of[page] = _NONE
+        self._uncover(block)
         return snapshot
 
+    def superseded(self, block: int) -> bool:
+        """Whether there is another snapshot below a block's own."""
+        return self._covers[block] > 1
+
     def reach(self, block: int) -> tuple[int, int]:
-        """Blocks from the snapshot above (or the start) to this one, and how many of them lead only to it."""
-        children, parents, snapshots = self._children, self._parents, self.snapshots
-        blocks, alone, page = 1, 0 if children[block] else 1, parents[block]
+        """Blocks from the snapshot above (or the start) to this one, and how many lead to no other snapshot."""
+        covers, parents, snapshots = self._covers, self._parents, self.snapshots
+        blocks, alone, page = 1, 1 if covers[block] == 1 else 0, parents[block]
         while page != _NONE and page not in snapshots:
-            if alone == blocks and children[page] == 1:
+            if alone == blocks and covers[page] == 1:
                 alone += 1
             blocks += 1
             page = parents[page]
         return blocks, alone
+
+    def _cover(self, block: int) -> int:
+        """Returns the block at which all above knew already of a snapshot below, or none."""
+        covers, parents, page = self._covers, self._parents, block
+        while page != _NONE:
+            covers[page] += 1
+            if covers[page] > 1:
+                break
+            page = parents[page]
+        return page
+
+    def _uncover(self, block: int) -> None:
+        covers, parents, page = self._covers, self._parents, block
+        while page != _NONE:
+            covers[page] -= 1
+            if covers[page]:
+                return
+            page = parents[page]
 
     def check(self) -> None:
         """Raises PoolError unless the columns describe one forest."""
@@ -150,9 +178,19 @@ class BlockTree:
             self._demand(self._depths[block] == depth, f"depth {self._depths[block]} of page {block}, not {depth}")
             self._demand(self.page(self.hash(block)) == block == self.owner(block), f"page {block} has another's name")
         self._demand(all(self._children[b] == n for b, n in children.items()), "children are miscounted")
+        covers = self._counted_covers(children)
+        self._demand(all(self._covers[b] == n for b, n in covers.items()), "snapshots below are miscounted")
         for block, snapshot in self.snapshots.items():
             self._demand(block in children, f"snapshot of page {block}, where no block is")
             self._demand({self.owner(p) for p in snapshot.pages} <= {block}, f"snapshot of page {block} shares pages")
+
+    def _counted_covers(self, blocks: Iterable[int]) -> dict[int, int]:
+        covers = {block: int(block in self.snapshots) for block in blocks}
+        for block in reversed(list(self)):
+            parent = self.parent(block)
+            if parent is not None and covers[block]:
+                covers[parent] += 1
+        return covers
 
     def _demand(self, holds: bool, fault: str) -> None:
         if not holds:

@@ -1,15 +1,15 @@
 """Takes back what is worth least: leaves of the tree of blocks, and snapshots. Does not know who asks, nor for what.
 
-A heap holds one entry for each block at which something could be evicted. Values only rise between two looks, so an
-entry is a lower bound and put right when it comes up: a visit costs nothing here. (The exceptions are small: a new
-snapshot above another, or the loss of the blocks below one, lowers a value that stands until its next look.)
+A heap holds one entry for each block at which something could be evicted. Values rise between two looks, so an entry is
+a lower bound and put right when it comes up: a visit costs nothing here. Whoever makes a thing worth less says so.
 
 A leaf with a snapshot is judged as the snapshot and all KV that leads only to it, because neither is of use without the
 other. The snapshot goes first; its KV is then worth nothing, and follows as pages are needed.
 """
 
+from array import array
 from dataclasses import dataclass, field
-from heapq import heapify, heappop, heappush
+from heapq import heappop, heappush
 
 from prfaas.cache.block_tree import BlockTree
 from prfaas.cache.eviction import Candidate, Priority
@@ -48,8 +48,10 @@ class Evictor:
         self._priority = priority
         self._block_tokens = block_tokens
         self._kv_cost_tokens = kv_cost_tokens
-        self._heap: list[tuple[float, int, int]] = []
-        self._queued = bytearray(pool.size)
+        self._heap: list[tuple[float, int, int, int]] = []
+        self._pushes = 0
+        # By block: which push is its entry, 0 if none is. An entry of the heap that is not its block's is passed over.
+        self._queued = array("q", bytes(8 * pool.size))
 
     def offer(self, block: int) -> None:
         """To be called whenever pages of a block or its snapshot became idle, or its last child went."""
@@ -58,21 +60,22 @@ class Evictor:
             if candidate is not None:
                 self._push(self._rank(candidate), block)
 
-    def withdraw(self, block: int) -> None:
-        """To be called when a block or its snapshot goes otherwise; rare, for it looks through all that is queued.
+    def devalue(self, block: int) -> None:
+        """To be called when a block's value may have fallen below that of its entry."""
+        self.withdraw(block)
+        self.offer(block)
 
-        An entry left behind would stand for what comes into the page next, at too high a value.
-        """
-        if self._queued[block]:
-            self._heap = [entry for entry in self._heap if entry[2] != block]
-            heapify(self._heap)
-            self._queued[block] = 0
+    def withdraw(self, block: int) -> None:
+        """To be called when a block or its snapshot goes otherwise; its entry stays behind and is passed over."""
+        self._queued[block] = 0
 
     def evict(self, num_pages: int) -> Evicted:
         """Frees that many pages, at least, if so many are idle."""
         gone, enough = Evicted(), self._pool.free + num_pages
         while self._heap and self._pool.free < enough:
-            value, last_visit, block = heappop(self._heap)
+            value, last_visit, block, push = heappop(self._heap)
+            if self._queued[block] != push:
+                continue
             self._queued[block] = 0
             candidate = self._candidate(block)
             if candidate is None:
@@ -87,7 +90,7 @@ class Evictor:
 
     def check(self) -> None:
         """Raises PoolError unless all that could be evicted is queued, once."""
-        entries = sorted(block for _, _, block in self._heap)
+        entries = sorted(block for _, _, block, push in self._heap if self._queued[block] == push)
         if entries != [b for b, queued in enumerate(self._queued) if queued]:
             raise PoolError("a block is queued for eviction twice, or not as noted")
         lost = [b for b in self._tree if not self._queued[b] and self._candidate(b) is not None]
@@ -95,8 +98,9 @@ class Evictor:
             raise PoolError(f"blocks in pages {lost} could be evicted and are not queued")
 
     def _push(self, rank: Rank, block: int) -> None:
-        self._queued[block] = 1
-        heappush(self._heap, (*rank, block))
+        self._pushes += 1
+        self._queued[block] = self._pushes
+        heappush(self._heap, (*rank, block, self._pushes))
 
     def _rank(self, candidate: Candidate) -> Rank:
         return self._priority(candidate), candidate.last_visit
@@ -108,7 +112,7 @@ class Evictor:
         if self._snapshot_idle(block):
             snapshot = self._tree.snapshots[block]
             blocks, alone = self._tree.reach(block)
-            inner = not self._tree.is_leaf(block)
+            inner = self._tree.superseded(block)
             pages = len(snapshot.pages) + alone
             cost = blocks * self._block_tokens
             return Candidate(cost, pages, depth, inner, snapshot.visits, snapshot.last_visit, snapshot.clock)

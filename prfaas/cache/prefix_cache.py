@@ -235,7 +235,9 @@ class PrefixCache:
             return False
         self.pool.keep(pages)
         self._visits.tick()
-        self._tree.add_snapshot(block, Snapshot(tuple(pages), self._visits.now, self._visits.clock))
+        above = self._tree.add_snapshot(block, Snapshot(tuple(pages), self._visits.now, self._visits.clock))
+        if above is not None:
+            self._evictor.devalue(above)
         self._changed(Stored("state", block_hash, self._tree.parent_hash(block), ()))
         return True
 

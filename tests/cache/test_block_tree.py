@@ -44,18 +44,31 @@ def test_a_page_belongs_to_the_block_whose_kv_or_snapshot_it_holds() -> None:
 
 def test_reach_ends_at_the_snapshot_above_and_alone_at_the_first_branch() -> None:
     tree = tree_of(None, 0, 1, 2, 3, 2)
-    assert tree.reach(4) == (5, 2)
-    assert tree.reach(5) == (4, 1)
-    assert tree.reach(2) == (3, 0), "KV below an inner snapshot is of use to others"
-    take_snapshot(tree, 0, 7)
-    assert tree.reach(4) == (4, 2)
-    take_snapshot(tree, 3, 8)
-    assert tree.reach(4) == (1, 1)
+    take_snapshot(tree, 4, 6)
+    assert tree.reach(4) == (5, 5), "KV below the last snapshot is of no use to others"
+    take_snapshot(tree, 5, 7)
+    assert [tree.reach(4), tree.reach(5)] == [(5, 2), (4, 1)]
+    take_snapshot(tree, 2, 8)
+    assert tree.reach(2) == (3, 0), "KV above other snapshots is of use to them"
+    assert [tree.reach(4), tree.reach(5)] == [(2, 2), (1, 1)]
+    tree.check()
 
 
-def test_alone_does_not_go_on_above_a_branch() -> None:
-    assert tree_of(None, 0, 1, 1).reach(3) == (3, 1)
-    assert tree_of(None, 0, 0, 1).reach(3) == (3, 2)
+def test_a_snapshot_is_superseded_by_one_below_it_for_as_long_as_that_is_there() -> None:
+    tree = tree_of(None, 0, 1, 2, 1)
+    take_snapshot(tree, 1, 5)
+    assert not tree.superseded(1)
+    assert tree.add_snapshot(3, Snapshot((6,), 0, 0.0)) == 1
+    assert tree.superseded(1)
+    assert tree.add_snapshot(4, Snapshot((7,), 0, 0.0)) is None, "another one below changes nothing"
+    assert tree.add_snapshot(2, Snapshot((8,), 0, 0.0)) is None
+    tree.remove_snapshot(4)
+    tree.remove_snapshot(2)
+    tree.check()
+    assert tree.superseded(1)
+    tree.remove_snapshot(3)
+    assert not tree.superseded(1)
+    tree.check()
 
 
 def test_a_line_ends_at_a_branch_a_snapshot_or_its_limit() -> None:

@@ -14,6 +14,13 @@ def test_cost_is_what_a_page_saves() -> None:
     assert value(THING._replace(pages=10)) > value(THING)
 
 
+def test_a_snapshot_with_another_below_it_costs_little_to_lose_but_more_than_nothing() -> None:
+    value = PRIORITIES["cost"]
+    inner = THING._replace(inner=True)
+    assert 3.0 < value(inner) < value(THING._replace(visits=1))
+    assert value(inner) < value(inner._replace(visits=3))
+
+
 def test_lru_looks_at_nothing_else() -> None:
     value = PRIORITIES["lru"]
     assert (

@@ -1,5 +1,7 @@
 """In which order things go when pages are needed."""
 
+from array import array
+
 import pytest
 
 from prfaas.cache.pool import PagePool
@@ -139,16 +141,15 @@ def test_a_run_of_blocks_stops_where_another_prompt_goes_on(eviction: str) -> No
 
 
 def test_a_snapshot_is_judged_together_with_the_kv_that_only_it_uses() -> None:
-    """Ten blocks saved by twelve pages are worth less than two saved by two, which need no KV of their own."""
+    """Ten blocks saved by twelve pages are worth less than nine saved by three, whose KV others need anyway."""
     cache = cache_of(40, 2, "cost")
-    serve(cache, (1, 2, 3), snapshots=(2, 3))
-    serve(cache, tuple(range(10, 20)), snapshots=(10,))
-    for _ in range(9):
-        match = cache.match(names((1, 2, 3)))
-        cache.release(cache.pin(match, 3, snapshot=True) + match.snapshot)
+    stem = tuple(range(8))
+    serve(cache, (*stem, 10), snapshots=(9,))
+    serve(cache, (*stem, 11), snapshots=(9,))
+    serve(cache, tuple(range(20, 30)), snapshots=(10,))
     need(cache, 40 - cache.cached_pages + 1)
-    assert cache.match(names((1, 2))).usable_blocks == 2
-    assert cache.match(names(tuple(range(10, 20)))).usable_blocks == 0
+    assert [cache.match(names((*stem, last))).usable_blocks for last in (10, 11)] == [9, 9]
+    assert cache.match(names(tuple(range(20, 30)))).usable_blocks == 0
 
 
 def test_by_cost_what_was_used_often_outlives_newer_things_and_in_the_end_goes_too() -> None:
@@ -200,6 +201,31 @@ def test_an_inner_snapshot_goes_alone() -> None:
     assert cache.match(names((1, 2, 3))).usable_blocks == 0
 
 
+def test_by_cost_the_ends_of_earlier_turns_go_before_the_ends_of_other_prompts() -> None:
+    cache = cache_of(30, 2, "cost")
+    for prompt in ((1, 2, 3, 4), (5, 6, 7, 8), (1, 2, 3, 4, 9, 10)):
+        serve(cache, prompt, snapshots=(len(prompt),))
+    need(cache, 30 - cache.cached_pages + 1)
+    assert (cache.evicted_snapshots, cache.evicted_blocks) == (1, 0)
+    usable = [cache.match(names(prompt)).usable_blocks for prompt in ((1, 2, 3, 4), (5, 6, 7, 8))]
+    assert usable == [0, 4], "used once more than the other, which nothing followed"
+
+
+def test_by_cost_an_earlier_turn_counts_in_full_when_the_later_one_is_gone() -> None:
+    cache = cache_of(30, 2, "cost")
+    serve(cache, (1, 2, 3, 4), snapshots=(2, 4))
+    tree = cache._tree
+    (end,) = (block for block in tree if tree.depth(block) == 4)
+    (inner,) = (block for block in tree if tree.depth(block) == 2)
+    before = cache._evictor._candidate(inner)
+    cache.pool.drop(tree.remove_snapshot(end).pages)
+    after = cache._evictor._candidate(inner)
+    assert before is not None
+    assert after is not None
+    assert (before.inner, after.inner) == (True, False)
+    assert (before.pages, after.pages) == (2, 4)
+
+
 @BOTH
 def test_kv_goes_although_someone_reads_its_snapshot(eviction: str) -> None:
     """A holder of a snapshot without its KV keeps the pages, and nobody else finds them."""
@@ -234,7 +260,7 @@ def test_check_finds_what_could_be_evicted_and_is_not_queued() -> None:
     pinned = cache.pin(cache.match(names((1, 2))), 2, snapshot=False)
     need(cache, 2)
     cache._evictor._heap.clear()
-    cache._evictor._queued = bytearray(4)
+    cache._evictor._queued = array("q", bytes(32))
     cache.check()
     cache.pool.release(pinned)
     with pytest.raises(PoolError, match="not queued"):
