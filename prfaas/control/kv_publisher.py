@@ -84,6 +84,8 @@ class KvPublisher:
             self._answering.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._answering
+        self._events.close(linger=0)
+        self._replay.close(linger=0)
         self._context.destroy(linger=0)
 
     def _keep(self, payload: bytes) -> None:
