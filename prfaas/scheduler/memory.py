@@ -96,8 +96,9 @@ class SequenceMemory:
     def computed(self, sequence: Sequence, state_to: tuple[int, ...]) -> None:
         """The cache learns what a chunk that ended at `computed_tokens`, with its state in `state_to`, has left."""
         self._share_blocks(sequence)
-        self._cache.release(sequence.state_source)
-        sequence.state_source = ()
+        if sequence.state_source:
+            self._cache.release(sequence.state_source)
+            sequence.state_source = ()
         if state_to in sequence.planned_snapshots:
             sequence.planned_snapshots.remove(state_to)
             sequence.state_source = state_to

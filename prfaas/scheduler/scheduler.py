@@ -11,7 +11,7 @@ from prfaas.cache.hashing import root_hash
 from prfaas.cache.prefix_cache import PrefixCache
 from prfaas.cache.snapshot_policy import SnapshotPolicy
 from prfaas.core.errors import CapacityError, RequestError
-from prfaas.core.ids import RequestId
+from prfaas.core.ids import BlockHash, RequestId
 from prfaas.core.request import FinishReason, Request
 from prfaas.scheduler.line import Line
 from prfaas.scheduler.memory import SequenceMemory, watermark_pages
@@ -87,16 +87,20 @@ class Scheduler:
         that was preempted before comes back here too, with new memory: `sequence.preemptions` tells.
         """
         admitted = []
+        computed = self._ends_computed()
         for sequence in list(self._waiting):
-            if sequence.loading or self._computed_elsewhere(sequence):
+            if len(self._active) >= self._max_running:
+                break
+            if sequence.loading or self._computed_elsewhere(sequence, computed):
                 continue
-            if len(self._active) >= self._max_running or not self._reserve(sequence):
+            if not self._reserve(sequence):
                 break
             self._dequeue(sequence.request_id)
             self._active.add(sequence)
             sequence.phase = Phase.RESERVED if sequence.imports_prompt else Phase.PREFILL
             sequence.last_served = self._steps
             admitted.append(sequence)
+            computed = self._ends_computed()
         return admitted
 
     def plan(self) -> StepPlan | None:
@@ -190,13 +194,22 @@ class Scheduler:
         # A snapshot to go on from needs room beside the state itself. Alone, one that has no such room does without.
         return not self._active and self._memory.reserve(sequence, 0, reuse=False)
 
-    def _computed_elsewhere(self, sequence: Sequence) -> bool:
+    def _ends_computed(self) -> list[tuple[int, BlockHash]]:
+        """The last whole block of each prompt that is just computed, from which others will go on: depth and name."""
+        ends = []
+        for sequence in self._active:
+            blocks = (sequence.num_tokens - 1) // self._page_tokens
+            # One that shares no more may have blocks without names.
+            if sequence.phase is Phase.PREFILL and not sequence.private and 0 < blocks <= len(sequence.hashes):
+                ends.append((blocks, sequence.hashes[blocks - 1]))
+        return ends
+
+    def _computed_elsewhere(self, sequence: Sequence, computed: list[tuple[int, BlockHash]]) -> bool:
         """Somebody is computing a prefix of it to the point where it could go on, and began before it."""
         if sequence.imports_prompt:
             return False
-        return any(
-            other.phase is Phase.PREFILL and _reaches(other, sequence, self._page_tokens) for other in self._active
-        )
+        most = min((sequence.num_tokens - 1) // self._page_tokens, len(sequence.hashes))
+        return any(blocks <= most and sequence.hashes[blocks - 1] == name for blocks, name in computed)
 
     def _enqueue(self, sequence: Sequence) -> None:
         sequence.expected_tokens = self._memory.usable_tokens(sequence)
@@ -277,11 +290,3 @@ class Scheduler:
 def _prefill_tokens(waiting: Sequence) -> int:
     """Tokens that this instance will compute before the sequence draws its next token, as far as it can tell now."""
     return 0 if waiting.imports_prompt else waiting.num_tokens - waiting.expected_tokens
-
-
-def _reaches(computing: Sequence, waiting: Sequence, block_tokens: int) -> bool:
-    """The snapshot before the end of what `computing` prefills will serve `waiting`, and serve it further than now."""
-    blocks = (computing.num_tokens - 1) // block_tokens
-    if not 0 < blocks <= (waiting.num_tokens - 1) // block_tokens or blocks > len(waiting.hashes):
-        return False
-    return computing.hashes[blocks - 1] == waiting.hashes[blocks - 1]
