@@ -51,12 +51,12 @@ class KvPublisher:
         topic: bytes = b"",
     ) -> None:
         """Takes both listening sockets over."""
-        self._context = zmq.asyncio.Context()
+        self._context = zmq.Context()
         # Not one of asyncio's: a publisher's socket never makes anybody wait.
-        self._events: zmq.Socket[bytes] = self._context.socket(zmq.PUB, socket_class=zmq.Socket)
+        self._events = self._context.socket(zmq.PUB)
         _serve(self._events, events, QUEUE_MESSAGES)
         # It must never wait for one who does not read; what may be queued is bounded by the buffer.
-        self._replay: zmq.asyncio.Socket = self._context.socket(zmq.ROUTER)
+        self._replay = zmq.asyncio.Socket(self._context, zmq.ROUTER)
         _serve(self._replay, replay, 0)
         self._unix_time = unix_time
         self._topic = topic
@@ -84,6 +84,8 @@ class KvPublisher:
             self._answering.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._answering
+        self._events.close(linger=0)
+        self._replay.close(linger=0)
         self._context.destroy(linger=0)
 
     def _keep(self, payload: bytes) -> None:

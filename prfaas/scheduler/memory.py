@@ -3,6 +3,8 @@
 Does not know who should have memory first.
 """
 
+from collections.abc import Iterable
+
 from prfaas.cache.prefix_cache import PrefixCache
 from prfaas.cache.snapshot_policy import SnapshotPolicy
 from prfaas.scheduler.sequence import Sequence
@@ -99,7 +101,8 @@ class SequenceMemory:
         if state_to in sequence.planned_snapshots:
             sequence.planned_snapshots.remove(state_to)
             sequence.state_source = state_to
-            self._cache.insert_snapshot(sequence.hashes[sequence.named_blocks - 1], state_to)
+            if not sequence.private:
+                self._cache.insert_snapshot(sequence.hashes[sequence.named_blocks - 1], state_to)
 
     def free(self, sequence: Sequence) -> None:
         """Takes everything back; what the cache holds of it stays there."""
@@ -109,15 +112,23 @@ class SequenceMemory:
         )
         sequence.pages = sequence.duplicates = sequence.state_pages = sequence.state_source = ()
         sequence.planned_snapshots.clear()
+        sequence.private = False
         sequence.named_blocks = sequence.computed_tokens = 0
 
-    def forget(self, sequence: Sequence) -> None:
-        """The cache drops what this sequence has brought to it: it proved to be of no use."""
-        self._cache.forget(sequence.hashes[sequence.cached_tokens // self._page_tokens : sequence.named_blocks])
+    def forget(self, sequence: Sequence, others: Iterable[Sequence]) -> None:
+        """The cache drops what this sequence has brought to it, since that proved wrong.
+
+        Those of `others` that build on it keep what they have, and share no more: their own logits will judge them.
+        """
+        brought = sequence.hashes[sequence.cached_tokens // self._page_tokens : sequence.named_blocks]
+        for other in others:
+            if not set(brought).isdisjoint(other.hashes[: other.named_blocks]):
+                other.private = True
+        self._cache.forget(brought)
 
     def _share_blocks(self, sequence: Sequence) -> None:
         first, last = sequence.named_blocks, sequence.computed_tokens // self._page_tokens
-        if first == last or not self._cache.enabled:
+        if first == last or sequence.private or not self._cache.enabled:
             return
         bounds = range(first * self._page_tokens, last * self._page_tokens, self._page_tokens)
         tokens = [sequence.tokens(start, start + self._page_tokens) for start in bounds]

@@ -157,7 +157,7 @@ class Scheduler:
     def invalidate(self, request_id: RequestId) -> None:
         """What was computed of a request is wrong: nobody else may build on it."""
         if sequence := self._active.get(request_id):
-            self._memory.forget(sequence)
+            self._memory.forget(sequence, self._active)
 
     def waiting_for(self, request_id: RequestId, loading: bool) -> None:
         """Marks whether a waiting request's prefix is on its way from a slower tier."""

@@ -62,6 +62,8 @@ class Sequence:
     """Leading blocks that the cache holds on this sequence's behalf."""
     computed_tokens: int = 0
     """Tokens whose KV and state are in this instance's cache."""
+    private: bool = False
+    """Shares no more of what it computes, since something that it built on proved wrong."""
     cached_tokens: int = 0
     """Leading tokens that were there when it was admitted, and are not computed."""
     held_tokens: int = 0

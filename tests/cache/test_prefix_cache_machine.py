@@ -63,7 +63,8 @@ class CacheMachine(RuleBasedStateMachine):
 
         A snapshot in use goes only where its block goes, which its holder did not hold.
         """
-        in_use, lost = self.references(), set()
+        in_use = self.references()
+        lost: set[BlockHash] = set()
         for change in self.cache.take_changes():
             match change:
                 case Stored():

@@ -76,7 +76,7 @@ async def test_more_requests_than_the_pools_hold_all_end(model: Path) -> None:
 
 
 async def test_what_no_pool_can_hold_is_refused_at_once(model: Path) -> None:
-    async with running(model, engine={"num_pages": 28}) as fleet:
+    async with running(model, engine={"num_pages": 40}) as fleet:
         with pytest.raises(openai.APIStatusError) as caught:
             await fleet.ask(prompt_of(500))
         assert caught.value.status_code == 400

@@ -166,6 +166,24 @@ def test_what_proved_wrong_is_not_given_to_others() -> None:
     assert instance.reused["c"] == 16
 
 
+def test_who_builds_on_what_proved_wrong_goes_on_alone() -> None:
+    instance = FakeInstance(pages=64, cached=True, state_pages=HYBRID, step_tokens=64)
+    instance.add("a", 17, 20)
+    while not instance.answers["a"]:
+        instance.step()
+    instance.add("b", 33, 20)
+    while not instance.answers["b"]:
+        instance.step()
+    assert instance.reused["b"] == 16
+    instance.scheduler.invalidate(RequestId("a"))
+    instance.release("a")
+    instance.add("c", 17, 2)  # brings the same blocks again, which b does not hold
+    run(instance)
+    assert instance.reused["c"] == 0
+    assert instance.answers["b"] == whole_answer(request("b", 33, 20, ignore_eos=True))
+    assert instance.empty()
+
+
 def test_a_prompt_that_is_on_its_way_from_a_slower_tier_waits_and_lets_others_pass() -> None:
     instance = FakeInstance(pages=64, cached=True)
     instance.add("a", 17, 2)

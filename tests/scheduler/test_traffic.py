@@ -85,6 +85,14 @@ class SchedulerMachine(RuleBasedStateMachine):
         self.instance.scheduler.hold(RequestId(name))
         self.given_up.add(name)
 
+    @precondition(lambda self: self.phase(Phase.DECODE))
+    @rule(data=st.data())
+    def logits_are_not_finite(self, data: st.DataObject) -> None:
+        name = data.draw(st.sampled_from(self.phase(Phase.DECODE)))
+        self.instance.scheduler.invalidate(RequestId(name))
+        self.instance.release(name)
+        self.given_up.add(name)
+
     @precondition(lambda self: self.known())
     @rule(data=st.data())
     def client_gives_up(self, data: st.DataObject) -> None:

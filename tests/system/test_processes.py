@@ -12,6 +12,9 @@ from tests.system.fleets import LONG_WORDS, processes, prompt_of, write_fleet_fi
 
 pytestmark = pytest.mark.system
 
+NOTHING_CACHED = {"prefix_cache": {"enabled": False}}
+"""So that a prompt that comes again is prefilled, and crosses, again."""
+
 
 async def test_thirty_mixed_prompts_give_equal_tokens_both_ways(model: Path, tmp_path: Path) -> None:
     prompts = [prompt_of(words, skip=11 * i) for i, words in enumerate([3, 40, 65, 130, 333, LONG_WORDS] * 5)]
@@ -33,7 +36,7 @@ async def test_thirty_mixed_prompts_give_equal_tokens_both_ways(model: Path, tmp
 
 
 async def test_killing_the_relay_leads_to_local_prefills_and_no_hang(model: Path, tmp_path: Path) -> None:
-    file = write_fleet_file(tmp_path, model, transport={"stall_s": 2.0})
+    file = write_fleet_file(tmp_path, model, transport={"stall_s": 2.0}, engine=NOTHING_CACHED)
     async with processes(file, tmp_path / "logs") as fleet:
         expected = await fleet.ask(prompt_of(LONG_WORDS))
         assert expected["prefill"]["cluster"] == "east"
@@ -58,7 +61,8 @@ async def test_killing_the_relay_leads_to_local_prefills_and_no_hang(model: Path
 
 
 async def test_prefill_instance_killed_and_started_again_in_a_loop(model: Path, tmp_path: Path) -> None:
-    async with processes(write_fleet_file(tmp_path, model), tmp_path / "logs") as fleet:
+    file = write_fleet_file(tmp_path, model, engine=NOTHING_CACHED)
+    async with processes(file, tmp_path / "logs") as fleet:
         expected = await fleet.ask(prompt_of(LONG_WORDS))
         assert expected["prefill"]["cluster"] == "east"
         for _ in range(2):
