@@ -83,8 +83,8 @@ def test_the_next_turn_begins_with_this_ones_answer(mode: Mode) -> None:
         instance.step()
         instance.deliver("a")
     run(instance)
-    # Prompt and answer had states up to 32 tokens, from where nothing was decoded any more. Snapshots of the prompt that
-    # was computed here come after 8, 16 and 24 tokens, of the one that came from elsewhere after 12, 20 and 28.
+    # Prompt and answer had states up to 32 tokens, from where nothing was decoded any more. Snapshots of the prompt
+    # that was computed here come after 8, 16 and 24 tokens, of the one from elsewhere after 12, 20 and 28.
     turn = (*prompt, *instance.answers["a"])
     instance.add("b", (*turn, *tokens(0, 5, 7)), 2)
     run(instance)
