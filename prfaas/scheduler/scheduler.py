@@ -77,7 +77,6 @@ class Scheduler:
         if self.get(request.request_id):
             raise RequestError(f"request id {request.request_id} is already in use")
         self._arrivals += 1
-        self._name_blocks(sequence)
         self._enqueue(sequence)
 
     def admit(self) -> list[Sequence]:
@@ -110,11 +109,7 @@ class Scheduler:
         """
         self._steps += 1
         preempted = self._make_room()
-        decodes = tuple(
-            Chunk(s, s.computed_tokens, s.computed_tokens + 1, s.state_pages, s.state_pages)
-            for s in self._active
-            if s.phase is Phase.DECODE
-        )
+        decodes = tuple(self._decode(s) for s in self._active if s.phase is Phase.DECODE)
         prefills = self._prefill_chunks(len(decodes))
         return StepPlan(decodes, prefills, preempted) if decodes or prefills or preempted else None
 
@@ -133,7 +128,7 @@ class Scheduler:
             if self._active.get(sequence.request_id) is not sequence:
                 continue
             sequence.computed_tokens = chunk.end
-            self._memory.computed(sequence, chunk.state_to)
+            self._memory.computed(sequence, chunk)
             if chunk.samples and sequence.request_id in sampled:
                 drew.append((sequence, self._accept(sequence, sampled[sequence.request_id])))
         return drew
@@ -144,7 +139,7 @@ class Scheduler:
         if sequence is None or sequence.phase is not Phase.RESERVED:
             return None
         sequence.computed_tokens = sequence.request.prompt_tokens
-        self._memory.computed(sequence, sequence.state_pages)
+        self._memory.imported(sequence)
         return sequence, self._accept(sequence, first_token_id)
 
     def prefill_here(self, request_id: RequestId) -> None:
@@ -199,7 +194,6 @@ class Scheduler:
         ends = []
         for sequence in self._active:
             blocks = (sequence.num_tokens - 1) // self._page_tokens
-            # One that shares no more may have blocks without names.
             if sequence.phase is Phase.PREFILL and not sequence.private and 0 < blocks <= len(sequence.hashes):
                 ends.append((blocks, sequence.hashes[blocks - 1]))
         return ends
@@ -212,6 +206,8 @@ class Scheduler:
         return any(blocks <= most and sequence.hashes[blocks - 1] == name for blocks, name in computed)
 
     def _enqueue(self, sequence: Sequence) -> None:
+        # Of one that comes back its answer's blocks too, which have no names yet if it had ceased to share.
+        self._name_blocks(sequence)
         sequence.expected_tokens = self._memory.usable_tokens(sequence)
         self._waiting.add(sequence)
         self._queued_tokens += _prefill_tokens(sequence)
@@ -256,6 +252,12 @@ class Scheduler:
         self._memory.free(sequence)
         sequence.phase = Phase.WAITING
         self._enqueue(sequence)
+
+    def _decode(self, sequence: Sequence) -> Chunk:
+        start, own = sequence.computed_tokens, sequence.state_pages
+        if self._memory.leave_state(sequence, self._watermark()):
+            return Chunk(sequence, start, start + 1, own, sequence.planned_snapshots[-1], leaves_state=True)
+        return Chunk(sequence, start, start + 1, own, own)
 
     def _prefill_chunks(self, num_decodes: int) -> tuple[Chunk, ...]:
         """Chunks for the prompts that have gone without for longest."""
