@@ -85,12 +85,14 @@ class Scheduler:
         One that waits for its prefix, which another computes or a slower tier brings, holds back nobody. A sequence
         that was preempted before comes back here too, with new memory: `sequence.preemptions` tells.
         """
-        admitted = []
-        computed = self._ends_computed()
+        admitted: list[Sequence] = []
+        if not self._waiting:
+            return admitted
+        ends = dict(end for s in self._active if (end := self._end_computed(s)))
         for sequence in list(self._waiting):
             if len(self._active) >= self._max_running:
                 break
-            if sequence.loading or self._computed_elsewhere(sequence, computed):
+            if sequence.loading or self._computed_elsewhere(sequence, ends):
                 continue
             if not self._reserve(sequence):
                 break
@@ -99,7 +101,8 @@ class Scheduler:
             sequence.phase = Phase.RESERVED if sequence.imports_prompt else Phase.PREFILL
             sequence.last_served = self._steps
             admitted.append(sequence)
-            computed = self._ends_computed()
+            if end := self._end_computed(sequence):
+                ends[end[0]] = end[1]
         return admitted
 
     def plan(self) -> StepPlan | None:
@@ -109,8 +112,9 @@ class Scheduler:
         """
         self._steps += 1
         preempted = self._make_room()
-        decodes = tuple(self._decode(s) for s in self._active if s.phase is Phase.DECODE)
-        prefills = self._prefill_chunks(len(decodes))
+        keep_free = self._watermark()
+        decodes = tuple(self._decode(s, keep_free) for s in self._active if s.phase is Phase.DECODE)
+        prefills = self._prefill_chunks(len(decodes), keep_free)
         return StepPlan(decodes, prefills, preempted) if decodes or prefills or preempted else None
 
     def observe(self, plan: StepPlan, seconds: float) -> None:
@@ -189,21 +193,21 @@ class Scheduler:
         # A snapshot to go on from needs room beside the state itself. Alone, one that has no such room does without.
         return not self._active and self._memory.reserve(sequence, 0, reuse=False)
 
-    def _ends_computed(self) -> list[tuple[int, BlockHash]]:
-        """The last whole block of each prompt that is just computed, from which others will go on: depth and name."""
-        ends = []
-        for sequence in self._active:
-            blocks = (sequence.num_tokens - 1) // self._page_tokens
-            if sequence.phase is Phase.PREFILL and not sequence.private and 0 < blocks <= len(sequence.hashes):
-                ends.append((blocks, sequence.hashes[blocks - 1]))
-        return ends
+    def _end_computed(self, sequence: Sequence) -> tuple[BlockHash, int] | None:
+        """Where others can go on from what is just computed, its last whole block: its name, and blocks until then."""
+        if sequence.phase is not Phase.PREFILL or sequence.private:
+            return None
+        blocks = (sequence.num_tokens - 1) // self._page_tokens
+        return (sequence.hashes[blocks - 1], blocks) if 0 < blocks <= len(sequence.hashes) else None
 
-    def _computed_elsewhere(self, sequence: Sequence, computed: list[tuple[int, BlockHash]]) -> bool:
+    def _computed_elsewhere(self, sequence: Sequence, ends: Mapping[BlockHash, int]) -> bool:
         """Somebody is computing a prefix of it to the point where it could go on, and began before it."""
-        if sequence.imports_prompt:
-            return False
-        most = min((sequence.num_tokens - 1) // self._page_tokens, len(sequence.hashes))
-        return any(blocks <= most and sequence.hashes[blocks - 1] == name for blocks, name in computed)
+        if sequence.awaited in ends:
+            return True
+        most = 0 if sequence.imports_prompt else (sequence.num_tokens - 1) // self._page_tokens
+        hashes = sequence.hashes[:most]
+        sequence.awaited = next((n for n, b in ends.items() if b <= len(hashes) and hashes[b - 1] == n), None)
+        return sequence.awaited is not None
 
     def _enqueue(self, sequence: Sequence) -> None:
         # Of one that comes back its answer's blocks too, which have no names yet if it had ceased to share.
@@ -253,13 +257,13 @@ class Scheduler:
         sequence.phase = Phase.WAITING
         self._enqueue(sequence)
 
-    def _decode(self, sequence: Sequence) -> Chunk:
+    def _decode(self, sequence: Sequence, keep_free: int) -> Chunk:
         start, own = sequence.computed_tokens, sequence.state_pages
-        if self._memory.leave_state(sequence, self._watermark()):
+        if self._memory.leave_state(sequence, keep_free):
             return Chunk(sequence, start, start + 1, own, sequence.planned_snapshots[-1], leaves_state=True)
         return Chunk(sequence, start, start + 1, own, own)
 
-    def _prefill_chunks(self, num_decodes: int) -> tuple[Chunk, ...]:
+    def _prefill_chunks(self, num_decodes: int, keep_free: int) -> tuple[Chunk, ...]:
         """Chunks for the prompts that have gone without for longest."""
         prefilling = [s for s in self._active if s.phase is Phase.PREFILL]
         turn = sorted(prefilling, key=lambda s: s.last_served)[:MAX_SHARES]
@@ -271,16 +275,16 @@ class Scheduler:
         for sequence, length in zip(turn, lengths, strict=True):
             if length:
                 sequence.last_served = self._steps
-                chunks += self._cut_at_snapshots(sequence, sequence.computed_tokens + length)
+                chunks += self._cut_at_snapshots(sequence, sequence.computed_tokens + length, keep_free)
         return tuple(chunks)
 
-    def _cut_at_snapshots(self, sequence: Sequence, end: int) -> list[Chunk]:
+    def _cut_at_snapshots(self, sequence: Sequence, end: int, keep_free: int) -> list[Chunk]:
         """What a step computes of one prompt: a chunk to each point where a snapshot is due and has room."""
         chunks, start, source = [], sequence.computed_tokens, sequence.state_source or sequence.state_pages
         for cut in sequence.snapshots_at:
             if not start < cut <= end:
                 continue
-            pages = self._memory.snapshot(sequence, cut, self._watermark())
+            pages = self._memory.snapshot(sequence, cut, keep_free)
             if pages is not None:
                 chunks.append(Chunk(sequence, start, cut, source, pages))
                 start, source = cut, pages
