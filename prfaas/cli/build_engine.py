@@ -24,6 +24,9 @@ from prfaas.engine.settings import EngineSettings
 from prfaas.models.ranks import ALONE
 from prfaas.scheduler.scheduler import Scheduler
 
+_DISK_SHARE = 8
+"""No more pages are given to the disk while one in so many waits for it already."""
+
 
 @dataclass(frozen=True, slots=True)
 class BuiltEngine:
@@ -97,5 +100,7 @@ def _disk_moves(
         format_key=xxhash.xxh3_128_hexdigest(repr(loaded.layout).encode()),
         page=loaded.memory.page,
         wake=link.wake,
+        # What waits for a slow disk is taken from requests.
+        queue_pages=-(-settings.engine.num_pages // _DISK_SHARE),
     )
     return DiskMoves(tier, cache, loaded.layout.page_bytes, scheduler.waiting_for, time.monotonic)

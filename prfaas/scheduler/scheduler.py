@@ -62,6 +62,11 @@ class Scheduler:
         """Tokens that this instance still has to prefill: queued requests and recomputation included."""
         return self._queued_tokens + sum(s.remaining_tokens for s in self._active if s.phase is Phase.PREFILL)
 
+    @property
+    def starved(self) -> bool:
+        """Nothing runs, though there are requests that wait for nothing but memory."""
+        return not self._active and any(not s.loading for s in self._waiting)
+
     def get(self, request_id: RequestId) -> Sequence | None:
         return self._active.get(request_id) or self._waiting.get(request_id)
 
