@@ -33,7 +33,7 @@ class Candidate(NamedTuple):
 
 
 _INNER_SHARE = 1 / 32
-"""Any small share does: between 1/10 and 1/50 the hit rate of a conversation trace moves by 2 % of itself."""
+"""Any small share does: on a conversation trace 1/10 and 1/50 differ by 1 % of the hit rate (docs/benchmarks.md)."""
 
 Priority = Callable[[Candidate], float]
 """May rise with a visit and must not fall with one: what it was before is taken as a lower bound."""

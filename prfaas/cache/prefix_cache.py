@@ -241,6 +241,18 @@ class PrefixCache:
         self._changed(Stored("state", block_hash, self._tree.parent_hash(block), ()))
         return True
 
+    def supersede(self, block_hash: BlockHash) -> None:
+        """Drops a snapshot for which its owner has a later one, unless somebody uses it or has used it."""
+        block = self._tree.page(block_hash)
+        snapshot = None if block is None else self._tree.snapshots.get(block)
+        if block is None or snapshot is None or snapshot.visits > 1 or not all(map(self.pool.is_idle, snapshot.pages)):
+            return
+        self.pool.drop(self._tree.remove_snapshot(block).pages)
+        self._changed(Removed("state", block_hash))
+        self._evictor.withdraw(block)
+        self._evictor.offer(block)
+        self._evictions += 1
+
     def lease(self, hashes: Sequence[BlockHash], until_s: float) -> LeaseId | None:
         """Pins what is usable of a prompt that will come, until then; None if nothing is. It is no visit."""
         match = self.match(hashes)

@@ -13,10 +13,11 @@ _NEAR_SHARE = 8
 
 @dataclass(frozen=True, slots=True)
 class SnapshotPolicy:
-    """`every_tokens`: the spacing inside long prompts, rounded up to whole blocks; 0: none."""
+    """`every_tokens`: the spacing inside long prompts, in whole blocks; `answer_tokens`: in answers; 0: none."""
 
     block_tokens: int
     every_tokens: int = 8192
+    answer_tokens: int = 256
 
     def positions(self, start: int, prompt_tokens: int, branch: int) -> tuple[int, ...]:
         """Block boundaries p, start < p < prompt_tokens, at whose ends snapshots are to be taken; sorted, in tokens.
@@ -28,6 +29,15 @@ class SnapshotPolicy:
         last = (prompt_tokens - 1) // self.block_tokens * self.block_tokens
         wanted = {p for p in (min(branch // self.block_tokens * self.block_tokens, last), last) if p > start}
         return tuple(sorted(wanted | set(self._spaced(start, last, wanted))))
+
+    def while_decoding(self, tokens: int, last: int) -> bool:
+        """Whether the states after `tokens` tokens are to be kept, where those after `last` are kept already.
+
+        The next turn of a conversation begins with this one's answer. A prompt whose states came from elsewhere, at
+        its very end, has none (`last` is 0), and gets one at the first block's end.
+        """
+        due = self.answer_tokens > 0 and tokens - last >= self.answer_tokens
+        return due and tokens % self.block_tokens == 0
 
     def _spaced(self, start: int, last: int, wanted: set[int]) -> list[int]:
         if not self.every_tokens:

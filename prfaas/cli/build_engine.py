@@ -64,7 +64,11 @@ def _engine(
     )
     scheduler = Scheduler(
         cache,
-        SnapshotPolicy(section.page_tokens, section.prefix_cache.snapshot_every_tokens),
+        SnapshotPolicy(
+            section.page_tokens,
+            section.prefix_cache.snapshot_every_tokens,
+            section.prefix_cache.answer_snapshot_tokens,
+        ),
         fingerprint=model.fingerprint,
         step_tokens=section.step_tokens,
         max_running=section.max_running_requests,

@@ -16,7 +16,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 import prfaas
 from prfaas.cli.demo_client import Ask, DemoClient, Result
-from prfaas.cli.demo_prompts import demo_asks
+from prfaas.cli.demo_prompts import demo_asks, next_turn
 from prfaas.cli.demo_report import Pair, requests_table, verification_table
 from prfaas.cli.fleet import Fleet, process_specs
 from prfaas.config.load import load
@@ -105,8 +105,9 @@ async def _talk(client: DemoClient, config: FleetConfig, console: Console, *, ve
     asks = demo_asks()
     report = _Report()
     console.print(
-        f"\n[bold]Asking {len(asks)} questions[/bold]; prompts above {config.router.threshold_tokens:,} tokens are "
-        "prefilled in the other datacenter.\nThe weights are random, so the words mean nothing:\n",
+        f"\n[bold]Asking {len(asks) + 1} questions[/bold]; prompts with more than "
+        f"{config.router.threshold_tokens:,} uncached tokens are prefilled in the other datacenter.\n"
+        "The weights are random, so the words mean nothing:\n",
         highlight=False,
     )
     report.results.append(await client.stream(asks[0], lambda piece: _write(console, piece)))
@@ -114,6 +115,7 @@ async def _talk(client: DemoClient, config: FleetConfig, console: Console, *, ve
     with _progress(console) as progress:
         task = progress.add_task("waiting for answers")
         report.results += await client.ask_all(asks[1:], CONCURRENCY, lambda _: progress.advance(task))
+        report.results.append(await client.ask(next_turn(asks[0], report.results[0].text)))
     console.print(requests_table(report.results))
     if verify:
         report.pairs = await _verify(client, asks, console)
@@ -122,7 +124,8 @@ async def _talk(client: DemoClient, config: FleetConfig, console: Console, *, ve
 
 
 async def _verify(client: DemoClient, asks: list[Ask], console: Console) -> list[Pair]:
-    both = [dataclasses.replace(ask, prefill=where) for ask in asks for where in ("local", "remote")]
+    # With a salt each, so that nothing is cached and both are computed.
+    both = [dataclasses.replace(ask, prefill=where, salt=where) for ask in asks for where in ("local", "remote")]
     with _progress(console) as progress:
         task = progress.add_task(f"asking {len(asks)} prompts twice, prefilled here and there")
         results = await client.ask_all(both, CONCURRENCY, lambda _: progress.advance(task))

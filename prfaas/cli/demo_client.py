@@ -15,12 +15,15 @@ TIMEOUT_S = 120.0
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """One prompt of the demo; `prefill` forces where it is prefilled."""
+    """One prompt of the demo; `prefill` forces where it is prefilled, `salt` keeps what is cached of it apart."""
 
     label: str
     content: str
     max_tokens: int
     prefill: Literal["local", "remote"] | None = None
+    salt: str = ""
+    before: tuple[tuple[str, str], ...] = ()
+    """(role, content) of the conversation until then."""
 
     def headers(self) -> dict[str, str]:
         forced = {"x-prfaas-prefill": self.prefill} if self.prefill else {}
@@ -29,11 +32,11 @@ class Ask:
     def body(self, model: str) -> dict[str, Any]:
         return {
             "model": model,
-            "messages": [{"role": "user", "content": self.content}],
+            "messages": [{"role": role, "content": text} for role, text in (*self.before, ("user", self.content))],
             "max_tokens": self.max_tokens,
             "temperature": 0,
             # Random weights may end an answer at once; the demo wants to show tokens.
-            "extra_body": {"ignore_eos": True},
+            "extra_body": {"ignore_eos": True} | ({"cache_salt": self.salt} if self.salt else {}),
             "extra_headers": self.headers(),
         }
 
@@ -108,5 +111,9 @@ def _result(ask: Ask, text: str, response: Any) -> Result:
     account = (response.model_extra or {}).get("prfaas")
     if account is None or response.usage is None:
         raise EngineError(f"the answer to {ask.label!r} has no account; is the endpoint prfaas's?")
-    usage = {"prompt_tokens": response.usage.prompt_tokens, "completion_tokens": response.usage.completion_tokens}
+    usage = {
+        "prompt_tokens": response.usage.prompt_tokens,
+        "completion_tokens": response.usage.completion_tokens,
+        "cached_tokens": response.usage.prompt_tokens_details.cached_tokens,
+    }
     return Result(ask, text, {**account, "label": ask.label, "usage": usage})

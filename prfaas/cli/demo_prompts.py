@@ -12,6 +12,12 @@ def sections() -> list[tuple[str, str]]:
     return [(title.lstrip("# ").strip(), body.strip()) for title, _, body in (p.partition("\n") for p in parts)]
 
 
+def next_turn(ask: Ask, answer: str) -> Ask:
+    """What a chat asks next: the whole conversation, and a few words more."""
+    before = (*ask.before, ("user", ask.content), ("assistant", answer))
+    return Ask("The next turn", "And what came of it?", MAX_TOKENS, before=before)
+
+
 def demo_asks() -> list[Ask]:
     """A long prompt first (it is streamed to the terminal), then short and long ones in turn."""
     text = sections()

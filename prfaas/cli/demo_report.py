@@ -43,15 +43,17 @@ def requests_table(results: Sequence[Result]) -> Table:
     """One row per request: where it was prefilled and decoded, what crossed, how long it took."""
     table = _table(
         "What happened to each request",
-        "transfer: first KV byte to commit on the decode instance; it overlaps the prefill, which sends layer by layer",
+        "transfer: first KV byte to commit on the decode instance; it overlaps the prefill, which sends layer by "
+        "layer.\n"
+        "Cached tokens are not computed again, and what decode holds of them does not cross again",
         "prompt",
         "tokens\nin",
+        "of them\ncached",
         "prefill→\ndecode",
         "KV\nMB",
         "prefill\nms",
         "transfer\nms",
         "TTFT\nms",
-        "tokens\nout",
     )
     for result in results:
         account = result.account
@@ -60,12 +62,12 @@ def requests_table(results: Sequence[Result]) -> Table:
         table.add_row(
             result.ask.label,
             f"{account['usage']['prompt_tokens']:,}",
+            f"{account['usage']['cached_tokens']:,}",
             f"[bold cyan]{path}[/bold cyan]" if crossed else path,
             f"{account['kv']['bytes_wire'] / 1e6:.2f}",
             f"{account['prefill_ms']:.0f}",
             f"{account['kv']['transfer_ms']:.0f}",
             f"{account['ttft_ms']:.0f}",
-            str(account["usage"]["completion_tokens"]),
         )
         if account.get("fallback"):
             table.add_row(f"  [red]fell back: {account['fallback']}[/red]")

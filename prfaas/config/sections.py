@@ -106,6 +106,8 @@ class PrefixCacheSection(Section):
     enabled: bool = True
     snapshot_every_tokens: int = Field(default=8192, ge=0)
     """Spacing of linear-state snapshots inside long prompts; 0: only at their ends and where prompts part."""
+    answer_snapshot_tokens: int = Field(default=256, ge=0)
+    """Spacing of snapshots while a request decodes, of which it keeps the last; 0: none."""
     eviction: Literal["cost", "lru"] = "cost"
     announced_s: float = Field(default=10.0, ge=0)
     """What is cached of an announced prompt stays so long for it."""

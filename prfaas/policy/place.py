@@ -7,6 +7,8 @@ from prfaas.policy.view import ClusterView, InstanceView, Placement, PlacementRe
 
 Policy = Callable[[PlacementRequest, ClusterView, PolicyParams], Placement]
 
+DECODE_PREFILL_COST = 2
+"""A token of prefill on a decode instance counts as so many: it slows the decodes there, and is slowed by them."""
 CROWD_REQUESTS = 8
 """A decode instance with so many requests more than twice the least is passed over, whatever it has cached."""
 
@@ -14,9 +16,10 @@ CROWD_REQUESTS = 8
 def static_threshold(request: PlacementRequest, view: ClusterView, params: PolicyParams) -> Placement:
     """Prompts with more than `threshold_tokens` uncached tokens prefill in a `prfaas` cluster, others beside decode.
 
-    Uncached is what the best prefix in the decode instance's cluster leaves. Of the instances that may prefill, the one
-    with the fewest tokens before the answer can begin does: those that wait there, and those of the prompt that it has
-    not cached. The decode instance is chosen in the same way, among equals one with a prefix of the prompt.
+    Uncached is what the instance that would prefill beside decode has not cached. Of those that may prefill in a
+    cluster, the one with the fewest tokens before the answer can begin does: those that wait there, and those of the
+    prompt that it would compute. The decode instance is one of them where it has a prefix of the prompt itself (its
+    tokens count twice), or where there is no other. It is chosen in the same way, among equals one with a prefix.
 
     Raises UnavailableError when nothing can decode, or when a remote prefill is forced and no `prfaas` cluster is up.
     """
@@ -25,16 +28,12 @@ def static_threshold(request: PlacementRequest, view: ClusterView, params: Polic
     if not decodes:
         raise UnavailableError("no decode instance is up and accepting requests; start one or wait for it")
     prefills = [i for i in usable if i.role == "prefill"]
-    local = {
+    beside = {
         cluster: _quickest(request, (i for i in prefills if i.cluster == cluster))
         for cluster in {i.cluster for i in decodes}
     }
-    cached = {cluster: max(_cached(request, i) for i in usable if i.cluster == cluster) for cluster in local}
     remote = _quickest(request, (i for i in prefills if i.kind == "prfaas"))
-    plans = [
-        _plan(request, params, decode, request.prompt_tokens - cached[decode.cluster], local[decode.cluster], remote)
-        for decode in decodes
-    ]
+    plans = [_plan(request, params, decode, beside[decode.cluster], remote) for decode in decodes]
     return min(plans, key=lambda plan: _cost(request, plan))
 
 
@@ -42,30 +41,29 @@ def _plan(
     request: PlacementRequest,
     params: PolicyParams,
     decode: InstanceView,
-    uncached: int,
-    local: InstanceView | None,
+    beside: InstanceView | None,
     remote: InstanceView | None,
 ) -> Placement:
     """The placement if `decode` decodes."""
-    prefill, reason = _choose(request, params, uncached, local, remote)
-    if prefill is None:
-        reason += "; no prefill instance is up there, so the decode instance prefills"
-    elif request.whole_on_decode:
-        prefill = None
+    local = beside if beside and not _better_itself(request, decode, beside) else decode
+    worker, reason = _choose(request, params, request.prompt_tokens - _cached(request, local), local, remote)
+    if request.whole_on_decode and worker is not decode:
+        worker = decode
         reason += ", but logprobs need the prompt computed where it is decoded"
-    worker = prefill or decode
+    elif worker is decode and beside is None:
+        reason += "; no prefill instance is up there, so the decode instance prefills"
     if held := _cached(request, worker):
         reason += f"; {worker.instance_id} has {held} of {request.prompt_tokens} tokens cached"
-    return Placement(decode, prefill, request.prompt_tokens - held, reason)
+    return Placement(decode, None if worker is decode else worker, request.prompt_tokens - held, reason)
 
 
 def _choose(
     request: PlacementRequest,
     params: PolicyParams,
     uncached: int,
-    local: InstanceView | None,
+    local: InstanceView,
     remote: InstanceView | None,
-) -> tuple[InstanceView | None, str]:
+) -> tuple[InstanceView, str]:
     threshold = params.threshold_tokens
     if request.force == "local":
         return local, "local prefill was asked for"
@@ -83,6 +81,13 @@ def _choose(
 def _cached(request: PlacementRequest, instance: InstanceView) -> int:
     """A directory may lag behind, or err; more than the prompt is never saved."""
     return min(request.cached_tokens.get(instance.instance_id, 0), request.prompt_tokens)
+
+
+def _better_itself(request: PlacementRequest, decode: InstanceView, beside: InstanceView) -> bool:
+    """Whether a decode instance had better compute what it has not cached of a prompt than have another compute all."""
+    held = _cached(request, decode)
+    itself = decode.waiting_tokens + DECODE_PREFILL_COST * (request.prompt_tokens - held)
+    return held > 0 and itself < beside.waiting_tokens + request.prompt_tokens - _cached(request, beside)
 
 
 def _quickest(request: PlacementRequest, instances: Iterable[InstanceView]) -> InstanceView | None:

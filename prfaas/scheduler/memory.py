@@ -7,8 +7,11 @@ from collections.abc import Iterable
 
 from prfaas.cache.prefix_cache import PrefixCache
 from prfaas.cache.snapshot_policy import SnapshotPolicy
+from prfaas.scheduler.plan import Chunk
 from prfaas.scheduler.sequence import Sequence
 
+PLENTIFUL_SHARE = 4
+"""States are kept while decoding if at least one page in so many is left."""
 WATERMARK_SHARE = 16
 """At most one page in so many stays free at an admission."""
 
@@ -66,6 +69,7 @@ class SequenceMemory:
         sequence.named_blocks = blocks
         sequence.held_tokens = blocks * self._page_tokens
         sequence.computed_tokens = sequence.cached_tokens = 0 if imports else sequence.held_tokens
+        sequence.last_snapshot = sequence.computed_tokens
         sequence.snapshots_at = self._positions(sequence, branch_tokens=match.branch_blocks * self._page_tokens)
         return True
 
@@ -93,16 +97,34 @@ class SequenceMemory:
             sequence.planned_snapshots.append(pages)
         return pages
 
-    def computed(self, sequence: Sequence, state_to: tuple[int, ...]) -> None:
-        """The cache learns what a chunk that ended at `computed_tokens`, with its state in `state_to`, has left."""
+    def leave_state(self, sequence: Sequence, keep_free: int) -> bool:
+        """Whether a decode leaves its present states as a snapshot; pages for its next ones are planned then.
+
+        Only while memory is plentiful: a request that runs then has its state twice.
+        """
+        cache, tokens = self._cache, sequence.computed_tokens
+        if not cache.state_pages or not cache.enabled or sequence.private:
+            return False
+        if not self._snapshots.while_decoding(tokens, sequence.last_snapshot):
+            return False
+        plentiful = cache.pool.size // PLENTIFUL_SHARE
+        return self.snapshot(sequence, tokens, max(keep_free, plentiful)) is not None
+
+    def computed(self, sequence: Sequence, chunk: Chunk) -> None:
+        """The cache learns what a chunk that ended at `computed_tokens` has left."""
+        if chunk.leaves_state:
+            self._left_state(sequence, chunk)
         self._share_blocks(sequence)
         self._cache.release(sequence.state_source)
         sequence.state_source = ()
-        if state_to in sequence.planned_snapshots:
-            sequence.planned_snapshots.remove(state_to)
-            sequence.state_source = state_to
-            if not sequence.private:
-                self._cache.insert_snapshot(sequence.hashes[sequence.named_blocks - 1], state_to)
+        if chunk.state_to in sequence.planned_snapshots:
+            sequence.planned_snapshots.remove(chunk.state_to)
+            sequence.state_source = chunk.state_to
+            self._insert_snapshot(sequence, chunk.end, chunk.state_to)
+
+    def imported(self, sequence: Sequence) -> None:
+        """The cache learns of a prompt whose KV has come from elsewhere."""
+        self._share_blocks(sequence)
 
     def free(self, sequence: Sequence) -> None:
         """Takes everything back; what the cache holds of it stays there."""
@@ -137,6 +159,20 @@ class SequenceMemory:
         names = sequence.hashes[first:last]
         sequence.duplicates += self._cache.insert_blocks(parent, names, sequence.pages[first:last], tokens)
         sequence.named_blocks = last
+
+    def _left_state(self, sequence: Sequence, chunk: Chunk) -> None:
+        left, sequence.state_pages = sequence.state_pages, chunk.state_to
+        sequence.planned_snapshots.remove(chunk.state_to)
+        if self._insert_snapshot(sequence, chunk.start, left):
+            if sequence.answer_snapshot is not None:
+                self._cache.supersede(sequence.answer_snapshot)
+            sequence.answer_snapshot = sequence.hashes[chunk.start // self._page_tokens - 1]
+        self._cache.release(left)
+
+    def _insert_snapshot(self, sequence: Sequence, tokens: int, pages: tuple[int, ...]) -> bool:
+        sequence.last_snapshot = tokens
+        name = sequence.hashes[tokens // self._page_tokens - 1]
+        return not sequence.private and self._cache.insert_snapshot(name, pages)
 
     def _positions(self, sequence: Sequence, branch_tokens: int) -> tuple[int, ...]:
         if not self._cache.state_pages or not self._cache.enabled:

@@ -19,6 +19,8 @@ class Chunk:
     """Pages from which the linear states at `start` are read; never read where `start` is 0."""
     state_to: tuple[int, ...] = ()
     """Pages into which those at `end` are written: the sequence's own, or a snapshot that nobody writes again."""
+    leaves_state: bool = False
+    """The states at `start` stay in `state_from` as a snapshot; `state_to` is the sequence's own from then on."""
     num_outputs: int = field(init=False)
     """Output tokens that the sequence had when the step was planned."""
 

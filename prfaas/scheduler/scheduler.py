@@ -106,11 +106,7 @@ class Scheduler:
         """
         self._steps += 1
         preempted = self._make_room()
-        decodes = tuple(
-            Chunk(s, s.computed_tokens, s.computed_tokens + 1, s.state_pages, s.state_pages)
-            for s in self._active
-            if s.phase is Phase.DECODE
-        )
+        decodes = tuple(self._decode(s) for s in self._active if s.phase is Phase.DECODE)
         prefills = self._prefill_chunks(len(decodes))
         return StepPlan(decodes, prefills, preempted) if decodes or prefills or preempted else None
 
@@ -129,7 +125,7 @@ class Scheduler:
             if self._active.get(sequence.request_id) is not sequence:
                 continue
             sequence.computed_tokens = chunk.end
-            self._memory.computed(sequence, chunk.state_to)
+            self._memory.computed(sequence, chunk)
             if chunk.samples and sequence.request_id in sampled:
                 drew.append((sequence, self._accept(sequence, sampled[sequence.request_id])))
         return drew
@@ -140,7 +136,7 @@ class Scheduler:
         if sequence is None or sequence.phase is not Phase.RESERVED:
             return None
         sequence.computed_tokens = sequence.request.prompt_tokens
-        self._memory.computed(sequence, sequence.state_pages)
+        self._memory.imported(sequence)
         return sequence, self._accept(sequence, first_token_id)
 
     def prefill_here(self, request_id: RequestId) -> None:
@@ -243,6 +239,12 @@ class Scheduler:
         self._memory.free(sequence)
         sequence.phase = Phase.WAITING
         self._enqueue(sequence)
+
+    def _decode(self, sequence: Sequence) -> Chunk:
+        start, own = sequence.computed_tokens, sequence.state_pages
+        if self._memory.leave_state(sequence, self._watermark()):
+            return Chunk(sequence, start, start + 1, own, sequence.planned_snapshots[-1], leaves_state=True)
+        return Chunk(sequence, start, start + 1, own, own)
 
     def _prefill_chunks(self, num_decodes: int) -> tuple[Chunk, ...]:
         """Chunks for the prompts that have gone without for longest."""

@@ -56,8 +56,12 @@ class Sequence:
     """Pages of a snapshot from which its next chunk begins, or nothing where that is its own state."""
     snapshots_at: tuple[int, ...] = ()
     """Tokens after which a snapshot is to be taken while it prefills."""
+    last_snapshot: int = 0
+    """Tokens after which the deepest snapshot that it took, or began from, was taken."""
+    answer_snapshot: BlockHash | None = None
+    """The block at whose end it last took one while it decoded."""
     planned_snapshots: list[tuple[int, ...]] = field(default_factory=list)
-    """Pages of the snapshots that the step under way writes."""
+    """Pages of the snapshots that the step under way writes, or of its state from then on."""
     named_blocks: int = 0
     """Leading blocks that the cache holds on this sequence's behalf."""
     computed_tokens: int = 0

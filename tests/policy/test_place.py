@@ -95,13 +95,22 @@ def test_remote_instances_are_chosen_by_their_prefixes_too() -> None:
     assert (placement.prefill, placement.uncached_tokens) == (other, 4872)
 
 
-def test_the_best_prefix_of_the_decode_cluster_is_set_against_the_threshold() -> None:
-    """Whichever of its instances has it; the one that prefills may have less."""
+def test_what_the_local_instance_would_compute_is_set_against_the_threshold() -> None:
+    """Another one beside it may have more, but is too busy to use it."""
     busy = instance("p1", "west", "pd", "prefill", waiting=9000)
     request = PlacementRequest(5000, cached_tokens=cached(p1=4500))
     placement = decide(request, ClusterView((DECODE, LOCAL, busy, REMOTE)))
-    assert (placement.prefill, placement.uncached_tokens) == (LOCAL, 5000)
-    assert placement.reason.startswith("500 uncached tokens <= threshold 1000")
+    assert (placement.prefill, placement.uncached_tokens) == (REMOTE, 5000)
+    assert placement.reason.startswith("5000 uncached tokens > threshold 1000")
+
+
+def test_a_decode_instance_that_has_the_prefix_computes_the_rest_itself() -> None:
+    """As at the next turn of a conversation that it decoded."""
+    placement = decide(PlacementRequest(5000, cached_tokens=cached(d0=4800, p0=64, x0=4900)))
+    assert (placement.prefill, placement.uncached_tokens) == (None, 200)
+    assert placement.reason == "200 uncached tokens <= threshold 1000; d0 has 4800 of 5000 tokens cached"
+    better = decide(PlacementRequest(5000, cached_tokens=cached(d0=4800, p0=4864)))
+    assert better.prefill == LOCAL
 
 
 def test_a_decode_instance_that_prefills_itself_is_chosen_by_its_prefix() -> None:
@@ -155,18 +164,23 @@ def test_nobody_beside_the_chosen_one_would_be_done_sooner(
     ]
     view = ClusterView(tuple(instance(*kind, waiting=queue) for kind, queue in zip(kinds, waiting, strict=True)))
     placement = decide(PlacementRequest(tokens, cached_tokens=cached(**held)), view)
-    west = [i for i in view.instances if i.cluster == "west"]
-    uncached = tokens - min(tokens, max(held.get(i.instance_id, 0) for i in west))
-    assert placement.remote == (uncached > PARAMS.threshold_tokens)
-    assert placement.prefill is not None
+
+    def computed(i: InstanceView) -> int:
+        return tokens - min(tokens, held.get(i.instance_id, 0))
 
     def queue(i: InstanceView) -> int:
-        return i.waiting_tokens + tokens - min(tokens, held.get(i.instance_id, 0))
+        return i.waiting_tokens + computed(i)
 
-    peers = [i for i in view.instances if i.role == "prefill" and i.cluster == placement.prefill.cluster]
-    assert queue(placement.prefill) == min(queue(i) for i in peers)
-    assert placement.uncached_tokens == queue(placement.prefill) - placement.prefill.waiting_tokens
-    assert placement.decode.waiting_tokens == min(waiting[:2])
+    worker = placement.prefill or placement.decode
+    peers = [i for i in view.instances if i.role == "prefill" and i.cluster == worker.cluster]
+    assert placement.uncached_tokens == computed(worker)
+    if placement.prefill is None:
+        assert held[worker.instance_id] > 0
+        assert worker.waiting_tokens + 2 * computed(worker) < min(queue(i) for i in peers)
+    else:
+        assert queue(worker) == min(queue(i) for i in peers)
+    assert placement.remote <= (placement.uncached_tokens + held.get("x0", 0) > PARAMS.threshold_tokens)
+    assert placement.remote or placement.uncached_tokens <= PARAMS.threshold_tokens
 
 
 @given(st.permutations([DECODE, LOCAL, REMOTE, instance("d1", "west", "pd", "decode")]), st.integers(1, 5000))

@@ -64,13 +64,14 @@ class FakeInstance:
         cached: bool = False,
         state_pages: int = 0,
         snapshot_every: int = 0,
+        answer_every: int = 0,
     ) -> None:
         """`slots`: how many run at once. Nothing is reused unless `cached`."""
         self.pages, self.slots, self.step_tokens = PagePool(pages), slots, step_tokens
         self.cache = PrefixCache(self.pages, block_tokens=PAGE, state_pages=state_pages, enabled=cached)
         self.scheduler = Scheduler(
             self.cache,
-            SnapshotPolicy(PAGE, snapshot_every),
+            SnapshotPolicy(PAGE, snapshot_every, answer_every),
             fingerprint="model",
             step_tokens=step_tokens,
             max_running=slots,

@@ -74,6 +74,36 @@ def test_a_long_prompt_leaves_snapshots_on_its_way() -> None:
     assert instance.reused["b"] == 4 * PAGE
 
 
+@pytest.mark.parametrize("mode", [Mode.SERVE, Mode.IMPORT])
+def test_the_next_turn_begins_with_this_ones_answer(mode: Mode) -> None:
+    instance = FakeInstance(pages=64, cached=True, state_pages=HYBRID, answer_every=2 * PAGE)
+    prompt = tokens(10, 0, 0)
+    instance.add("a", prompt, 23, mode)
+    if mode is Mode.IMPORT:
+        instance.step()
+        instance.deliver("a")
+    run(instance)
+    # Prompt and answer had states up to 32 tokens, from where nothing was decoded any more. Snapshots of the prompt
+    # that was computed here come after 8, 16 and 24 tokens, of the one from elsewhere after 12, 20 and 28.
+    turn = (*prompt, *instance.answers["a"])
+    instance.add("b", (*turn, *tokens(0, 5, 7)), 2)
+    run(instance)
+    assert instance.reused["b"] == {Mode.SERVE: 24, Mode.IMPORT: 28}[mode]
+    assert instance.cache.snapshots <= 4
+    assert instance.answers["b"] == whole_answer(request("b", (*turn, *tokens(0, 5, 7)), 2, ignore_eos=True))
+    assert instance.empty()
+
+
+def test_with_little_memory_answers_leave_no_snapshots() -> None:
+    instance = FakeInstance(pages=13, cached=True, state_pages=HYBRID, answer_every=PAGE)
+    instance.add("a", tokens(9, 0, 0), 30)
+    while instance.get("a").computed_tokens < 35:
+        instance.step()
+    assert instance.cache.available < 13 // 4 + HYBRID
+    assert instance.get("a").last_snapshot < 32
+    run(instance)
+
+
 def test_tenants_with_different_salts_never_share() -> None:
     instance = FakeInstance(pages=64, cached=True)
     for name, salt in (("a", "x"), ("b", "y"), ("c", "x")):

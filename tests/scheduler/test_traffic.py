@@ -30,10 +30,19 @@ class SchedulerMachine(RuleBasedStateMachine):
         cached=st.booleans(),
         state_pages=st.integers(0, 2),
         snapshot_every=st.sampled_from((0, 2 * PAGE, 4 * PAGE)),
+        answer_every=st.sampled_from((0, PAGE, 3 * PAGE)),
     )
-    def start(self, pages: int, slots: int, spare: int, cached: bool, state_pages: int, snapshot_every: int) -> None:
+    def start(
+        self, pages: int, slots: int, spare: int, cached: bool, state_pages: int, snapshot_every: int, answer_every: int
+    ) -> None:
         self.instance = FakeInstance(
-            pages, slots, slots + spare, cached=cached, state_pages=state_pages, snapshot_every=snapshot_every
+            pages,
+            slots,
+            slots + spare,
+            cached=cached,
+            state_pages=state_pages,
+            snapshot_every=snapshot_every,
+            answer_every=answer_every,
         )
         self.asked: dict[str, tuple[Request, Mode]] = {}
         self.given_up: set[str] = set()
