@@ -50,6 +50,8 @@ class PrefixCache:
         self._evictions = 0
         self.evicted_blocks = 0
         self.evicted_snapshots = 0
+        self.skipped_snapshots = 0
+        """Snapshots that were due, and for which there was no room; counted by whoever takes them."""
         self.unknown_blocks = 0
         """Calls refused because they named blocks that are not, or no longer, held."""
         self.stale_leases = 0

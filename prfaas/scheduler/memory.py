@@ -89,11 +89,13 @@ class SequenceMemory:
         None if there is one already, or if less than `keep_free` pages would remain.
         """
         cache = self._cache
-        name = sequence.hashes[tokens // self._page_tokens - 1]
-        if cache.has_snapshot(name) or cache.available < cache.state_pages + keep_free:
+        if cache.has_snapshot(sequence.hashes[tokens // self._page_tokens - 1]):
             return None
-        pages = cache.allocate(cache.state_pages)
-        if pages is not None:
+        room = cache.available >= cache.state_pages + keep_free
+        pages = cache.allocate(cache.state_pages) if room else None
+        if pages is None:
+            cache.skipped_snapshots += 1
+        else:
             sequence.planned_snapshots.append(pages)
         return pages
 
@@ -107,8 +109,9 @@ class SequenceMemory:
             return False
         if not self._snapshots.while_decoding(tokens, sequence.last_snapshot):
             return False
-        plentiful = cache.pool.size // PLENTIFUL_SHARE
-        return self.snapshot(sequence, tokens, max(keep_free, plentiful)) is not None
+        if cache.available < cache.state_pages + cache.pool.size // PLENTIFUL_SHARE:
+            return False
+        return self.snapshot(sequence, tokens, keep_free) is not None
 
     def computed(self, sequence: Sequence, chunk: Chunk) -> None:
         """The cache learns what a chunk that ended at `computed_tokens` has left."""

@@ -234,4 +234,5 @@ def test_with_little_room_a_snapshot_is_left_out() -> None:
     instance.add("b", 5 * PAGE)
     run(instance)
     assert instance.reused == {"a": 0, "b": 0}
+    assert instance.cache.skipped_snapshots == 2
     assert instance.empty()
