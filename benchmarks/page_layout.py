@@ -30,12 +30,11 @@ ConfigsOption = Annotated[list[Path] | None, typer.Option("--model-config", help
 def main(
     model_config: ConfigsOption = None,
     page_tokens: Annotated[int, typer.Option(min=1, max=64)] = PAGE_TOKENS,
-    dtype: Annotated[str, typer.Option(help="Of KV: bfloat16 or float32.")] = "bfloat16",
+    float32: Annotated[bool, typer.Option("--float32", help="KV in float32 instead of bfloat16.")] = False,
     json_output: Annotated[bool, typer.Option("--json", help="One JSON object instead of the table.")] = False,
 ) -> None:
     """Page sizes, pages of a request's states, and the share of them that holds nothing."""
-    if dtype not in ("bfloat16", "float32"):
-        raise typer.BadParameter(f"{dtype!r} is neither bfloat16 nor float32")
+    dtype: DType = "float32" if float32 else "bfloat16"
     try:
         rows = table(model_config or sorted(PUBLISHED.glob("*.json")), page_tokens, dtype)
     except PrfaasError as error:
