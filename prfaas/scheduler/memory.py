@@ -118,8 +118,9 @@ class SequenceMemory:
         if chunk.leaves_state:
             self._left_state(sequence, chunk)
         self._share_blocks(sequence)
-        self._cache.release(sequence.state_source)
-        sequence.state_source = ()
+        if sequence.state_source:
+            self._cache.release(sequence.state_source)
+            sequence.state_source = ()
         if chunk.state_to in sequence.planned_snapshots:
             sequence.planned_snapshots.remove(chunk.state_to)
             sequence.state_source = chunk.state_to

@@ -214,6 +214,28 @@ def test_who_builds_on_what_proved_wrong_goes_on_alone() -> None:
     assert instance.empty()
 
 
+def test_one_that_shared_no_more_can_be_resumed_and_share_again() -> None:
+    instance = FakeInstance(pages=21, cached=True, state_pages=1, step_tokens=64)
+    instance.add("older", tokens(0, 9, 1), 40)
+    instance.add("wrong", 17, 30)
+    while not instance.answers["wrong"]:
+        instance.step()
+    instance.add("b", 17, 30)
+    while not instance.answers["b"]:
+        instance.step()
+    instance.scheduler.invalidate(RequestId("wrong"))
+    instance.release("wrong")
+    assert instance.get("b").private
+    while not instance.preemptions["b"]:
+        instance.step()
+    so_far = instance.get("b").tokens(0, instance.get("b").num_tokens)
+    instance.add("c", (*so_far, 1, 2, 3), 2)
+    run(instance)
+    assert instance.answers["b"] == whole_answer(request("b", 17, 30, ignore_eos=True))
+    assert instance.reused["c"] >= len(so_far) // PAGE * PAGE - PAGE
+    assert instance.empty()
+
+
 def test_a_prompt_that_is_on_its_way_from_a_slower_tier_waits_and_lets_others_pass() -> None:
     instance = FakeInstance(pages=64, cached=True)
     instance.add("a", 17, 2)
