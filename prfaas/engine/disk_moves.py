@@ -190,7 +190,7 @@ class DiskMoves:
     def _insert(self, load: _Load, ok: Sequence[bool]) -> None:
         """Into the index, up to the first entry that did not come."""
         cache, size = self._cache, self._cache.block_tokens
-        if len(cache.match(load.hashes).pages) < load.first:
+        if cache.match(load.hashes).pages[: load.first] != load.pinned:
             log.info("what a prefix from disk would follow proved wrong meanwhile; it is computed")
             return
         parent = load.hashes[load.first - 1] if load.first else None

@@ -226,6 +226,21 @@ async def test_a_prefix_that_proves_wrong_while_the_rest_of_it_comes_is_not_buil
     assert rig.cache.match(names).usable_blocks == (0 if in_memory else 4)
 
 
+async def test_nor_is_it_built_on_what_others_have_computed_anew(rig: Rig) -> None:
+    names = rig.compute(TOKENS, snapshots=(4,))
+    rig.moves.keep(names)
+    await rig.until_stored(5)
+    rig.forget_all()
+    rig.compute(TOKENS[: 2 * BLOCK], snapshots=())
+    rig.disk_works.clear()
+    rig.moves.fetch(names, TOKENS, RequestId("r"))
+    rig.cache.forget(names[:2])
+    rig.compute(TOKENS[: 2 * BLOCK], snapshots=())  # in pages that the load does not hold
+    rig.disk_works.set()
+    await rig.until_loaded("r")
+    assert len(rig.cache.match(names).pages) == 2
+
+
 async def test_a_snapshot_that_comes_for_blocks_that_proved_wrong_is_not_kept(rig: Rig) -> None:
     names = rig.compute(TOKENS, snapshots=(4,))
     rig.moves.keep(names)
