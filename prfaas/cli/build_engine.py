@@ -11,6 +11,7 @@ from prfaas.cache.prefix_cache import PrefixCache
 from prfaas.cache.snapshot_policy import SnapshotPolicy
 from prfaas.cli.load_rank import LoadedRank, load_rank
 from prfaas.cli.start_ranks import Followers
+from prfaas.engine.disk_folder import make_usable
 from prfaas.engine.disk_moves import DiskMoves
 from prfaas.engine.disk_tier import DiskTier
 from prfaas.engine.drawer import build_drawer
@@ -38,7 +39,10 @@ class BuiltEngine:
 
 
 def build_engine(settings: EngineSettings, link: EngineLink) -> BuiltEngine:
-    """Loads the model, on all ranks. Raises ModelError, or EngineError when a rank ends before it is ready."""
+    """Loads the model, on all ranks. Raises ModelError, ConfigError, or EngineError when a rank ends too early."""
+    section = settings.engine.prefix_cache
+    if section.enabled and section.disk is not None:
+        make_usable(section.disk.path)
     if settings.engine.tensor_parallel == 1:
         loaded = load_rank(settings, ALONE)
         return _engine(settings, link, loaded, loaded.model.decoder.forward, lambda: None)
@@ -46,11 +50,11 @@ def build_engine(settings: EngineSettings, link: EngineLink) -> BuiltEngine:
     try:
         loaded = load_rank(settings, followers.ranks)
         followers.meet()
+        leader = Leader(loaded.model.decoder, followers.ranks)
+        return _engine(settings, link, loaded, leader.forward, lambda: followers.stop(leader.stop))
     except BaseException:
         followers.close()
         raise
-    leader = Leader(loaded.model.decoder, followers.ranks)
-    return _engine(settings, link, loaded, leader.forward, lambda: followers.stop(leader.stop))
 
 
 def _engine(
