@@ -60,12 +60,14 @@ class Prefixes:
         self._announced_s = announced_s
         self._leases: dict[str, tuple[LeaseId, float]] = {}
         """And when they end; those that end first come first."""
+        self._unclaimed_leases = 0
         self._queried_tokens = 0
         self._hit_tokens = 0
 
     def advance(self) -> None:
         """To be called before each admission."""
-        if self._leases and self._cache.expire_leases(self._clock()):
+        if self._leases and (expired := self._cache.expire_leases(self._clock())):
+            self._unclaimed_leases += expired
             self._leases = {name: lease for name, lease in self._leases.items() if self._cache.is_leased(lease[0])}
         if self._tier is not None:
             self._tier.advance()
@@ -82,6 +84,7 @@ class Prefixes:
         oldest = next(iter(self._leases), None)
         if oldest is None:
             return False
+        self._unclaimed_leases += 1
         log.info("the prefix of announced request %s is not kept: others wait for its memory", oldest)
         self._end_lease(oldest)
         return True
@@ -135,7 +138,7 @@ class Prefixes:
             evicted_snapshots=cache.evicted_snapshots,
             skipped_snapshots=cache.skipped_snapshots,
             unknown_blocks=cache.unknown_blocks,
-            stale_leases=cache.stale_leases,
+            stale_leases=self._unclaimed_leases + cache.stale_leases,
             disk=self._tier.stats() if self._tier is not None else None,
         )
 

@@ -421,6 +421,7 @@ def test_what_is_announced_gives_way_to_a_request_that_needs_its_memory_when_not
     rig.submit("all#2", [40] * (8 + STATE_PAGES) * PAGE, 1)
     assert rig.tokens("all#2")[0] == [41]
     assert rig.cache.leases == 0
+    rig.until_stats(lambda s: s.prefix.stale_leases > 0)
     rig.settle()
     rig.stop()
 
@@ -432,5 +433,6 @@ def test_an_announcement_expires_while_nothing_else_happens() -> None:
     rig.settle()
     rig.link.send([Announce("never comes", tuple(block_hashes(root_hash("model", ""), range(9), PAGE)))])
     rig.until_stats(lambda s: s.running_requests == 0 and s.pages_used == 2 + STATE_PAGES)
+    rig.until_stats(lambda s: s.prefix.stale_leases == 1)
     rig.settle()
     rig.stop()
