@@ -263,11 +263,11 @@ async def test_nobody_waits_for_ever_for_a_disk_that_hangs(rig: Rig) -> None:
     rig.disk_works.clear()
     rig.moves.fetch(names, TOKENS, RequestId("r"))
     rig.advance()
-    assert rig.waiting["r"]
+    assert rig.waiting == {"r": True}
     assert rig.moves.patient_s() == PATIENCE_S
     rig.now_s = PATIENCE_S
     rig.advance()
-    assert not rig.waiting["r"]
+    assert rig.waiting == {"r": False}
     assert rig.moves.patient_s() is None
     rig.moves.fetch(names, TOKENS, RequestId("later"))
     assert "later" not in rig.waiting
@@ -285,6 +285,6 @@ async def test_nobody_is_told_of_patience_before_the_disk_has_had_its_time(rig: 
     rig.moves.fetch(names, TOKENS, RequestId("r"))
     rig.now_s = PATIENCE_S
     rig.advance()
-    assert rig.waiting["r"]  # computing would take longer yet
+    assert rig.waiting == {"r": True}  # computing would take longer yet
     rig.disk_works.set()
     await rig.until_loaded("r")

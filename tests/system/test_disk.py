@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from prfaas.cli.start_engine import RunningEngine
 from prfaas.core.errors import ConfigError
 from prfaas.core.ids import RequestId
 from prfaas.core.request import Request, SamplingParams
 from prfaas.engine.messages import DiskStats, Generated, Prefilled
 from prfaas.scheduler.sequence import Mode
 from tests.eventually import eventually_async
-from tests.system.engines import RunningEngine, engine, engine_of
+from tests.system.engines import engine, engine_of
 
 pytestmark = pytest.mark.system
 
