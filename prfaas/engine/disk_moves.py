@@ -23,6 +23,8 @@ FIRST_GUESS_BYTES_PER_S = 500e6
 """Of a disk, until loads have been measured."""
 PATIENCE_S = 5.0
 """A request waits for a load at least so long, and as long as computing would take. Then it is computed."""
+_HOPE = 1 / 16
+"""By so much of itself the disk's rate is raised whenever it is found too low, so that it is tried again."""
 _KEEP_FREE_SHARE = 16
 """A load leaves one page in so many to requests that run."""
 
@@ -39,7 +41,6 @@ class _Load:
     pinned: tuple[int, ...]
     """What of the prefix was in memory, held so that what comes can follow it."""
     entries: tuple[Entry, ...]
-    started_s: float
     until_s: float
     """When those who wait for it lose their patience."""
     waiting: list[RequestId] = field(default_factory=list)
@@ -148,6 +149,7 @@ class DiskMoves:
         num_bytes = sum(pages_each) * self._page_bytes
         gained = wanted.gained_blocks * cache.block_tokens
         if not pays(num_bytes, self._bytes_per_s, gained, self._prefill_s_per_token):
+            self._bytes_per_s *= 1 + _HOPE
             return None
         match = cache.match(hashes)
         keep_free = cache.pool.size // _KEEP_FREE_SHARE
@@ -157,9 +159,8 @@ class DiskMoves:
         pinned = cache.pin(match, wanted.first, snapshot=False)
         fresh = cache.allocate(sum(pages_each))
         assert fresh is not None
-        now = self._clock()
-        until_s = now + max(PATIENCE_S, gained * self._prefill_s_per_token)
-        load = _Load(hashes, tokens, wanted.first, pinned, _entries(hashes, wanted, fresh), now, until_s)
+        until_s = self._clock() + max(PATIENCE_S, gained * self._prefill_s_per_token)
+        load = _Load(hashes, tokens, wanted.first, pinned, _entries(hashes, wanted, fresh), until_s)
         if not self._tier.load(load.entries):
             self._release(load)
             return None
@@ -170,7 +171,7 @@ class DiskMoves:
         load = self._loads.pop(done.entries[-1].block_hash)
         num_bytes = sum(len(e.pages) for e, ok in zip(done.entries, done.ok, strict=True) if ok) * self._page_bytes
         if num_bytes:
-            rate = num_bytes / max(self._clock() - load.started_s, 1e-6)
+            rate = num_bytes / max(done.seconds, 1e-6)
             self._bytes_per_s = 0.5 * self._bytes_per_s + 0.5 * rate
         self._insert(load, done.ok)
         self._release(load)
