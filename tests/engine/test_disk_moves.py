@@ -226,6 +226,70 @@ async def test_a_prefix_that_proves_wrong_while_the_rest_of_it_comes_is_not_buil
     assert rig.cache.match(names).usable_blocks == (0 if in_memory else 4)
 
 
+async def test_nor_is_it_built_on_what_others_have_computed_anew(rig: Rig) -> None:
+    names = rig.compute(TOKENS, snapshots=(4,))
+    rig.moves.keep(names)
+    await rig.until_stored(5)
+    rig.forget_all()
+    rig.compute(TOKENS[: 2 * BLOCK], snapshots=())
+    rig.disk_works.clear()
+    rig.moves.fetch(names, TOKENS, RequestId("r"))
+    rig.cache.forget(names[:2])
+    rig.compute(TOKENS[: 2 * BLOCK], snapshots=())  # in pages that the load does not hold
+    rig.disk_works.set()
+    await rig.until_loaded("r")
+    assert len(rig.cache.match(names).pages) == 2
+
+
+async def test_a_snapshot_that_comes_for_blocks_that_proved_wrong_is_not_kept(rig: Rig) -> None:
+    names = rig.compute(TOKENS, snapshots=(4,))
+    rig.moves.keep(names)
+    await rig.until_stored(5)
+    rig.forget_all()
+    rig.compute(TOKENS, snapshots=())
+    rig.disk_works.clear()
+    rig.moves.fetch(names, TOKENS, RequestId("r"))
+    rig.cache.forget(names)
+    rig.disk_works.set()
+    await rig.until_loaded("r")
+    assert (rig.cache.blocks, rig.cache.snapshots) == (0, 0)
+
+
+async def test_nobody_waits_for_ever_for_a_disk_that_hangs(rig: Rig) -> None:
+    names = rig.compute(TOKENS, snapshots=(4,))
+    rig.moves.keep(names)
+    await rig.until_stored(5)
+    rig.forget_all()
+    rig.disk_works.clear()
+    rig.moves.fetch(names, TOKENS, RequestId("r"))
+    rig.advance()
+    assert rig.waiting == {"r": True}
+    assert rig.moves.patient_s() == PATIENCE_S
+    rig.now_s = PATIENCE_S
+    rig.advance()
+    assert rig.waiting == {"r": False}
+    assert rig.moves.patient_s() is None
+    rig.moves.fetch(names, TOKENS, RequestId("later"))
+    assert "later" not in rig.waiting
+    rig.disk_works.set()
+    await eventually_async(lambda: rig.advanced() and rig.cache.match(names).usable_blocks == 4)
+
+
+async def test_nobody_is_told_of_patience_before_the_disk_has_had_its_time(rig: Rig) -> None:
+    names = rig.compute(TOKENS, snapshots=(4,))
+    rig.moves.keep(names)
+    await rig.until_stored(5)
+    rig.forget_all()
+    rig.moves.prefilled(tokens=1, seconds=100.0)
+    rig.disk_works.clear()
+    rig.moves.fetch(names, TOKENS, RequestId("r"))
+    rig.now_s = PATIENCE_S
+    rig.advance()
+    assert rig.waiting == {"r": True}  # computing would take longer yet
+    rig.disk_works.set()
+    await rig.until_loaded("r")
+
+
 async def test_a_disk_that_was_slow_is_tried_again_in_time(rig: Rig) -> None:
     names = rig.compute(TOKENS, snapshots=(4,))
     rig.moves.keep(names)
