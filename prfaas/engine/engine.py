@@ -162,8 +162,9 @@ class Engine:
         except (RuntimeError, IndexError, ValueError) as error:
             # Whatever torch raises here, the requests of this step are lost and all others go on.
             log.exception("an engine step failed")
-            for chunk in plan.chunks:
-                self._fail(chunk.sequence.request_id, "step", f"the engine step failed: {error}")
+            # A prompt may have several chunks in a step.
+            for request_id in dict.fromkeys(chunk.sequence.request_id for chunk in plan.chunks):
+                self._fail(request_id, "step", f"the engine step failed: {error}")
             return
         seconds = self._clock() - started
         self._scheduler.observe(plan, seconds)

@@ -395,6 +395,15 @@ def test_nothing_of_a_request_that_went_wrong_is_reused(cached: Rig) -> None:
     assert cached.cache.blocks == 0
 
 
+def test_a_prompt_that_was_cut_at_a_snapshot_fails_once(cached: Rig) -> None:
+    cached.submit("a", [*range(5), CRASH], 1)
+    cached.until("a", Failed)
+    cached.submit("b", [1], 1)
+    while not isinstance(event := cached.next(), Generated):
+        assert not isinstance(event, Failed)
+    cached.settle()
+
+
 def test_an_announced_prefix_outlives_what_would_have_evicted_it() -> None:
     rig = Rig(pages=8, slots=3, cached=True)
     rig.submit("a#1", list(range(9)), 1)

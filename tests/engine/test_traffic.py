@@ -14,12 +14,11 @@ def test_all_ends_with_the_right_tokens_and_nothing_is_left(tmp_path: Path, seed
     traffic.stop()
     assert (traffic.memory.faults, traffic.wrong) == ([], [])
     assert set(traffic.ended) == {"finished", "exported", "cancelled"}
-    assert traffic.stats.prefix.hit_tokens > 0
 
 
 @pytest.mark.parametrize("seed", range(6))
 def test_steps_that_fail_and_numbers_that_are_not_finite_cost_their_requests_alone(tmp_path: Path, seed: int) -> None:
-    traffic = Traffic(tmp_path, seed, bad=0.004, raises=0.01)
+    traffic = Traffic(tmp_path, seed, bad=0.01, raises=0.02)
     traffic.run(150)
     traffic.stop()
     assert (traffic.memory.faults, traffic.wrong) == ([], [])

@@ -66,7 +66,7 @@ class Traffic:
         self.random = Random(seed)
         choice = self.random.choice
         slots, state_pages = choice([2, 4, 8]), choice([0, 1, 3])
-        self.memory = CheckedMemory(pages := choice([22, 34, 80]), Random(seed + 1), bad=bad, raises=raises)
+        self.memory = CheckedMemory(pages := choice([24, 34, 80]), Random(seed + 1), bad=bad, raises=raises)
         self.cache = PrefixCache(PagePool(pages), block_tokens=PAGE, state_pages=state_pages, record_changes=True)
         self.scheduler = Scheduler(
             self.cache,
