@@ -20,6 +20,8 @@ from prfaas.engine.disk_store import DiskCounts, Entry, EntryStore
 
 log = logging.getLogger(__name__)
 _ENDED = object()
+_REST = 20
+"""Between two scans pass so many times what a scan takes: beside it the engine's loop is slower."""
 
 
 class DiskTier:
@@ -124,14 +126,15 @@ class DiskTier:
 
     def _work(self) -> None:
         scan: Iterator[None] | None = self._store.scan()
-        scan_at = 0.0
+        scan_at = began = time.monotonic()
         while (job := self._next(0 if scan else scan_at - time.monotonic())) is not None or not self._queue.closed:
             if job is not None:
                 self._advance(job)
-            if scan is None and time.monotonic() >= scan_at:
+            if scan is None and (began := time.monotonic()) >= scan_at:
                 scan = self._store.scan()
             if scan is not None and next(scan, _ENDED) is _ENDED:
-                scan, scan_at = None, time.monotonic() + self._rescan_s
+                now = time.monotonic()
+                scan, scan_at = None, now + max(self._rescan_s, _REST * (now - began))
                 self.scanned.set()
 
     def _next(self, wait_s: float) -> Job | None:
