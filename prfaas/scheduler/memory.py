@@ -118,8 +118,9 @@ class SequenceMemory:
         if chunk.leaves_state:
             self._left_state(sequence, chunk)
         self._share_blocks(sequence)
-        self._cache.release(sequence.state_source)
-        sequence.state_source = ()
+        if sequence.state_source:
+            self._cache.release(sequence.state_source)
+            sequence.state_source = ()
         if chunk.state_to in sequence.planned_snapshots:
             sequence.planned_snapshots.remove(chunk.state_to)
             sequence.state_source = chunk.state_to
@@ -141,15 +142,15 @@ class SequenceMemory:
         sequence.named_blocks = sequence.computed_tokens = 0
 
     def forget(self, sequence: Sequence, others: Iterable[Sequence]) -> None:
-        """The cache drops what this sequence has brought to it, since that proved wrong.
+        """The cache drops all blocks of this sequence, and what follows them, since some of them proved wrong.
 
-        Those of `others` that build on it keep what they have, and share no more: their own logits will judge them.
+        Which of them, nobody knows: what was cached may stem from a request that was given up before its logits were
+        seen. Those of `others` that build on them keep what they have, and share no more.
         """
-        brought = sequence.hashes[sequence.cached_tokens // self._page_tokens : sequence.named_blocks]
+        gone = self._cache.forget(sequence.hashes[: sequence.named_blocks])
         for other in others:
-            if not set(brought).isdisjoint(other.hashes[: other.named_blocks]):
+            if not gone.isdisjoint(other.hashes[: other.named_blocks]):
                 other.private = True
-        self._cache.forget(brought)
 
     def _share_blocks(self, sequence: Sequence) -> None:
         first, last = sequence.named_blocks, sequence.computed_tokens // self._page_tokens

@@ -47,8 +47,8 @@ def ask(instance: SmallInstance, uncached: Uncached, *prompts: Prompt) -> list[i
 def test_a_snapshot_is_lost_and_its_kv_is_not(every: Tiny, uncached: Callable[[str], Uncached]) -> None:
     instance = instance_of(every)
     known, has_states = uncached(every.family), instance.prefixes.state_pages > 0
-    ask(instance, known, A[:22], A[:40])
-    instance.prefixes.forget(names(instance, A[:20])[-1:])
+    ask(instance, known, A[:22])
+    instance.prefixes.supersede(names(instance, A[:20])[-1])
     assert instance.prefixes.match(names(instance, A[:20])).usable_blocks == (0 if has_states else 5)
     assert len(instance.prefixes.match(names(instance, A[:20])).pages) == 5
     assert ask(instance, known, A[:22]) == [0 if has_states else 20]
