@@ -59,6 +59,8 @@ class SmallInstance:
     reuse: bool = False
     """Of prefixes."""
     snapshot_every: int = 8
+    answer_every: int = 0
+    """Snapshots in prompts and in answers."""
     eviction: str = "cost"
     disk: Path | None = None
     """Where prefixes go as well, if anywhere."""
@@ -92,7 +94,7 @@ class SmallInstance:
         )
         self.scheduler = Scheduler(
             self.prefixes,
-            SnapshotPolicy(self.page_tokens, self.snapshot_every),
+            SnapshotPolicy(self.page_tokens, self.snapshot_every, self.answer_every),
             fingerprint=self.model.fingerprint,
             step_tokens=self.step_tokens,
             max_running=self.slots,

@@ -28,11 +28,18 @@ def ask(instance: SmallInstance, uncached: Uncached, *prompts: Prompt, max_token
 
 
 @pytest.mark.usefixtures("form")
-def test_a_conversation_goes_on_from_its_last_turn(every: Tiny, uncached: KNOWN) -> None:
-    instance = SmallInstance(every.ours, pages=90, slots=2, states=10, step_tokens=64, reuse=True)
-    history = A[:19]
+@pytest.mark.parametrize("answer_every", [0, 4])
+def test_a_conversation_goes_on_from_its_last_turn(every: Tiny, uncached: KNOWN, answer_every: int) -> None:
+    """From its prompt's end, or within its answer where states are kept while it is drawn."""
+    instance = SmallInstance(
+        every.ours, pages=90, slots=2, states=14, step_tokens=64, reuse=True, answer_every=answer_every
+    )
+    history, before = A[:19], 0
     for turn in range(4):
-        assert ask(instance, uncached(every.family), history, max_tokens=9)[0] >= (len(history) - 1) // 4 * 4 - 16
+        reused = ask(instance, uncached(every.family), history, max_tokens=9)[0]
+        in_answer = answer_every or not instance.prefixes.state_pages
+        assert reused >= before + (4 if in_answer and turn else 0)
+        before = (len(history) - 1) // 4 * 4
         answer = tuple(instance.answers[str(turn)])
         history = (*history, *answer, *B[5 * turn : 5 * turn + 6])
     instance.run()
