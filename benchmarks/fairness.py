@@ -27,8 +27,11 @@ from benchmarks.fairness_engine import (
     write_checkpoint,
 )
 from benchmarks.report import Column, progress, show
-from prfaas.config.sections import EngineSection
+from prfaas.cache.layout import lay_out
+from prfaas.config.sections import EngineSection, PrefixCacheSection
 from prfaas.core.errors import PrfaasError
+from prfaas.core.model_files import read_config
+from prfaas.core.shape import model_shape
 
 DECODE_PROMPT_TOKENS = 64
 WARM_TOKENS = 200
@@ -121,7 +124,7 @@ def main(
 
 
 async def _measure(directory: Path, requests: int, prompt_tokens: int, seconds: float, threads: int) -> list[Phase]:
-    settings = _settings(requests, prompt_tokens, threads)
+    settings = _settings(directory, requests, prompt_tokens, threads)
     async with tiny_engine(directory, settings) as (running, pid):
         decoding = [Decoding(running, _prompt(DECODE_PROMPT_TOKENS, seed), ANSWER_TOKENS) for seed in range(requests)]
         await asyncio.gather(*(one.has(WARM_TOKENS) for one in decoding))
@@ -150,11 +153,18 @@ async def _measure(directory: Path, requests: int, prompt_tokens: int, seconds: 
     ]
 
 
-def _settings(requests: int, prompt_tokens: int, threads: int) -> EngineSection:
-    """A pool that never decides anything."""
+def _settings(directory: Path, requests: int, prompt_tokens: int, threads: int) -> EngineSection:
+    """A pool that never decides anything: room for all tokens and states, and nothing is kept or reused."""
+    page_tokens = EngineSection().page_tokens
+    layout = lay_out(model_shape(read_config(directory), DTYPE), page_tokens)
     tokens = prompt_tokens + requests * (ANSWER_TOKENS + DECODE_PROMPT_TOKENS)
-    pages = -(-tokens // EngineSection().page_tokens) + requests + 1
-    return EngineSection(num_pages=pages, max_running_requests=requests + 1, threads=threads)
+    pages = -(-tokens // page_tokens) + (requests + 1) * (1 + layout.state_pages)
+    return EngineSection(
+        num_pages=pages,
+        max_running_requests=requests + 1,
+        threads=threads,
+        prefix_cache=PrefixCacheSection(enabled=False),
+    )
 
 
 def _prompt(tokens: int, seed: int) -> list[int]:

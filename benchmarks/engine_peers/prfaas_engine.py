@@ -67,7 +67,9 @@ class PrfaasEngine:
         """Raises ModelError, or EngineError when the engine ends before it is ready."""
         metrics = InstanceMetrics(CollectorRegistry())
         before = children(os.getpid())
-        with fleet_file(directory, "127.0.0.1:0", "bfloat16", [f"engine.threads={threads}"]) as (_, fleet):
+        # As for the others: a prompt that comes again is computed again.
+        settings = [f"engine.threads={threads}", "engine.prefix_cache.enabled=false"]
+        with fleet_file(directory, "127.0.0.1:0", "bfloat16", settings) as (_, fleet):
             shape = model_shape(read_config(directory), fleet.model.dtype)
             running = await start_engine("bench", fleet.model, fleet.engine, shape, metrics, launch_process)
         (pid,) = children(os.getpid()) - before

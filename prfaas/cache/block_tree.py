@@ -137,6 +137,16 @@ class BlockTree:
         """Whether there is another snapshot below a block's own."""
         return self._covers[block] > 1
 
+    def below(self, blocks: Iterable[int]) -> list[int]:
+        """These blocks and all that follow them, parents first."""
+        found = set(blocks)
+        if not found:
+            return []
+        for block in self:
+            if self._parents[block] in found:
+                found.add(block)
+        return [block for block in self if block in found]
+
     def reach(self, block: int) -> tuple[int, int]:
         """Blocks from the snapshot above (or the start) to this one, and how many lead to no other snapshot."""
         covers, parents, snapshots = self._covers, self._parents, self.snapshots

@@ -50,6 +50,8 @@ class PrefixCache:
         self._evictions = 0
         self.evicted_blocks = 0
         self.evicted_snapshots = 0
+        self.skipped_snapshots = 0
+        """Snapshots that were due, and for which there was no room; counted by whoever takes them."""
         self.unknown_blocks = 0
         """Calls refused because they named blocks that are not, or no longer, held."""
         self.stale_leases = 0
@@ -193,22 +195,24 @@ class PrefixCache:
         self.pool.share(held)
         return tuple(held)
 
-    def forget(self, hashes: Sequence[BlockHash]) -> None:
-        """Drops the snapshots of these blocks, and of the blocks, which follow one another, those that none follows.
+    def forget(self, hashes: Sequence[BlockHash]) -> frozenset[BlockHash]:
+        """Drops these blocks, all blocks that follow them, and their snapshots. Returns the names of the blocks.
 
-        Whoever holds their pages keeps them, but cannot insert what follows. Unknown hashes are ignored.
+        Whoever holds their pages keeps them, but cannot insert what follows. Unknown hashes are ignored. It looks at
+        every block that is held.
         """
-        for name in reversed(hashes):
-            block = self._tree.page(name)
-            if block is None:
-                continue
+        known = (self._tree.page(name) for name in hashes)
+        gone = []
+        for block in reversed(self._tree.below(page for page in known if page is not None)):
+            name = self._tree.hash(block)
+            gone.append(name)
             if block in self._tree.snapshots:
                 self.pool.drop(self._tree.remove_snapshot(block).pages)
                 self._changed(Removed("state", name))
             self._evictor.withdraw(block)
-            if self._tree.is_leaf(block):
-                self._forget_leaf(block)
+            self._forget_leaf(block)
             self._evictions += 1
+        return frozenset(gone)
 
     def snapshot_pages(self, block_hash: BlockHash) -> tuple[int, ...]:
         """Of the snapshot at a block's end; empty if there is none."""

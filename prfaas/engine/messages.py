@@ -196,6 +196,8 @@ class PrefixStats(_Message, frozen=True):
     """Snapshots of linear states held now."""
     evicted_blocks: int = 0
     evicted_snapshots: int = 0
+    skipped_snapshots: int = 0
+    """Due, and left out for lack of room."""
     unknown_blocks: int = 0
     """Hashes that the cache was asked to build on, and did not know."""
     stale_leases: int = 0

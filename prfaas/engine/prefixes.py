@@ -112,6 +112,7 @@ class Prefixes:
             snapshots=cache.snapshots,
             evicted_blocks=cache.evicted_blocks,
             evicted_snapshots=cache.evicted_snapshots,
+            skipped_snapshots=cache.skipped_snapshots,
             unknown_blocks=cache.unknown_blocks,
             stale_leases=cache.stale_leases,
             disk=self._tier.stats() if self._tier is not None else None,

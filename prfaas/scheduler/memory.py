@@ -89,11 +89,13 @@ class SequenceMemory:
         None if there is one already, or if less than `keep_free` pages would remain.
         """
         cache = self._cache
-        name = sequence.hashes[tokens // self._page_tokens - 1]
-        if cache.has_snapshot(name) or cache.available < cache.state_pages + keep_free:
+        if cache.has_snapshot(sequence.hashes[tokens // self._page_tokens - 1]):
             return None
-        pages = cache.allocate(cache.state_pages)
-        if pages is not None:
+        room = cache.available >= cache.state_pages + keep_free
+        pages = cache.allocate(cache.state_pages) if room else None
+        if pages is None:
+            cache.skipped_snapshots += 1
+        else:
             sequence.planned_snapshots.append(pages)
         return pages
 
@@ -107,16 +109,18 @@ class SequenceMemory:
             return False
         if not self._snapshots.while_decoding(tokens, sequence.last_snapshot):
             return False
-        plentiful = cache.pool.size // PLENTIFUL_SHARE
-        return self.snapshot(sequence, tokens, max(keep_free, plentiful)) is not None
+        if cache.available < cache.state_pages + cache.pool.size // PLENTIFUL_SHARE:
+            return False
+        return self.snapshot(sequence, tokens, keep_free) is not None
 
     def computed(self, sequence: Sequence, chunk: Chunk) -> None:
         """The cache learns what a chunk that ended at `computed_tokens` has left."""
         if chunk.leaves_state:
             self._left_state(sequence, chunk)
         self._share_blocks(sequence)
-        self._cache.release(sequence.state_source)
-        sequence.state_source = ()
+        if sequence.state_source:
+            self._cache.release(sequence.state_source)
+            sequence.state_source = ()
         if chunk.state_to in sequence.planned_snapshots:
             sequence.planned_snapshots.remove(chunk.state_to)
             sequence.state_source = chunk.state_to
@@ -138,15 +142,15 @@ class SequenceMemory:
         sequence.named_blocks = sequence.computed_tokens = 0
 
     def forget(self, sequence: Sequence, others: Iterable[Sequence]) -> None:
-        """The cache drops what this sequence has brought to it, since that proved wrong.
+        """The cache drops all blocks of this sequence, and what follows them, since some of them proved wrong.
 
-        Those of `others` that build on it keep what they have, and share no more: their own logits will judge them.
+        Which of them, nobody knows: what was cached may stem from a request that was given up before its logits were
+        seen. Those of `others` that build on them keep what they have, and share no more.
         """
-        brought = sequence.hashes[sequence.cached_tokens // self._page_tokens : sequence.named_blocks]
+        gone = self._cache.forget(sequence.hashes[: sequence.named_blocks])
         for other in others:
-            if not set(brought).isdisjoint(other.hashes[: other.named_blocks]):
+            if not gone.isdisjoint(other.hashes[: other.named_blocks]):
                 other.private = True
-        self._cache.forget(brought)
 
     def _share_blocks(self, sequence: Sequence) -> None:
         first, last = sequence.named_blocks, sequence.computed_tokens // self._page_tokens

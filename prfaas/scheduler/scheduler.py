@@ -11,7 +11,7 @@ from prfaas.cache.hashing import root_hash
 from prfaas.cache.prefix_cache import PrefixCache
 from prfaas.cache.snapshot_policy import SnapshotPolicy
 from prfaas.core.errors import CapacityError, RequestError
-from prfaas.core.ids import RequestId
+from prfaas.core.ids import BlockHash, RequestId
 from prfaas.core.request import FinishReason, Request
 from prfaas.scheduler.line import Line
 from prfaas.scheduler.memory import SequenceMemory, watermark_pages
@@ -77,7 +77,6 @@ class Scheduler:
         if self.get(request.request_id):
             raise RequestError(f"request id {request.request_id} is already in use")
         self._arrivals += 1
-        self._name_blocks(sequence)
         self._enqueue(sequence)
 
     def admit(self) -> list[Sequence]:
@@ -86,17 +85,24 @@ class Scheduler:
         One that waits for its prefix, which another computes or a slower tier brings, holds back nobody. A sequence
         that was preempted before comes back here too, with new memory: `sequence.preemptions` tells.
         """
-        admitted = []
+        admitted: list[Sequence] = []
+        if not self._waiting:
+            return admitted
+        ends = dict(end for s in self._active if (end := self._end_computed(s)))
         for sequence in list(self._waiting):
-            if sequence.loading or self._computed_elsewhere(sequence):
+            if len(self._active) >= self._max_running:
+                break
+            if sequence.loading or self._computed_elsewhere(sequence, ends):
                 continue
-            if len(self._active) >= self._max_running or not self._reserve(sequence):
+            if not self._reserve(sequence):
                 break
             self._dequeue(sequence.request_id)
             self._active.add(sequence)
             sequence.phase = Phase.RESERVED if sequence.imports_prompt else Phase.PREFILL
             sequence.last_served = self._steps
             admitted.append(sequence)
+            if end := self._end_computed(sequence):
+                ends[end[0]] = end[1]
         return admitted
 
     def plan(self) -> StepPlan | None:
@@ -106,8 +112,9 @@ class Scheduler:
         """
         self._steps += 1
         preempted = self._make_room()
-        decodes = tuple(self._decode(s) for s in self._active if s.phase is Phase.DECODE)
-        prefills = self._prefill_chunks(len(decodes))
+        keep_free = self._watermark()
+        decodes = tuple(self._decode(s, keep_free) for s in self._active if s.phase is Phase.DECODE)
+        prefills = self._prefill_chunks(len(decodes), keep_free)
         return StepPlan(decodes, prefills, preempted) if decodes or prefills or preempted else None
 
     def observe(self, plan: StepPlan, seconds: float) -> None:
@@ -186,15 +193,25 @@ class Scheduler:
         # A snapshot to go on from needs room beside the state itself. Alone, one that has no such room does without.
         return not self._active and self._memory.reserve(sequence, 0, reuse=False)
 
-    def _computed_elsewhere(self, sequence: Sequence) -> bool:
+    def _end_computed(self, sequence: Sequence) -> tuple[BlockHash, int] | None:
+        """Where others can go on from what is just computed, its last whole block: its name, and blocks until then."""
+        if sequence.phase is not Phase.PREFILL or sequence.private:
+            return None
+        blocks = (sequence.num_tokens - 1) // self._page_tokens
+        return (sequence.hashes[blocks - 1], blocks) if 0 < blocks <= len(sequence.hashes) else None
+
+    def _computed_elsewhere(self, sequence: Sequence, ends: Mapping[BlockHash, int]) -> bool:
         """Somebody is computing a prefix of it to the point where it could go on, and began before it."""
-        if sequence.imports_prompt:
-            return False
-        return any(
-            other.phase is Phase.PREFILL and _reaches(other, sequence, self._page_tokens) for other in self._active
-        )
+        if sequence.awaited in ends:
+            return True
+        most = 0 if sequence.imports_prompt else (sequence.num_tokens - 1) // self._page_tokens
+        hashes = sequence.hashes[:most]
+        sequence.awaited = next((n for n, b in ends.items() if b <= len(hashes) and hashes[b - 1] == n), None)
+        return sequence.awaited is not None
 
     def _enqueue(self, sequence: Sequence) -> None:
+        # Of one that comes back its answer's blocks too, which have no names yet if it had ceased to share.
+        self._name_blocks(sequence)
         sequence.expected_tokens = self._memory.usable_tokens(sequence)
         self._waiting.add(sequence)
         self._queued_tokens += _prefill_tokens(sequence)
@@ -240,13 +257,13 @@ class Scheduler:
         sequence.phase = Phase.WAITING
         self._enqueue(sequence)
 
-    def _decode(self, sequence: Sequence) -> Chunk:
+    def _decode(self, sequence: Sequence, keep_free: int) -> Chunk:
         start, own = sequence.computed_tokens, sequence.state_pages
-        if self._memory.leave_state(sequence, self._watermark()):
+        if self._memory.leave_state(sequence, keep_free):
             return Chunk(sequence, start, start + 1, own, sequence.planned_snapshots[-1], leaves_state=True)
         return Chunk(sequence, start, start + 1, own, own)
 
-    def _prefill_chunks(self, num_decodes: int) -> tuple[Chunk, ...]:
+    def _prefill_chunks(self, num_decodes: int, keep_free: int) -> tuple[Chunk, ...]:
         """Chunks for the prompts that have gone without for longest."""
         prefilling = [s for s in self._active if s.phase is Phase.PREFILL]
         turn = sorted(prefilling, key=lambda s: s.last_served)[:MAX_SHARES]
@@ -258,16 +275,16 @@ class Scheduler:
         for sequence, length in zip(turn, lengths, strict=True):
             if length:
                 sequence.last_served = self._steps
-                chunks += self._cut_at_snapshots(sequence, sequence.computed_tokens + length)
+                chunks += self._cut_at_snapshots(sequence, sequence.computed_tokens + length, keep_free)
         return tuple(chunks)
 
-    def _cut_at_snapshots(self, sequence: Sequence, end: int) -> list[Chunk]:
+    def _cut_at_snapshots(self, sequence: Sequence, end: int, keep_free: int) -> list[Chunk]:
         """What a step computes of one prompt: a chunk to each point where a snapshot is due and has room."""
         chunks, start, source = [], sequence.computed_tokens, sequence.state_source or sequence.state_pages
         for cut in sequence.snapshots_at:
             if not start < cut <= end:
                 continue
-            pages = self._memory.snapshot(sequence, cut, self._watermark())
+            pages = self._memory.snapshot(sequence, cut, keep_free)
             if pages is not None:
                 chunks.append(Chunk(sequence, start, cut, source, pages))
                 start, source = cut, pages
@@ -279,11 +296,3 @@ class Scheduler:
 def _prefill_tokens(waiting: Sequence) -> int:
     """Tokens that this instance will compute before the sequence draws its next token, as far as it can tell now."""
     return 0 if waiting.imports_prompt else waiting.num_tokens - waiting.expected_tokens
-
-
-def _reaches(computing: Sequence, waiting: Sequence, block_tokens: int) -> bool:
-    """The snapshot before the end of what `computing` prefills will serve `waiting`, and serve it further than now."""
-    blocks = (computing.num_tokens - 1) // block_tokens
-    if not 0 < blocks <= (waiting.num_tokens - 1) // block_tokens or blocks > len(waiting.hashes):
-        return False
-    return computing.hashes[blocks - 1] == waiting.hashes[blocks - 1]

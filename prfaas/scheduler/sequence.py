@@ -83,6 +83,8 @@ class Sequence:
     """Its KV did not come from elsewhere."""
     loading: bool = False
     """What a slower tier has of it is on its way, and worth waiting for."""
+    awaited: BlockHash | None = None
+    """The block at whose end another request's prefill ends, which it waited for when it was last looked at."""
     last_served: int = 0
     """The step that last computed something of its prefill, or before which it was admitted."""
 

@@ -9,6 +9,7 @@ _COUNTS = {
     "hit_tokens": ("prfaas_prefix_cache_hits_total", "Prompt tokens that were found, and not computed"),
     "evicted_blocks": ("prfaas_prefix_cache_evicted_blocks_total", "KV blocks that gave their page to something else"),
     "evicted_snapshots": ("prfaas_prefix_cache_evicted_snapshots_total", "Snapshots that gave their pages up"),
+    "skipped_snapshots": ("prfaas_prefix_cache_skipped_snapshots_total", "Snapshots left out for lack of room"),
     "unknown_blocks": ("prfaas_prefix_cache_unknown_blocks_total", "Blocks to build on that the cache did not know"),
     "stale_leases": ("prfaas_prefix_cache_stale_leases_total", "Uses of leases that had ended"),
 }

@@ -313,12 +313,16 @@ def test_what_is_forgotten_is_not_found_and_its_holders_keep_it() -> None:
     assert cache.pool.used == 1
 
 
-def test_a_block_that_others_follow_is_not_forgotten_but_its_snapshot_is() -> None:
+def test_what_follows_a_forgotten_block_is_forgotten_with_it() -> None:
     cache = hybrid_cache()
-    serve(cache, PROMPT, snapshots=(2,))
-    cache.forget(names(PROMPT)[:2])
-    assert (cache.blocks, cache.snapshots) == (4, 0)
+    serve(cache, PROMPT, snapshots=(2, 4))
+    one, *later = names(PROMPT)
+    assert cache.forget(names(PROMPT)[1:2]) == frozenset(later)
+    assert (cache.blocks, cache.snapshots) == (1, 0)
+    assert len(cache.match([one, *later]).pages) == 1
     cache.check()
+    cache.clear()
+    assert cache.pool.used == 0
 
 
 def test_check_finds_a_holder_without_its_blocks_ancestors() -> None:

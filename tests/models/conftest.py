@@ -1,5 +1,7 @@
 """Uninitialised memory is NaN in these tests; each family's tiny checkpoint is written once."""
 
+import functools
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,8 +10,10 @@ import pytest
 import torch
 
 from prfaas.models.loader import LoadedModel, load_model
+from prfaas_kernels import native
 from tests.models.tiny import Reference, write_tiny
 from tests.models.tiny_configs import TINY
+from tests.models.uncached import Uncached
 
 
 @dataclass(frozen=True)
@@ -58,3 +62,26 @@ def tiny(tiny_of: Callable[[str], Tiny]) -> Tiny:
 def every(request: pytest.FixtureRequest, tiny_of: Callable[[str], Tiny]) -> Tiny:
     """Each family in turn."""
     return tiny_of(request.param)
+
+
+@pytest.fixture(scope="session")
+def kernels(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where compiled kernels are kept, so that they are compiled once."""
+    return tmp_path_factory.mktemp("compiled-kernels")
+
+
+@pytest.fixture(params=["torch", "compiled"])
+def form(request: pytest.FixtureRequest, kernels: Path) -> Iterator[str]:
+    """Both forms of every op."""
+    if request.param == "compiled":
+        if shutil.which("g++") is None:
+            pytest.skip("no g++ here")
+        native.enable(kernels)
+    yield request.param
+    native.disable()
+
+
+@pytest.fixture(scope="session")
+def uncached(tiny_of: Callable[[str], Tiny]) -> Callable[[str], Uncached]:
+    """The answers of a family's model."""
+    return functools.cache(lambda family: Uncached(tiny_of(family).ours))

@@ -191,9 +191,10 @@ def test_what_proved_wrong_is_not_given_to_others() -> None:
         instance.step()
     instance.scheduler.invalidate(RequestId("b"))
     instance.release("b")
+    assert instance.cache.blocks == 0  # nor what b had found: nobody knows where it went wrong
     instance.add("c", 33, 2)
     run(instance)
-    assert instance.reused["c"] == 16
+    assert instance.reused["c"] == 0
 
 
 def test_who_builds_on_what_proved_wrong_goes_on_alone() -> None:
@@ -211,6 +212,28 @@ def test_who_builds_on_what_proved_wrong_goes_on_alone() -> None:
     run(instance)
     assert instance.reused["c"] == 0
     assert instance.answers["b"] == whole_answer(request("b", 33, 20, ignore_eos=True))
+    assert instance.empty()
+
+
+def test_one_that_shared_no_more_can_be_resumed_and_share_again() -> None:
+    instance = FakeInstance(pages=21, cached=True, state_pages=1, step_tokens=64)
+    instance.add("older", tokens(0, 9, 1), 40)
+    instance.add("wrong", 17, 30)
+    while not instance.answers["wrong"]:
+        instance.step()
+    instance.add("b", 17, 30)
+    while not instance.answers["b"]:
+        instance.step()
+    instance.scheduler.invalidate(RequestId("wrong"))
+    instance.release("wrong")
+    assert instance.get("b").private
+    while not instance.preemptions["b"]:
+        instance.step()
+    so_far = instance.get("b").tokens(0, instance.get("b").num_tokens)
+    instance.add("c", (*so_far, 1, 2, 3), 2)
+    run(instance)
+    assert instance.answers["b"] == whole_answer(request("b", 17, 30, ignore_eos=True))
+    assert instance.reused["c"] >= len(so_far) // PAGE * PAGE - PAGE
     assert instance.empty()
 
 
@@ -234,4 +257,5 @@ def test_with_little_room_a_snapshot_is_left_out() -> None:
     instance.add("b", 5 * PAGE)
     run(instance)
     assert instance.reused == {"a": 0, "b": 0}
+    assert instance.cache.skipped_snapshots == 2
     assert instance.empty()

@@ -1,0 +1,30 @@
+"""Whatever YAML our documents show is a part of a fleet file that is accepted."""
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from prfaas.config.sections import EngineSection, FleetConfig, PrefixCacheSection
+
+DOCS = Path(__file__).parents[2] / "docs"
+BLOCK = re.compile(r"^```yaml\n(.*?)^```", re.MULTILINE | re.DOTALL)
+EXAMPLES = [(path.name, text) for path in sorted(DOCS.rglob("*.md")) for text in BLOCK.findall(path.read_text("utf-8"))]
+NEEDED = {"model": {"path": "m", "name": "m"}, "clusters": [{"name": "c", "kind": "pd"}]}
+
+
+@pytest.mark.parametrize("text", [text for _, text in EXAMPLES], ids=[name for name, _ in EXAMPLES])
+def test_an_example_is_accepted(text: str) -> None:
+    FleetConfig.model_validate(NEEDED | yaml.safe_load(text))
+
+
+def test_the_prefix_cache_is_documented_with_every_key_and_its_default() -> None:
+    shown = dict(EXAMPLES)["prefix-cache.md"]
+    written = yaml.safe_load(shown)["engine"]
+    engine = EngineSection.model_validate(written)
+    assert set(written["prefix_cache"]) == set(PrefixCacheSection.model_fields)
+    assert engine.prefix_cache.disk is not None
+    assert engine.prefix_cache.disk.limit_gib == 16
+    without_disk = engine.prefix_cache.model_copy(update={"disk": None})
+    assert engine.model_copy(update={"prefix_cache": without_disk}) == EngineSection()
