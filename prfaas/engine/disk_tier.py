@@ -29,7 +29,7 @@ class DiskTier:
 
     `fingerprint` names the model and `format_key` all else that says what a page's bytes mean: page size, tokens of a
     page, and the version of the layout of KV and states in pages. `page` gives the bytes of a page of the pool,
-    contiguous and writable. `wake` is called from the worker's thread whenever `take` has something.
+    contiguous and writable. `wake` is called from the worker's thread when `take` has something or a scan ended.
     Raises ConfigError when `directory` cannot be used.
     """
 
@@ -136,6 +136,7 @@ class DiskTier:
                 now = time.monotonic()
                 scan, scan_at = None, now + max(self._rescan_s, _REST * (now - began))
                 self.scanned.set()
+                self._wake()
 
     def _next(self, wait_s: float) -> Job | None:
         """What to go on with; None when nothing came, or when it is time to give up."""
