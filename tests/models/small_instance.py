@@ -59,6 +59,8 @@ class SmallInstance:
     reuse: bool = False
     """Of prefixes."""
     snapshot_every: int = 8
+    answer_every: int = 0
+    """Snapshots in prompts and in answers."""
     eviction: str = "cost"
     disk: Path | None = None
     """Where prefixes go as well, if anywhere."""
@@ -66,6 +68,10 @@ class SmallInstance:
     reused_tokens: int = 0
     reused: dict[str, int] = field(default_factory=dict)
     """By request, when it was first admitted."""
+    held: dict[str, int] = field(default_factory=dict)
+    """Leading tokens of imports that were not sent."""
+    resumed: dict[str, int] = field(default_factory=dict)
+    """What those found that had been preempted, by request."""
     answers: dict[str, list[int]] = field(default_factory=dict)
     logits: dict[str, dict[int, Tensor]] = field(default_factory=lambda: defaultdict(dict))
     """[V] from which each token of an answer was drawn, by its position; none where it was drawn elsewhere."""
@@ -88,7 +94,7 @@ class SmallInstance:
         )
         self.scheduler = Scheduler(
             self.prefixes,
-            SnapshotPolicy(self.page_tokens, self.snapshot_every),
+            SnapshotPolicy(self.page_tokens, self.snapshot_every, self.answer_every),
             fingerprint=self.model.fingerprint,
             step_tokens=self.step_tokens,
             max_running=self.slots,
@@ -115,7 +121,8 @@ class SmallInstance:
         self.moves.advance()
         for sequence in self.scheduler.admit():
             self.reused_tokens += sequence.cached_tokens
-            self.reused.setdefault(sequence.request_id, sequence.cached_tokens)
+            found = self.resumed if sequence.preemptions else self.reused
+            found[sequence.request_id] = sequence.cached_tokens
             if sequence.phase is Phase.RESERVED:
                 self._deliver(sequence, (imports or {})[sequence.request_id])
         plan = self.scheduler.plan()
@@ -196,6 +203,7 @@ class SmallInstance:
 
     def _deliver(self, sequence: Sequence, exported: Exported) -> None:
         """Of the KV only what is not held already; of the states all."""
+        self.held[sequence.request_id] = sequence.held_tokens
         for i, layer in enumerate(self.model.shape.layers):
             for j, payload in enumerate(exported.tensors[i]):
                 first, rows = (

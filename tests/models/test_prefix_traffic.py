@@ -19,7 +19,7 @@ from tests.models.tiny_configs import VOCAB
 from tests.models.uncached import Prompt, Uncached, asking
 
 LONGEST = 60
-MOST_NEW = 6
+MOST_NEW = 12
 """Tokens of a prompt, and of an answer."""
 
 
@@ -33,6 +33,7 @@ class Pool:
     slots: int
     step_tokens: int
     snapshot_every: int
+    answer_every: int
     eviction: str
 
 
@@ -61,6 +62,7 @@ POOLS = st.builds(
     slots=st.integers(1, 5),
     step_tokens=st.integers(6, 40),
     snapshot_every=st.sampled_from([0, 8, 13]),
+    answer_every=st.sampled_from([0, 1, 5]),
     eviction=st.sampled_from(["cost", "lru"]),
 )
 ASKS = st.builds(
@@ -86,6 +88,7 @@ def build(tiny: Tiny, pool: Pool) -> SmallInstance:
         step_tokens=pool.step_tokens,
         reuse=True,
         snapshot_every=pool.snapshot_every,
+        answer_every=pool.answer_every,
         eviction=pool.eviction,
     )
 
@@ -105,7 +108,7 @@ def next_prompt(ask: Ask, earlier: list[Request], instance: SmallInstance) -> Pr
 def test_every_answer_is_the_one_without_a_cache(
     tiny_of: Callable[[str], Tiny], uncached: Callable[[str], Uncached], family: str
 ) -> None:
-    @settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=8, suppress_health_check=list(HealthCheck))
     @given(pool=POOLS, asks=st.lists(ASKS, min_size=3, max_size=10))
     def every_answer(pool: Pool, asks: list[Ask]) -> None:
         instance = build(tiny_of(family), pool)
