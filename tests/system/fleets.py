@@ -104,10 +104,10 @@ class RunningFleet:
         raise AssertionError(f"{process}: {name} never came to {value}")
 
     async def settled(self) -> None:
-        """All pages and slots of all instances are free."""
+        """No request holds a page of any instance, or waits for one."""
         for child in self.fleet.children:
             if child.spec.kind in ("prefill", "decode") and child.process.returncode is None:
-                for name in ("prfaas_pages_used", "prfaas_state_slots_used", "prfaas_requests_waiting"):
+                for name in ("prfaas_pages_used", "prfaas_requests_running", "prfaas_requests_waiting"):
                     await self.until(child.spec.name, name, 0)
 
     async def throttle(self, gbit_s: float) -> None:
