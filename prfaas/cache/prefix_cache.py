@@ -81,6 +81,11 @@ class PrefixCache:
         return self.pool.idle
 
     @property
+    def version(self) -> int:
+        """Rises with whatever may change what `match` finds."""
+        return self._visits.now + self._evictions
+
+    @property
     def leases(self) -> int:
         return len(self._leases)
 

@@ -11,6 +11,7 @@ from prfaas.cache.prefix_cache import PrefixCache
 from prfaas.cache.snapshot_policy import SnapshotPolicy
 from prfaas.cli.load_rank import LoadedRank, load_rank
 from prfaas.cli.start_ranks import Followers
+from prfaas.engine.disk_folder import make_usable
 from prfaas.engine.disk_moves import DiskMoves
 from prfaas.engine.disk_tier import DiskTier
 from prfaas.engine.drawer import build_drawer
@@ -24,6 +25,9 @@ from prfaas.engine.settings import EngineSettings
 from prfaas.models.ranks import ALONE
 from prfaas.scheduler.scheduler import Scheduler
 
+_DISK_SHARE = 8
+"""No more pages are given to the disk while one in so many waits for it already."""
+
 
 @dataclass(frozen=True, slots=True)
 class BuiltEngine:
@@ -35,7 +39,10 @@ class BuiltEngine:
 
 
 def build_engine(settings: EngineSettings, link: EngineLink) -> BuiltEngine:
-    """Loads the model, on all ranks. Raises ModelError, or EngineError when a rank ends before it is ready."""
+    """Loads the model, on all ranks. Raises ModelError, ConfigError, or EngineError when a rank ends too early."""
+    section = settings.engine.prefix_cache
+    if section.enabled and section.disk is not None:
+        make_usable(section.disk.path)
     if settings.engine.tensor_parallel == 1:
         loaded = load_rank(settings, ALONE)
         return _engine(settings, link, loaded, loaded.model.decoder.forward, lambda: None)
@@ -43,11 +50,11 @@ def build_engine(settings: EngineSettings, link: EngineLink) -> BuiltEngine:
     try:
         loaded = load_rank(settings, followers.ranks)
         followers.meet()
+        leader = Leader(loaded.model.decoder, followers.ranks)
+        return _engine(settings, link, loaded, leader.forward, lambda: followers.stop(leader.stop))
     except BaseException:
         followers.close()
         raise
-    leader = Leader(loaded.model.decoder, followers.ranks)
-    return _engine(settings, link, loaded, leader.forward, lambda: followers.stop(leader.stop))
 
 
 def _engine(
@@ -97,5 +104,7 @@ def _disk_moves(
         format_key=xxhash.xxh3_128_hexdigest(repr(loaded.layout).encode()),
         page=loaded.memory.page,
         wake=link.wake,
+        # What waits for a slow disk is taken from requests.
+        queue_pages=-(-settings.engine.num_pages // _DISK_SHARE),
     )
     return DiskMoves(tier, cache, loaded.layout.page_bytes, scheduler.waiting_for, time.monotonic)

@@ -32,6 +32,10 @@ BUFFER_BYTES = 32 << 20
 """Who missed more than is kept asks for everything."""
 QUEUE_MESSAGES = 10_000
 """For each subscriber that reads too slowly; later ones are lost to it, and it asks for them again."""
+QUEUED_ANSWERS = 2 * BUFFER_BATCHES
+"""Messages for each asker that does not read; a snapshot of 300,000 events is one answer of so many."""
+MAX_REQUEST_BYTES = 1024
+"""Who sends more is disconnected."""
 EVENTS_PER_MESSAGE = 16
 """Of a snapshot."""
 DATA_PARALLEL_RANK = 0
@@ -55,9 +59,9 @@ class KvPublisher:
         # Not one of asyncio's: a publisher's socket never makes anybody wait.
         self._events = self._context.socket(zmq.PUB)
         _serve(self._events, events, QUEUE_MESSAGES)
-        # It must never wait for one who does not read; what may be queued is bounded by the buffer.
+        # It never waits for one who does not read either.
         self._replay = zmq.asyncio.Socket(self._context, zmq.ROUTER)
-        _serve(self._replay, replay, 0)
+        _serve(self._replay, replay, QUEUED_ANSWERS)
         self._unix_time = unix_time
         self._topic = topic
         self._buffer: deque[tuple[int, bytes]] = deque()
@@ -95,10 +99,15 @@ class KvPublisher:
             self._buffered_bytes -= len(self._buffer.popleft()[1])
 
     async def _answer_all(self, held: Callable[[], Iterable[KvEvent]]) -> None:
+        complained = False
         while True:
             message = await self._replay.recv_multipart()
             if len(message) != 3 or len(message[2]) != SEQ_BYTES:
-                log.warning("a request for KV events of %d parts makes no sense", len(message))
+                # Whoever is at the wrong port may have a lot to say.
+                level = logging.DEBUG if complained else logging.WARNING
+                log.log(level, "a request for KV events of %d parts makes no sense", len(message))
+                complained = True
+                await asyncio.sleep(0)
                 continue
             client, _, start = message
             repeated = self._snapshot(held()) if start == SNAPSHOT_REQUEST else self._since(start)
@@ -122,6 +131,7 @@ class KvPublisher:
 def _serve(served: "zmq.Socket[Any]", listening: socket.socket, queue: int) -> None:
     """Gives `served` the listening socket."""
     served.sndhwm = queue
+    served.maxmsgsize = MAX_REQUEST_BYTES
     served.ipv6 = listening.family == socket.AF_INET6
     host, port = listening.getsockname()[:2]
     served.setsockopt(zmq.USE_FD, listening.detach())

@@ -27,6 +27,8 @@ PROBE_S = 5.0
 REPLY_S = 10.0
 RETRY_S = 1.0
 QUEUE_MESSAGES = 100_000
+MAX_MESSAGE_BYTES = 64 << 20
+"""Twice what our publishers keep of all their batches; who sends more is disconnected."""
 HEARTBEAT_MS = 5_000
 MAX_RECONNECT_MS = 5_000
 
@@ -143,11 +145,13 @@ class KvSubscriber:
                 if seq == END_SEQ:
                     return answer
                 answer.append(_numbered(seq, payload))
+                await asyncio.sleep(0)  # to receive what has come already does not wait, and the loop has other work
 
     def _socket(self, kind: int, address: str) -> zmq.asyncio.Socket:
         connecting = self._context.socket(kind)
         connecting.linger = 0
         connecting.rcvhwm = QUEUE_MESSAGES
+        connecting.maxmsgsize = MAX_MESSAGE_BYTES
         connecting.ipv6 = True
         connecting.reconnect_ivl_max = MAX_RECONNECT_MS
         connecting.heartbeat_ivl = HEARTBEAT_MS

@@ -38,13 +38,8 @@ class Folder:
         self.path = directory / f"{re.sub('[^0-9A-Za-z-]', '_', fingerprint)[:32]}-{scope.hex()}"
         self.scope = scope
         self._life = secrets.token_hex(8)
-        try:
-            # What is cached tells what prompts said, so nobody else may read it.
-            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        except OSError as error:
-            raise ConfigError(_unusable(directory, error.strerror or str(error))) from error
-        if not os.access(self.path, os.R_OK | os.W_OK | os.X_OK, effective_ids=True):
-            raise ConfigError(_unusable(directory, f"no permission to read and write {self.path.name}"))
+        # What is cached tells what prompts said, so nobody else may read it.
+        _make(self.path, directory, 0o700)
 
     def write(self, header: Header, pages: Sequence[memoryview]) -> None:
         """Makes the entry's file, instead of any that is there. Raises OSError."""
@@ -117,6 +112,20 @@ class Folder:
         if header is None or (header.key, header.scope) != (key, self.scope):
             return None
         return header if HEADER_BYTES + header.payload_bytes == size == file_bytes else None
+
+
+def make_usable(directory: Path) -> None:
+    """Makes the folder of all scopes: who does so early hears early what is wrong. Raises ConfigError."""
+    _make(directory, directory, 0o777)
+
+
+def _make(path: Path, directory: Path, mode: int) -> None:
+    try:
+        path.mkdir(mode, parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(_unusable(directory, error.strerror or str(error))) from error
+    if not os.access(path, os.R_OK | os.W_OK | os.X_OK, effective_ids=True):
+        raise ConfigError(_unusable(directory, f"no permission to read and write {path.name}"))
 
 
 def _unusable(directory: Path, why: str) -> str:

@@ -21,6 +21,10 @@ log = logging.getLogger(__name__)
 
 FIRST_GUESS_BYTES_PER_S = 500e6
 """Of a disk, until loads have been measured."""
+PATIENCE_S = 5.0
+"""A request waits for a load at least so long, and as long as computing would take. Then it is computed."""
+_HOPE = 1 / 16
+"""By so much of itself the disk's rate is raised whenever it is found too low, so that it is tried again."""
 _KEEP_FREE_SHARE = 16
 """A load leaves one page in so many to requests that run."""
 
@@ -37,7 +41,8 @@ class _Load:
     pinned: tuple[int, ...]
     """What of the prefix was in memory, held so that what comes can follow it."""
     entries: tuple[Entry, ...]
-    started_s: float
+    until_s: float
+    """When those who wait for it lose their patience."""
     waiting: list[RequestId] = field(default_factory=list)
 
 
@@ -69,6 +74,13 @@ class DiskMoves:
                 self._loaded(done)
             else:
                 self._stored(done)
+        if any(load.waiting for load in self._loads.values()):
+            self._lose_patience(self._clock())
+
+    def patient_s(self) -> float | None:
+        """Seconds until a request that waits for a load goes on without it; None if none waits."""
+        times = [load.until_s for load in self._loads.values() if load.waiting]
+        return max(0.0, min(times) - self._clock()) if times else None
 
     def fetch(self, hashes: Sequence[BlockHash], tokens: Sequence[int], request_id: RequestId | None) -> None:
         """Begins to load what makes the prefix longer, if that is faster than computing it; the request waits for it.
@@ -83,7 +95,7 @@ class DiskMoves:
         load = self._loads.get(hashes[wanted.last - 1])
         if load is None:
             load = self._begin(tuple(hashes), tuple(tokens), wanted)
-        if load is not None and request_id is not None:
+        if load is not None and request_id is not None and self._clock() < load.until_s:
             load.waiting.append(request_id)
             self._waits(request_id, True)
 
@@ -137,6 +149,7 @@ class DiskMoves:
         num_bytes = sum(pages_each) * self._page_bytes
         gained = wanted.gained_blocks * cache.block_tokens
         if not pays(num_bytes, self._bytes_per_s, gained, self._prefill_s_per_token):
+            self._bytes_per_s *= 1 + _HOPE
             return None
         match = cache.match(hashes)
         keep_free = cache.pool.size // _KEEP_FREE_SHARE
@@ -146,7 +159,8 @@ class DiskMoves:
         pinned = cache.pin(match, wanted.first, snapshot=False)
         fresh = cache.allocate(sum(pages_each))
         assert fresh is not None
-        load = _Load(hashes, tokens, wanted.first, pinned, _entries(hashes, wanted, fresh), self._clock())
+        until_s = self._clock() + max(PATIENCE_S, gained * self._prefill_s_per_token)
+        load = _Load(hashes, tokens, wanted.first, pinned, _entries(hashes, wanted, fresh), until_s)
         if not self._tier.load(load.entries):
             self._release(load)
             return None
@@ -157,16 +171,29 @@ class DiskMoves:
         load = self._loads.pop(done.entries[-1].block_hash)
         num_bytes = sum(len(e.pages) for e, ok in zip(done.entries, done.ok, strict=True) if ok) * self._page_bytes
         if num_bytes:
-            rate = num_bytes / max(self._clock() - load.started_s, 1e-6)
+            rate = num_bytes / max(done.seconds, 1e-6)
             self._bytes_per_s = 0.5 * self._bytes_per_s + 0.5 * rate
         self._insert(load, done.ok)
         self._release(load)
+        self._let_go(load)
+
+    def _lose_patience(self, now_s: float) -> None:
+        for load in self._loads.values():
+            if load.waiting and load.until_s <= now_s:
+                log.warning("the disk is slow: %d requests are computed that waited for it", len(load.waiting))
+                self._let_go(load)
+
+    def _let_go(self, load: _Load) -> None:
         for request_id in load.waiting:
             self._waits(request_id, False)
+        load.waiting.clear()
 
     def _insert(self, load: _Load, ok: Sequence[bool]) -> None:
         """Into the index, up to the first entry that did not come."""
         cache, size = self._cache, self._cache.block_tokens
+        if cache.match(load.hashes).pages[: load.first] != load.pinned:
+            log.info("what a prefix from disk would follow proved wrong meanwhile; it is computed")
+            return
         parent = load.hashes[load.first - 1] if load.first else None
         index = load.first
         duplicates: tuple[int, ...] = ()

@@ -3,7 +3,7 @@
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from prfaas.engine.disk_format import Key
 from prfaas.engine.disk_store import Entry
@@ -17,6 +17,8 @@ class Done:
     loaded: bool
     """False: they were to be stored."""
     ok: tuple[bool, ...]
+    seconds: float = field(default=0.0, compare=False)
+    """That the worker took, without waits in the queue and for the loop."""
 
 
 class Job:
@@ -26,6 +28,8 @@ class Job:
         self.entries = tuple(entries)
         self.loads = loads
         self.num_pages = sum(len(entry.pages) for entry in entries)
+        self.seconds = 0.0
+        """What it took so far, as its worker says."""
         self._ok: list[bool] = []
         self._failed: set[Key] = set()
 
@@ -44,7 +48,7 @@ class Job:
     def done(self) -> Done:
         """How it ended; what was not reached counts as failed."""
         rest = len(self.entries) - len(self._ok)
-        return Done(self.entries, self.loads, (*self._ok, *[False] * rest))
+        return Done(self.entries, self.loads, (*self._ok, *[False] * rest), self.seconds)
 
 
 class Queue:

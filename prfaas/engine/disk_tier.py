@@ -141,10 +141,12 @@ class DiskTier:
 
     def _advance(self, job: Job) -> None:
         """Loads go on to their end, stores by one entry, so that a load waits for one write at most."""
+        started = time.monotonic()
         if not job.loads and not job.ended:
             job.step(self._store.store)
         while job.loads and not job.ended and not self._queue.closed:
             job.step(self._store.load)
+        job.seconds += time.monotonic() - started
         if job.loads or job.ended:
             self._finish(job)
 

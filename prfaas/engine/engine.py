@@ -90,6 +90,8 @@ class Engine:
             plan = self._scheduler.plan()
             if plan is not None:
                 self._step(plan)
+            elif self._scheduler.starved and self._prefixes.give_way():
+                continue
             self._report()
             # After a step more may fit; with nothing to compute and all admitted that fits, only a command changes it.
             stopped = self._take_commands(wait=plan is None)
@@ -97,7 +99,7 @@ class Engine:
 
     def _take_commands(self, *, wait: bool) -> bool:
         """Applies what has been sent, for which it waits if `wait`. True: stop."""
-        while commands := self._link.take(wait=wait, at_most_s=self._prefixes.next_expiry_s() if wait else None):
+        while commands := self._link.take(wait=wait, at_most_s=self._prefixes.idle_at_most_s() if wait else None):
             for command in commands:
                 if isinstance(command, Stop):
                     return True
@@ -160,8 +162,9 @@ class Engine:
         except (RuntimeError, IndexError, ValueError) as error:
             # Whatever torch raises here, the requests of this step are lost and all others go on.
             log.exception("an engine step failed")
-            for chunk in plan.chunks:
-                self._fail(chunk.sequence.request_id, "step", f"the engine step failed: {error}")
+            # A prompt may have several chunks in a step.
+            for request_id in dict.fromkeys(chunk.sequence.request_id for chunk in plan.chunks):
+                self._fail(request_id, "step", f"the engine step failed: {error}")
             return
         seconds = self._clock() - started
         self._scheduler.observe(plan, seconds)

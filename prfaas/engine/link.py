@@ -4,6 +4,7 @@ Knows no processes: both ends may live in one. An end belongs to one thread.
 """
 
 import contextlib
+import math
 import os
 import tempfile
 from collections.abc import Sequence
@@ -62,7 +63,7 @@ class Link(Generic[In, Out]):
         poller = zmq.Poller()
         poller.register(self._socket, zmq.POLLIN)
         poller.register(self._woken, zmq.POLLIN)
-        poller.poll(None if at_most_s is None else int(at_most_s * 1e3))
+        poller.poll(None if at_most_s is None else math.ceil(at_most_s * 1e3))
         with contextlib.suppress(BlockingIOError):
             os.eventfd_read(self._woken)
 

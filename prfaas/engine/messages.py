@@ -201,6 +201,7 @@ class PrefixStats(_Message, frozen=True):
     unknown_blocks: int = 0
     """Hashes that the cache was asked to build on, and did not know."""
     stale_leases: int = 0
+    """Of announced prefixes, that ended before the request came."""
     disk: DiskStats | None = None
 
 

@@ -3,6 +3,7 @@
 Decides nothing about memory; knows no sockets and no files.
 """
 
+import logging
 from collections.abc import Sequence as Many
 from typing import Protocol
 
@@ -13,6 +14,8 @@ from prfaas.core.errors import LeaseError
 from prfaas.core.ids import BlockHash, RequestId
 from prfaas.engine.messages import DiskStats, PrefixStats
 from prfaas.scheduler.sequence import Sequence
+
+log = logging.getLogger(__name__)
 
 
 class Tier(Protocol):
@@ -34,6 +37,10 @@ class Tier(Protocol):
         """A step computed so many prompt tokens in that time."""
         ...
 
+    def patient_s(self) -> float | None:
+        """Seconds until `advance` lets a request go on without what it waits for; None if none waits."""
+        ...
+
     def stats(self) -> DiskStats:
         """The present reading."""
         ...
@@ -51,27 +58,44 @@ class Prefixes:
         self._tier = tier
         self._clock = clock
         self._announced_s = announced_s
-        self._leases: dict[str, LeaseId] = {}
+        self._leases: dict[str, tuple[LeaseId, float]] = {}
+        """And when they end; those that end first come first."""
+        self._unclaimed_leases = 0
         self._queried_tokens = 0
         self._hit_tokens = 0
 
     def advance(self) -> None:
         """To be called before each admission."""
-        if self._leases and self._cache.expire_leases(self._clock()):
-            self._leases = {name: lease for name, lease in self._leases.items() if self._cache.is_leased(lease)}
+        if self._leases and (expired := self._cache.expire_leases(self._clock())):
+            self._unclaimed_leases += expired
+            self._leases = {name: lease for name, lease in self._leases.items() if self._cache.is_leased(lease[0])}
         if self._tier is not None:
             self._tier.advance()
 
-    def next_expiry_s(self) -> float | None:
-        """Seconds until a lease runs out, which may make room; None without leases."""
-        return self._announced_s if self._leases else None
+    def idle_at_most_s(self) -> float | None:
+        """Seconds until time alone changes something: a lease ends, or patience with a disk. None if nothing will."""
+        times = [until_s - self._clock() for _, until_s in list(self._leases.values())[:1]]
+        if self._tier is not None and (patient_s := self._tier.patient_s()) is not None:
+            times.append(patient_s)
+        return max(0.0, min(times)) if times else None
+
+    def give_way(self) -> bool:
+        """Ends the oldest lease, because requests wait for memory and nothing runs; False if there is none."""
+        oldest = next(iter(self._leases), None)
+        if oldest is None:
+            return False
+        self._unclaimed_leases += 1
+        log.info("the prefix of announced request %s is not kept: others wait for its memory", oldest)
+        self._end_lease(oldest)
+        return True
 
     def announced(self, request_id: str, hashes: tuple[BlockHash, ...]) -> None:
         """A request with this prefix was placed here: nothing of it may be evicted, and what is on disk may come."""
         self._end_lease(request_id)
-        lease = self._cache.lease(hashes, self._clock() + self._announced_s)
+        until_s = self._clock() + self._announced_s
+        lease = self._cache.lease(hashes, until_s)
         if lease is not None:
-            self._leases[request_id] = lease
+            self._leases[request_id] = lease, until_s
         if self._tier is not None:
             self._tier.fetch(hashes, (), None)
 
@@ -114,7 +138,7 @@ class Prefixes:
             evicted_snapshots=cache.evicted_snapshots,
             skipped_snapshots=cache.skipped_snapshots,
             unknown_blocks=cache.unknown_blocks,
-            stale_leases=cache.stale_leases,
+            stale_leases=self._unclaimed_leases + cache.stale_leases,
             disk=self._tier.stats() if self._tier is not None else None,
         )
 
@@ -123,7 +147,7 @@ class Prefixes:
         if lease is None:
             return
         try:
-            self._cache.end_lease(lease)
+            self._cache.end_lease(lease[0])
         except LeaseError:
             # It has run out since; the cache counts it.
             return

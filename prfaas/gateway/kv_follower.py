@@ -10,6 +10,7 @@ from prfaas.control.kv_events import KvEvent
 from prfaas.control.kv_subscriber import PROBE_S, KvSubscriber, Note
 from prfaas.control.tunnel import tunnel
 from prfaas.control.v1 import fleet_pb2 as pb
+from prfaas.core.errors import WireError
 from prfaas.core.ids import InstanceId
 from prfaas.gateway.directory import Directory
 from prfaas.telemetry.metrics import RouterMetrics
@@ -45,12 +46,20 @@ class KvFollower:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _follow(self, info: pb.InstanceInfo) -> None:
+        complained = False
         while True:
             self._directory.admit(InstanceId(info.instance_id), info.epoch, info.model_fingerprint, info.block_tokens)
             try:
                 async with self._subscribed(info) as subscriber, aclosing(subscriber.follow()) as batches:
                     async for events in batches:
                         self._take(info, events)
+                        # What has come already is read without a pause, and the loop has other work.
+                        await asyncio.sleep(0)
+            except WireError as error:
+                self._metrics.kv_faults.inc()
+                level = logging.DEBUG if complained else logging.WARNING
+                log.log(level, "the KV events of %s cannot be read: %s", info.instance_id, error)
+                complained = True
             except Exception:  # the task's edge: the instance serves on without being known
                 self._metrics.kv_faults.inc()
                 log.exception("following the KV events of %s broke", info.instance_id)

@@ -29,10 +29,13 @@ class PrefillTrace(msgspec.Struct, frozen=True):
 
 
 class KvTrace(msgspec.Struct, frozen=True):
+    """What crossed; the KV of the prompt's first `tokens_held` tokens did not, since the decode instance had it."""
+
     bytes_raw: int
     bytes_wire: int
     codec: str
     transfer_ms: float
+    tokens_held: int
 
 
 class DecodeTrace(msgspec.Struct, frozen=True):

@@ -38,6 +38,11 @@ class SequenceMemory:
         """Of the whole pool."""
         return self._cache.pool.size
 
+    @property
+    def situation(self) -> tuple[int, int]:
+        """While it is the same, and nothing else pins or lets go, `reserve` gives the same answer."""
+        return self._cache.available, self._cache.version
+
     def pages_for(self, tokens: int) -> int:
         """Of a sequence that has so many: KV and state."""
         return self._kv_pages(tokens) + self._cache.state_pages

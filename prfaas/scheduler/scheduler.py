@@ -48,6 +48,8 @@ class Scheduler:
         self._queued_tokens = 0
         self._arrivals = 0
         self._steps = 0
+        self._refused: tuple[RequestId, int, tuple[int, int]] | None = None
+        """Who did not fit last, and in what circumstances: to look again takes long where much is cached."""
 
     @property
     def num_waiting(self) -> int:
@@ -61,6 +63,11 @@ class Scheduler:
     def waiting_tokens(self) -> int:
         """Tokens that this instance still has to prefill: queued requests and recomputation included."""
         return self._queued_tokens + sum(s.remaining_tokens for s in self._active if s.phase is Phase.PREFILL)
+
+    @property
+    def starved(self) -> bool:
+        """Nothing runs, though there are requests that wait for nothing but memory."""
+        return not self._active and any(not s.loading for s in self._waiting)
 
     def get(self, request_id: RequestId) -> Sequence | None:
         return self._active.get(request_id) or self._waiting.get(request_id)
@@ -188,8 +195,13 @@ class Scheduler:
             sequence.extend_hashes(sequence.num_tokens // self._page_tokens, self._page_tokens)
 
     def _reserve(self, sequence: Sequence) -> bool:
-        if self._memory.reserve(sequence, self._watermark()):
+        keep_free = self._watermark()
+        attempt = sequence.request_id, keep_free, self._memory.situation
+        if self._active and attempt == self._refused:
+            return False
+        if self._memory.reserve(sequence, keep_free):
             return True
+        self._refused = attempt
         # A snapshot to go on from needs room beside the state itself. Alone, one that has no such room does without.
         return not self._active and self._memory.reserve(sequence, 0, reuse=False)
 

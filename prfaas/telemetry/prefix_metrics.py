@@ -11,7 +11,7 @@ _COUNTS = {
     "evicted_snapshots": ("prfaas_prefix_cache_evicted_snapshots_total", "Snapshots that gave their pages up"),
     "skipped_snapshots": ("prfaas_prefix_cache_skipped_snapshots_total", "Snapshots left out for lack of room"),
     "unknown_blocks": ("prfaas_prefix_cache_unknown_blocks_total", "Blocks to build on that the cache did not know"),
-    "stale_leases": ("prfaas_prefix_cache_stale_leases_total", "Uses of leases that had ended"),
+    "stale_leases": ("prfaas_prefix_cache_stale_leases_total", "Announced prefixes let go before their request came"),
 }
 _LEVELS = {
     "blocks": ("prfaas_prefix_cache_blocks", "KV blocks held"),

@@ -293,4 +293,4 @@ class CacheMachine(RuleBasedStateMachine):
 
 
 TestCache = CacheMachine.TestCase
-TestCache.settings = settings(max_examples=80, stateful_step_count=40, deadline=None)
+TestCache.settings = settings(max_examples=80, stateful_step_count=40)

@@ -107,7 +107,7 @@ def damaged(draw: st.DrawFn) -> Raw:
     return raw
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(damaged())
 def test_whatever_a_config_says_it_is_read_or_refused(raw: Raw) -> None:
     try:

@@ -1,5 +1,6 @@
 """The prefix cache above a real disk tier: what leaves memory comes back, byte for byte, or is computed again."""
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from prfaas.cache.hashing import block_hashes, root_hash
 from prfaas.cache.pool import PagePool
 from prfaas.cache.prefix_cache import PrefixCache
 from prfaas.core.ids import BlockHash, RequestId
-from prfaas.engine.disk_moves import DiskMoves
+from prfaas.engine.disk_moves import FIRST_GUESS_BYTES_PER_S, PATIENCE_S, DiskMoves
 from prfaas.engine.disk_tier import DiskTier
 from tests.eventually import eventually_async
 
@@ -23,17 +24,25 @@ class Rig:
     def __init__(self, directory: Path, pages: int = 32, state_pages: int = STATE_PAGES) -> None:
         self.arena = bytearray(pages * PAGE_BYTES)
         self.cache = PrefixCache(PagePool(pages), block_tokens=BLOCK, state_pages=state_pages)
+        self.now_s = 0.0
+        self.disk_works = threading.Event()
+        self.disk_works.set()
         self.tier = DiskTier(
             directory,
             limit_bytes=1 << 20,
             fingerprint="model",
             format_key="test",
-            page=lambda page: memoryview(self.arena)[page * PAGE_BYTES : (page + 1) * PAGE_BYTES],
+            page=self.page,
             wake=lambda: None,
         )
         self.waiting: dict[str, bool] = {}
-        self.moves = DiskMoves(self.tier, self.cache, PAGE_BYTES, self.waiting.__setitem__, lambda: 0.0)
+        self.moves = DiskMoves(self.tier, self.cache, PAGE_BYTES, self.waiting.__setitem__, lambda: self.now_s)
         assert self.tier.scanned.wait(5)
+
+    def page(self, number: int) -> memoryview:
+        """For the tier's thread, which this holds up while the disk does not work."""
+        assert self.disk_works.wait(10)
+        return memoryview(self.arena)[number * PAGE_BYTES : (number + 1) * PAGE_BYTES]
 
     def compute(self, tokens: tuple[int, ...], snapshots: tuple[int, ...]) -> list[BlockHash]:
         """As a request does that runs and ends: blocks, and snapshots after some of them."""
@@ -200,3 +209,96 @@ async def test_a_disk_that_is_slower_than_computing_is_not_asked(rig: Rig) -> No
     rig.moves.prefilled(tokens=1000, seconds=1e-9)
     rig.moves.fetch(names, TOKENS, RequestId("r"))
     assert rig.waiting == {}
+
+
+@pytest.mark.parametrize("in_memory", [0, 2])
+async def test_a_prefix_that_proves_wrong_while_the_rest_of_it_comes_is_not_built_on(rig: Rig, in_memory: int) -> None:
+    names = rig.compute(TOKENS, snapshots=(4,))
+    rig.moves.keep(names)
+    await rig.until_stored(5)
+    rig.forget_all()
+    rig.compute(TOKENS[: in_memory * BLOCK], snapshots=())
+    rig.disk_works.clear()
+    rig.moves.fetch(names, TOKENS, RequestId("r"))
+    rig.cache.forget(names[:in_memory])
+    rig.disk_works.set()
+    await rig.until_loaded("r")
+    assert rig.cache.match(names).usable_blocks == (0 if in_memory else 4)
+
+
+async def test_nor_is_it_built_on_what_others_have_computed_anew(rig: Rig) -> None:
+    names = rig.compute(TOKENS, snapshots=(4,))
+    rig.moves.keep(names)
+    await rig.until_stored(5)
+    rig.forget_all()
+    rig.compute(TOKENS[: 2 * BLOCK], snapshots=())
+    rig.disk_works.clear()
+    rig.moves.fetch(names, TOKENS, RequestId("r"))
+    rig.cache.forget(names[:2])
+    rig.compute(TOKENS[: 2 * BLOCK], snapshots=())  # in pages that the load does not hold
+    rig.disk_works.set()
+    await rig.until_loaded("r")
+    assert len(rig.cache.match(names).pages) == 2
+
+
+async def test_a_snapshot_that_comes_for_blocks_that_proved_wrong_is_not_kept(rig: Rig) -> None:
+    names = rig.compute(TOKENS, snapshots=(4,))
+    rig.moves.keep(names)
+    await rig.until_stored(5)
+    rig.forget_all()
+    rig.compute(TOKENS, snapshots=())
+    rig.disk_works.clear()
+    rig.moves.fetch(names, TOKENS, RequestId("r"))
+    rig.cache.forget(names)
+    rig.disk_works.set()
+    await rig.until_loaded("r")
+    assert (rig.cache.blocks, rig.cache.snapshots) == (0, 0)
+
+
+async def test_nobody_waits_for_ever_for_a_disk_that_hangs(rig: Rig) -> None:
+    names = rig.compute(TOKENS, snapshots=(4,))
+    rig.moves.keep(names)
+    await rig.until_stored(5)
+    rig.forget_all()
+    rig.disk_works.clear()
+    rig.moves.fetch(names, TOKENS, RequestId("r"))
+    rig.advance()
+    assert rig.waiting == {"r": True}
+    assert rig.moves.patient_s() == PATIENCE_S
+    rig.now_s = PATIENCE_S
+    rig.advance()
+    assert rig.waiting == {"r": False}
+    assert rig.moves.patient_s() is None
+    rig.moves.fetch(names, TOKENS, RequestId("later"))
+    assert "later" not in rig.waiting
+    rig.disk_works.set()
+    await eventually_async(lambda: rig.advanced() and rig.cache.match(names).usable_blocks == 4)
+
+
+async def test_nobody_is_told_of_patience_before_the_disk_has_had_its_time(rig: Rig) -> None:
+    names = rig.compute(TOKENS, snapshots=(4,))
+    rig.moves.keep(names)
+    await rig.until_stored(5)
+    rig.forget_all()
+    rig.moves.prefilled(tokens=1, seconds=100.0)
+    rig.disk_works.clear()
+    rig.moves.fetch(names, TOKENS, RequestId("r"))
+    rig.now_s = PATIENCE_S
+    rig.advance()
+    assert rig.waiting == {"r": True}  # computing would take longer yet
+    rig.disk_works.set()
+    await rig.until_loaded("r")
+
+
+async def test_a_disk_that_was_slow_is_tried_again_in_time(rig: Rig) -> None:
+    names = rig.compute(TOKENS, snapshots=(4,))
+    rig.moves.keep(names)
+    await rig.until_stored(5)
+    rig.forget_all()
+    load_s = (4 + STATE_PAGES) * PAGE_BYTES / FIRST_GUESS_BYTES_PER_S
+    rig.moves.prefilled(tokens=4 * BLOCK, seconds=load_s / 2)
+    requests = [RequestId(str(i)) for i in range(30)]
+    for request in requests:
+        rig.moves.fetch(names, TOKENS, request)
+    assert 0 < len(rig.waiting) < 25
+    await rig.until_loaded("29")

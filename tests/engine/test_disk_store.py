@@ -141,7 +141,7 @@ keys = st.sampled_from([*"abcdef"])
 deeds = st.lists(st.tuples(st.sampled_from(["store", "load", "unlink", "harm", "scan", "restart"]), keys), max_size=30)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(deeds=deeds)
 def test_whatever_happens_only_what_was_stored_is_loaded(
     tmp_path_factory: pytest.TempPathFactory, deeds: list[tuple[str, str]]
@@ -176,7 +176,7 @@ def test_whatever_happens_only_what_was_stored_is_loaded(
         assert whole.keys() <= set(store.index) | ({entry.key} if deed == "unlink" else set())
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     lengths=st.lists(st.tuples(st.sampled_from("abc"), st.integers(1, 8)), max_size=12),
     limit=st.integers(1, 12),

@@ -395,6 +395,15 @@ def test_nothing_of_a_request_that_went_wrong_is_reused(cached: Rig) -> None:
     assert cached.cache.blocks == 0
 
 
+def test_a_prompt_that_was_cut_at_a_snapshot_fails_once(cached: Rig) -> None:
+    cached.submit("a", [*range(5), CRASH], 1)
+    cached.until("a", Failed)
+    cached.submit("b", [1], 1)
+    while not isinstance(event := cached.next(), Generated):
+        assert not isinstance(event, Failed)
+    cached.settle()
+
+
 def test_an_announced_prefix_outlives_what_would_have_evicted_it() -> None:
     rig = Rig(pages=8, slots=3, cached=True)
     rig.submit("a#1", list(range(9)), 1)
@@ -411,12 +420,28 @@ def test_an_announced_prefix_outlives_what_would_have_evicted_it() -> None:
     rig.stop()
 
 
-def test_a_request_that_needs_what_is_announced_waits_until_that_expires() -> None:
-    rig = Rig(pages=8, slots=1, cached=True, announced_s=0.2)
+def test_what_is_announced_gives_way_to_a_request_that_needs_its_memory_when_nothing_runs() -> None:
+    rig = Rig(pages=8, slots=2, cached=True)
     rig.submit("a#1", list(range(9)), 1)
     rig.tokens("a#1")
-    rig.link.send([Announce("never comes", tuple(block_hashes(root_hash("model", ""), range(9), PAGE)))])
-    rig.submit("all#2", [40] * 32, 1)
+    names = tuple(block_hashes(root_hash("model", ""), range(9), PAGE))
+    rig.link.send([Announce("b", names), Announce("c", names)])
+    rig.until_stats(lambda s: s.running_requests == 0 and s.pages_used == 2 + STATE_PAGES)
+    rig.submit("all#2", [40] * (8 + STATE_PAGES) * PAGE, 1)
     assert rig.tokens("all#2")[0] == [41]
+    assert rig.cache.leases == 0
+    rig.until_stats(lambda s: s.prefix.stale_leases > 0)
+    rig.settle()
+    rig.stop()
+
+
+def test_an_announcement_expires_while_nothing_else_happens() -> None:
+    rig = Rig(pages=8, slots=2, cached=True, announced_s=0.2)
+    rig.submit("a#1", list(range(9)), 1)
+    rig.tokens("a#1")
+    rig.settle()
+    rig.link.send([Announce("never comes", tuple(block_hashes(root_hash("model", ""), range(9), PAGE)))])
+    rig.until_stats(lambda s: s.running_requests == 0 and s.pages_used == 2 + STATE_PAGES)
+    rig.until_stats(lambda s: s.prefix.stale_leases == 1)
     rig.settle()
     rig.stop()

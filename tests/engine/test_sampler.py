@@ -132,7 +132,7 @@ def reference_adjust(row: list[float], prompt: list[int], output: list[int], s: 
     return out
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     row=st.lists(st.floats(-8, 8, width=32), min_size=12, max_size=12),
     prompt=st.lists(st.integers(0, 11), min_size=1, max_size=8),

@@ -33,7 +33,7 @@ def drawn(probs: torch.Tensor, limit: tuple[int, float, float], points: list[flo
     return [int(token) for token in tokens]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(logit_rows, limits, st.sampled_from([(), (1,), (2, 8), (5,), (39,)]))
 def test_exactly_what_the_rules_keep_can_be_drawn(
     row: list[float], limit: tuple[int, float, float], candidates: tuple[int, ...]

@@ -172,7 +172,7 @@ def scored(ids: list[int], stop_strings: list[str]) -> tuple[list[tuple[str, lis
     return steps, detokenizer.stopped
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     st.lists(st.integers(0, NUM_IDS + 3), max_size=60)
     | st.text("aé🎉 世h", max_size=20).map(lambda t: TOKENIZER.encode(t).ids),

@@ -1,5 +1,6 @@
 """What instances say of their caches, and what the router makes of it: placement, announcements, counts."""
 
+import asyncio
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ from prfaas.control.v1 import fleet_pb2 as pb
 from prfaas.control.v1.fleet_pb2_grpc import FleetStub
 from prfaas.core.errors import PeerLostError
 from prfaas.core.ids import BlockHash
+from prfaas.gateway import kv_follower
 from prfaas.gateway.directory import Known
 from tests.control.kv_rig import Life, life
 from tests.gateway.fake_instance import Fail, FakeInstance
@@ -195,6 +197,22 @@ async def test_lost_events_are_asked_for_and_counted(router: RunningRouter) -> N
         assert router.metric("prfaas_router_kv_snapshots_total") >= 1
         assert router.metric("prfaas_router_kv_replays_total") >= 1
         assert router.metric("prfaas_router_kv_events_total") >= 3
+
+
+async def test_an_instance_that_talks_nonsense_is_begun_with_anew_and_complained_of_once(
+    router: RunningRouter, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(kv_follower, "RESTART_S", 0.01)
+    async with life() as publisher:
+        fake = await router.add(publisher=publisher)
+        holds(publisher, names())
+        await knows(router, fake, 10)
+        while router.metric("prfaas_router_kv_faults_total") < 3:
+            publisher.publisher._events.send_multipart([b"", bytes(8), b"nonsense"])
+            await asyncio.sleep(0.01)
+        await knows(router, fake, 10)
+        assert [record.levelname for record in caplog.records if "cannot be read" in record.message] == ["WARNING"]
+        assert not any(record.exc_info for record in caplog.records)
 
 
 async def test_operators_see_what_is_known(router: RunningRouter) -> None:

@@ -108,7 +108,7 @@ def next_prompt(ask: Ask, earlier: list[Request], instance: SmallInstance) -> Pr
 def test_every_answer_is_the_one_without_a_cache(
     tiny_of: Callable[[str], Tiny], uncached: Callable[[str], Uncached], family: str
 ) -> None:
-    @settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=8, suppress_health_check=list(HealthCheck))
     @given(pool=POOLS, asks=st.lists(ASKS, min_size=3, max_size=10))
     def every_answer(pool: Pool, asks: list[Ask]) -> None:
         instance = build(tiny_of(family), pool)

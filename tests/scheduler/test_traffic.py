@@ -150,7 +150,7 @@ class SchedulerMachine(RuleBasedStateMachine):
 
 
 TestTraffic = SchedulerMachine.TestCase
-TestTraffic.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+TestTraffic.settings = settings(max_examples=150, stateful_step_count=40)
 
 LENGTHS = st.lists(st.tuples(st.integers(1, 30), st.integers(1, 30)), min_size=2, max_size=8)
 
