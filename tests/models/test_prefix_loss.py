@@ -5,12 +5,15 @@ from pathlib import Path
 
 import pytest
 
+from prfaas.cache.changes import Part
 from prfaas.cache.hashing import block_hashes, root_hash
 from prfaas.core.ids import BlockHash
+from prfaas.engine.disk_format import Key, file_name
 from tests.models.conftest import Tiny
 from tests.models.rig import POISON
 from tests.models.small_instance import SmallInstance
 from tests.models.test_prefix_cuts import BLOCK, A, B
+from tests.models.test_prefix_reuse import KINDS
 from tests.models.uncached import Prompt, Uncached, asking
 
 pytestmark = [pytest.mark.usefixtures("form"), pytest.mark.parametrize("form", ["compiled"], indirect=True)]
@@ -109,3 +112,26 @@ def lose_all(instance: SmallInstance) -> None:
     assert instance.pool.used == 0
     for page in range(instance.pool.size):
         instance.memory.page(page)[:] = bytes([POISON]) * instance.memory.page_bytes
+
+
+@pytest.mark.parametrize("family", KINDS)
+@pytest.mark.parametrize(("part", "block"), [("kv", 0), ("kv", 7), ("state", 8)])
+def test_what_was_damaged_on_disk_is_computed(
+    tiny_of: Callable[[str], Tiny],
+    uncached: Callable[[str], Uncached],
+    tmp_path: Path,
+    family: str,
+    part: Part,
+    block: int,
+) -> None:
+    instance = instance_of(tiny_of(family), tmp_path, snapshot_every=8)
+    ask(instance, uncached(family), A[:39])
+    lose_all(instance)
+    files = list(tmp_path.rglob(file_name(Key(part, names(instance, A[:36])[block]))))
+    for file in files:
+        file.write_bytes(file.read_bytes()[:-1] + b"!")
+    reused = ask(instance, uncached(family), A[:39])
+    assert reused == [36] if not files else reused[0] <= BLOCK * block
+    assert instance.tier is not None
+    assert instance.tier.stats().corrupt == len(files)
+    instance.run()
