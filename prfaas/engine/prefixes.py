@@ -50,6 +50,10 @@ class Tier(Protocol):
         ...
 
 
+REMEMBERED = 4096
+"""Requests admitted last, whose announcements come too late."""
+
+
 class Prefixes:
     """Owned by the step loop's thread. Leases end when their request is admitted, or with their time."""
 
@@ -60,6 +64,8 @@ class Prefixes:
         self._announced_s = announced_s
         self._leases: dict[str, tuple[LeaseId, float]] = {}
         """And when they end; those that end first come first."""
+        self._admitted: dict[str, None] = {}
+        """Announced ids of the requests admitted last, oldest first."""
         self._unclaimed_leases = 0
         self._queried_tokens = 0
         self._hit_tokens = 0
@@ -90,7 +96,12 @@ class Prefixes:
         return True
 
     def announced(self, request_id: str, hashes: tuple[BlockHash, ...]) -> None:
-        """A request with this prefix was placed here: nothing of it may be evicted, and what is on disk may come."""
+        """A request with this prefix was placed here: nothing of it may be evicted, and what is on disk may come.
+
+        Announcements travel beside the requests and may come after them; then nobody would end their lease.
+        """
+        if request_id in self._admitted:
+            return
         self._end_lease(request_id)
         until_s = self._clock() + self._announced_s
         lease = self._cache.lease(hashes, until_s)
@@ -106,7 +117,11 @@ class Prefixes:
 
     def admitted(self, sequence: Sequence) -> None:
         """For the first time: what it found is its own now, and no lease need keep it."""
-        self._end_lease(sequence.request_id.rpartition("#")[0])
+        announced = sequence.request_id.rpartition("#")[0]
+        self._end_lease(announced)
+        self._admitted[announced] = None
+        if len(self._admitted) > REMEMBERED:
+            del self._admitted[next(iter(self._admitted))]
         if not sequence.imports_prompt:
             self._queried_tokens += sequence.request.prompt_tokens
             self._hit_tokens += sequence.cached_tokens

@@ -37,7 +37,7 @@ class PageWatch:
         """After a step: the cache's books are right, and it holds what it held."""
         self._cache.check()
         self._forget_what_went()
-        now = self._digests()
+        now = self.digests()
         changed = [name for name in self._seen if now.get(name) != self._seen[name]]
         assert not changed, f"what the cache holds was written again, or lost: {changed}"
         self._seen = now
@@ -58,7 +58,8 @@ class PageWatch:
                 case Stored():
                     pass
 
-    def _digests(self) -> dict[Name, bytes]:
+    def digests(self) -> dict[Name, bytes]:
+        """Of what is cached now."""
         tree = self._cache._tree
         pages: dict[Name, tuple[int, ...]] = {("kv", tree.hash(block)): (block,) for block in tree}
         pages |= {("state", tree.hash(block)): snapshot.pages for block, snapshot in tree.snapshots.items()}
