@@ -124,8 +124,12 @@ async def _talk(client: DemoClient, config: FleetConfig, console: Console, *, ve
 
 
 async def _verify(client: DemoClient, asks: list[Ask], console: Console) -> list[Pair]:
-    # With a salt each, so that nothing is cached and both are computed.
-    both = [dataclasses.replace(ask, prefill=where, salt=where) for ask in asks for where in ("local", "remote")]
+    # With a salt for each, so that nothing is cached and all are computed.
+    both = [
+        dataclasses.replace(ask, prefill=where, salt=f"{where}: {ask.label}")
+        for ask in asks
+        for where in ("local", "remote")
+    ]
     with _progress(console) as progress:
         task = progress.add_task(f"asking {len(asks)} prompts twice, prefilled here and there")
         results = await client.ask_all(both, CONCURRENCY, lambda _: progress.advance(task))
