@@ -2,14 +2,12 @@
 
 import socket
 import time
-from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
 import grpc
 from prometheus_client import CollectorRegistry, start_http_server
 
-from prfaas.cache.changes import Change
 from prfaas.cache.layout import lay_out
 from prfaas.cli.build_kv_events import BuiltKvEvents, build_kv_events
 from prfaas.cli.start_engine import Launch, RunningEngine, launch_process, start_engine
@@ -25,6 +23,7 @@ from prfaas.core.shape import ModelShape, model_shape
 from prfaas.instance.announce import AnnounceService
 from prfaas.instance.decode import DecodeService
 from prfaas.instance.fetch import Fetcher
+from prfaas.instance.front import nobody_listens
 from prfaas.instance.identity import Identity
 from prfaas.instance.prefill import PrefillService
 from prfaas.instance.server import InstanceServer
@@ -64,16 +63,12 @@ async def build_instance(
         kv = build_kv_events(section, _key(config, section), settings, shape)
         if kv:
             undo.push_async_callback(kv.events.close)
-        tell = kv.events.take if kv else _nobody_listens
+        tell = kv.events.take if kv else nobody_listens
         engine = await start_engine(section.name, config.model, settings, shape, metrics, launch, tell)
         undo.push_async_callback(engine.front.stop)
         built = await _serve(config, cluster, section, shape, engine, data_socket, kv, metrics)
         undo.pop_all()
         return built
-
-
-def _nobody_listens(_: Sequence[Change]) -> None:
-    """Of an instance that caches nothing."""
 
 
 async def _serve(

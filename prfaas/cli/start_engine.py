@@ -3,10 +3,9 @@
 import asyncio
 import logging
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from prfaas.cache.changes import Change
 from prfaas.cache.layout import lay_out
 from prfaas.config.sections import EngineSection, ModelSection
 from prfaas.core.shape import ModelShape
@@ -16,7 +15,7 @@ from prfaas.engine.memory import CacheMemory
 from prfaas.engine.messages import Ready, Stats
 from prfaas.engine.settings import EngineSettings
 from prfaas.instance.engine_process import EngineProcess
-from prfaas.instance.front import EngineHost, Front
+from prfaas.instance.front import CacheListener, EngineHost, Front, nobody_listens
 from prfaas.telemetry.metrics import InstanceMetrics
 
 # -P: nothing in the user's working directory may shadow a module of ours.
@@ -47,7 +46,7 @@ async def start_engine(
     shape: ModelShape,
     metrics: InstanceMetrics,
     launch: Launch,
-    on_cache_changed: Callable[[Sequence[Change]], None] = lambda _: None,
+    on_cache_changed: CacheListener = nobody_listens,
 ) -> RunningEngine:
     """Raises ModelError for a checkpoint that cannot be served, EngineError when the engine ends before it is ready."""
     layout = lay_out(shape, settings.page_tokens)

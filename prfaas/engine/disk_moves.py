@@ -135,6 +135,8 @@ class DiskMoves:
             corrupt=counts.corrupt,
             foreign=counts.foreign,
             dropped=counts.dropped,
+            missing=counts.missing,
+            failed=counts.failed,
             evicted=counts.evicted,
             off=tier.off is not None,
         )

@@ -180,6 +180,8 @@ class DiskStats(_Message, frozen=True):
     corrupt: int = 0
     foreign: int = 0
     dropped: int = 0
+    missing: int = 0
+    failed: int = 0
     evicted: int = 0
     off: bool = False
     """Nothing is written any more, since writing failed."""

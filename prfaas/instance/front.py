@@ -37,6 +37,14 @@ STOP_WITHIN_S = 10.0
 """A step, and the end of the interpreter; what takes longer hangs."""
 
 
+CacheListener = Callable[[Sequence[Change]], None]
+"""Hears of all that the engine's prefix cache begins and ceases to hold, in order; must not block."""
+
+
+def nobody_listens(_: Sequence[Change]) -> None:
+    """The listener of an instance that publishes nothing."""
+
+
 class EngineHost(Protocol):
     """Where an engine runs: a process of its own, or a thread of a test's."""
 
@@ -58,7 +66,7 @@ class Front:
         host: EngineHost,
         metrics: InstanceMetrics,
         stats: Stats,
-        on_cache_changed: Callable[[Sequence[Change]], None] = lambda _: None,
+        on_cache_changed: CacheListener,
     ) -> None:
         self._link = link
         self._host = host

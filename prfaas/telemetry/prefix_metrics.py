@@ -24,6 +24,8 @@ _DISK_COUNTS = {
     "loaded_bytes": ("prfaas_disk_tier_loaded_bytes_total", "Bytes of them"),
     "corrupt": ("prfaas_disk_tier_corrupt_total", "Entries that were damaged: deleted, never served"),
     "dropped": ("prfaas_disk_tier_dropped_total", "Entries that were not written because the disk could not keep up"),
+    "missing": ("prfaas_disk_tier_missing_total", "Entries that were to be loaded and were not there any more"),
+    "failed": ("prfaas_disk_tier_failed_total", "Entries that could not be written or read"),
     "evicted": ("prfaas_disk_tier_evicted_total", "Entries deleted to stay within the limit"),
 }
 _DISK_LEVELS = {

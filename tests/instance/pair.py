@@ -22,7 +22,7 @@ from prfaas.engine.messages import Stats
 from prfaas.instance.announce import AnnounceService
 from prfaas.instance.decode import DecodeService
 from prfaas.instance.fetch import Fetcher
-from prfaas.instance.front import Front
+from prfaas.instance.front import Front, nobody_listens
 from prfaas.instance.identity import Identity
 from prfaas.instance.prefill import PrefillService
 from prfaas.instance.servicer import Servicer
@@ -103,7 +103,7 @@ async def running(shape: ModelShape = HYBRID) -> AsyncIterator[Pair]:
 async def _member(name: str, shape: ModelShape) -> AsyncIterator[Member]:
     metrics, link, memory = InstanceMetrics(CollectorRegistry()), listen(), PagedMemory(shape, PAGE_TOKENS)
     engine = PlayedEngine(os.dup(link.fd), shape, memory, PAGE_TOKENS)
-    front = Front(link, engine, metrics, Stats())
+    front = Front(link, engine, metrics, Stats(), nobody_listens)
     await front.ready()
     data = socket.create_server(("127.0.0.1", 0))
     data_address = f"127.0.0.1:{data.getsockname()[1]}"

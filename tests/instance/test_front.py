@@ -27,7 +27,7 @@ from prfaas.engine.messages import (
     Stop,
     Submit,
 )
-from prfaas.instance.front import Front
+from prfaas.instance.front import Front, nobody_listens
 from prfaas.scheduler.sequence import Mode
 from prfaas.telemetry.metrics import InstanceMetrics
 from tests.eventually import eventually_async
@@ -43,7 +43,7 @@ class TalkingEngine:
         self._link = connect(os.dup(front_link.fd))
         self._end: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self.metrics = InstanceMetrics(CollectorRegistry())
-        self.front = Front(front_link, self, self.metrics, Stats(pages_total=9))
+        self.front = Front(front_link, self, self.metrics, Stats(pages_total=9), nobody_listens)
         self.stopped_within_s: float | None = None
 
     def say(self, *events: Event) -> None:
