@@ -2,11 +2,16 @@
 
 import os
 
+import torch
 from hypothesis import HealthCheck, settings
 
 # Threads that wait for each other on a core that others use make tiny models a hundred times as slow. Engines in
 # processes of their own have as many as their configuration says.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# Without a GPU, Triton's kernels run in its interpreter, which it decides when it is first imported.
+if not torch.cuda.is_available():
+    os.environ.setdefault("TRITON_INTERPRET", "1")
 
 settings.register_profile("prfaas", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("prfaas")

@@ -35,3 +35,9 @@ def form(request: pytest.FixtureRequest, library_directory: Path) -> Iterator[st
         native.enable(library_directory)
     yield request.param
     native.disable()
+
+
+@pytest.fixture
+def device() -> torch.device:
+    """Where Triton's kernels are tested: on a GPU, or on the CPU in its interpreter."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
