@@ -86,7 +86,7 @@ def compile_launch(launch: Launch, target: int) -> Resources:
 
 
 def _specialised(launch: Launch) -> tuple[dict[str, str], dict[str, Any], list[str]]:
-    """Types of all arguments, values of constants, and which arguments are multiples of 16, as Triton's own JIT has it."""
+    """Types of all arguments, values of constants, which arguments are multiples of 16: as Triton's own JIT has it."""
     types: dict[str, str] = {}
     constants, hints = dict(launch.constants), []
     named = dict(zip(launch.kernel.arg_names, launch.arguments, strict=False))
