@@ -38,3 +38,10 @@ def tiling(widest: int, element_bytes: int, capability: int) -> Tiling:
     if widest > 128:
         return Tiling(64, 32, 4, 3) if capability < 90 else Tiling(128, 64, 8, 3)
     return Tiling(128, 64 if capability < 90 else 128, 8, 3)
+
+
+def window_tiling(widest: int, element_bytes: int, capability: int) -> Tiling:
+    """As `tiling`, where a program has few steps: some window and what its queries themselves span."""
+    if element_bytes > 2 or widest > 128:
+        return tiling(widest, element_bytes, capability)
+    return Tiling(128, 64, 8, 3)
