@@ -45,3 +45,9 @@ def window_tiling(widest: int, element_bytes: int, capability: int) -> Tiling:
     if element_bytes > 2 or widest > 128:
         return tiling(widest, element_bytes, capability)
     return Tiling(128, 64, 8, 3)
+
+
+def dense_tiling(widest: int, element_bytes: int, capability: int) -> Tiling:
+    """As `tiling`, for keys that lie side by side: no lookup, so a stage less."""
+    block_m, block_n, num_warps, num_stages = tiling(widest, element_bytes, capability)
+    return Tiling(block_m, block_n, num_warps, max(2, num_stages - 1))
