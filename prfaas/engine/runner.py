@@ -57,6 +57,7 @@ def _batch(plan: StepPlan) -> ForwardBatch:
         block_table=table,
         state_from=state_to if stay else _padded([chunk.state_from for chunk in chunks]),
         state_to=state_to,
+        continues=tuple(i > 0 and chunk.sequence is chunks[i - 1].sequence for i, chunk in enumerate(chunks)),
         num_decodes=len(plan.decodes),
         logit_rows=ends[rows] - 1,
     )

@@ -31,6 +31,8 @@ class ForwardBatch:
     """[B, state_pages] int64: the pages that hold each span's linear states before it; not read at a context of 0."""
     state_to: Tensor
     """[B, state_pages] int64: the pages that they are written to. May be the same tensor."""
+    continues: tuple[bool, ...]
+    """[B] whether a span goes on where the one before it ends."""
     num_decodes: int
     """Leading sequences that continue by one token and are computed together; their `context_lens` are at least 1."""
     logit_rows: Tensor
@@ -58,4 +60,5 @@ class CacheTensors:
         """Copies all states of some sequences from the rows at offsets `read` to those at `written`, [n, R] each."""
         for layer in self.layers:
             for state in layer.states:
-                state.write(written, state.read(read))
+                rows = state.rows(read, written)
+                rows.store_all(rows.load_all())

@@ -40,7 +40,7 @@ class Case:
 
     def run(self) -> Tensor:
         rows = (self.qkv, self.gate, self.decay, self.beta)
-        return delta_decode(self.layer, *rows, self.arena, self.state_rows, self.conv_rows)
+        return delta_decode(*rows, self.layer, self.arena, self.state_rows, self.conv_rows)
 
     def states(self) -> Tensor:
         """[B, H, K, V]"""
