@@ -1,8 +1,9 @@
 """What a model's forward pass is given: packed tokens, and where each sequence's cache lies."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import torch
 from torch import Tensor
 
 from prfaas.models.row_table import RowTable
@@ -38,6 +39,20 @@ class ForwardBatch:
     logit_rows: Tensor
     """[S] int64 positions in the packed tokens whose logits are wanted."""
 
+    def to(self, device: torch.device) -> "ForwardBatch":
+        """The same where a model computes."""
+        if self.token_ids.device == device:
+            return self
+        state_to = self.state_to.to(device)
+        return replace(
+            self,
+            token_ids=self.token_ids.to(device),
+            block_table=self.block_table.to(device),
+            state_from=state_to if self.state_from is self.state_to else self.state_from.to(device),
+            state_to=state_to,
+            logit_rows=self.logit_rows.to(device),
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class LayerTensors:
@@ -55,6 +70,11 @@ class CacheTensors:
     page_tokens: int
     layers: tuple[LayerTensors, ...]
     rows: RowTable
+
+    @property
+    def device(self) -> torch.device:
+        """Where the pages are, and the model computes."""
+        return self.rows.pages.device
 
     def copy_states(self, read: Tensor, written: Tensor) -> None:
         """Copies all states of some sequences from the rows at offsets `read` to those at `written`, [n, R] each."""
