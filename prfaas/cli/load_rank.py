@@ -50,7 +50,7 @@ def load_rank(settings: EngineSettings, ranks: Ranks) -> LoadedRank:
     assert arena.memory.nbytes == layout.num_bytes(section.num_pages), "front and engine disagree about the cache"
     memory = CacheMemory(model.shape, layout, arena.memory)
     shared = torch.frombuffer(arena.memory, dtype=torch.uint8)
-    if device.type == "cpu":
+    if device == torch.device("cpu"):
         cache = local_cache(model.spec, lay_over(model.shape, layout, shared), ranks)
         return LoadedRank(model, cache, layout, memory, SharedPages(), compiled)
     own = torch.empty_like(shared, device=device)
