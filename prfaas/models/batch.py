@@ -2,11 +2,13 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from prfaas.models.row_table import RowTable
+from prfaas.models.state_shares import StateShares
 from prfaas.models.state_tensor import StateTensor
 
 LayerDone = Callable[[int], None]
@@ -63,7 +65,7 @@ class LayerTensors:
     states: tuple[StateTensor, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class CacheTensors:
     """The memory behind a `ModelShape`."""
 
@@ -78,7 +80,13 @@ class CacheTensors:
 
     def copy_states(self, read: Tensor, written: Tensor) -> None:
         """Copies all states of some sequences from the rows at offsets `read` to those at `written`, [n, R] each."""
-        for layer in self.layers:
-            for state in layer.states:
-                rows = state.rows(read, written)
-                rows.store_all(rows.load_all())
+        if self._states:
+            self._shares.copy(self._states[0].arena, read, written)
+
+    @cached_property
+    def _states(self) -> tuple[StateTensor, ...]:
+        return tuple(state for layer in self.layers for state in layer.states)
+
+    @cached_property
+    def _shares(self) -> StateShares:
+        return StateShares.of(self._states, self.device)

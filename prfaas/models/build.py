@@ -22,6 +22,7 @@ from prfaas.models.ranks import Ranks
 from prfaas.models.shard import conv_ranges, local_mixer, slice_part, unit_range
 from prfaas.models.weights import Weights
 from prfaas_kernels import native
+from prfaas_kernels.dispatch import uses_triton
 from prfaas_kernels.linear import Weight, pack_linear
 from prfaas_kernels.moe import Experts, Routing
 from prfaas_kernels.rotary import rotary_inverse_frequencies
@@ -221,4 +222,4 @@ def _experts(read: Reader, mlp: spec.Experts) -> Moe:
 
 def _expert_weights(stack: Tensor) -> Experts:
     """[E, O, I] as it is for kernels, which read the hit experts at a memory's pace; else packed each, for torch."""
-    return stack if stack.is_cuda or native.active() else tuple(pack_linear(expert) for expert in stack)
+    return stack if uses_triton(stack) or native.active() else tuple(pack_linear(expert) for expert in stack)

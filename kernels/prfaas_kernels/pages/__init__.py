@@ -2,9 +2,12 @@
 
 from prfaas_kernels.dispatch import dispatched
 from prfaas_kernels.pages import cpu
-from prfaas_kernels.pages.reference import gather_rows_reference, scatter_rows_reference
 
+copy_rows = dispatched(cpu.copy_rows)
 gather_rows = dispatched(cpu.gather_rows)
+gather_tokens = dispatched(cpu.gather_tokens)
 scatter_rows = dispatched(cpu.scatter_rows)
+scatter_tokens = dispatched(cpu.scatter_tokens)
+write_tokens = dispatched(cpu.write_tokens)
 
-__all__ = ["gather_rows", "gather_rows_reference", "scatter_rows", "scatter_rows_reference"]
+__all__ = ["copy_rows", "gather_rows", "gather_tokens", "scatter_rows", "scatter_tokens", "write_tokens"]
