@@ -5,6 +5,7 @@ import logging
 from typing import Literal
 
 import torch
+from torch import Tensor
 
 from prfaas.core.errors import ConfigError
 
@@ -31,3 +32,12 @@ def choose_device(wanted: Literal["auto", "cpu", "cuda"], ranks: int) -> torch.d
         )
     log.info("the model computes on %s", torch.cuda.get_device_name())
     return torch.device("cuda", torch.cuda.current_device())
+
+
+def allocate_pages(num_bytes: int, device: torch.device) -> Tensor:
+    """The memory of a cache on a device, [bytes] uint8. Raises ConfigError where there is not so much."""
+    try:
+        return torch.empty(num_bytes, dtype=torch.uint8, device=device)
+    except torch.OutOfMemoryError as error:
+        size = f"{num_bytes / 2**30:.1f} GiB"
+        raise ConfigError(f"engine.num_pages takes {size}, more than is free on {device}; lower it") from error

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 
 from prfaas.cache.layout import PageLayout, lay_out
-from prfaas.cli.device import choose_device
+from prfaas.cli.device import allocate_pages, choose_device
 from prfaas.engine.allocator import keep_freed_memory
 from prfaas.engine.arena import Arena
 from prfaas.engine.memory import CacheMemory
@@ -53,7 +53,7 @@ def load_rank(settings: EngineSettings, ranks: Ranks) -> LoadedRank:
     if device == torch.device("cpu"):
         cache = local_cache(model.spec, lay_over(model.shape, layout, shared), ranks)
         return LoadedRank(model, cache, layout, memory, SharedPages(), compiled)
-    own = torch.empty_like(shared, device=device)
+    own = allocate_pages(len(shared), device)
     copies = DevicePages(model.shape, layout, own, shared)
     return LoadedRank(model, lay_over(model.shape, layout, own), layout, memory, copies, compiled)
 

@@ -5,7 +5,7 @@ import importlib.util
 import pytest
 import torch
 
-from prfaas.cli.device import choose_device
+from prfaas.cli.device import allocate_pages, choose_device
 from prfaas.core.errors import ConfigError
 
 
@@ -41,3 +41,14 @@ def test_a_gpu_is_refused_where_it_could_not_be_used(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
     with pytest.raises(ConfigError, match=r"pip install 'prfaas\[gpu\]'"):
         choose_device("auto", 1)
+
+
+def test_pages_that_do_not_fit_name_the_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert allocate_pages(100, torch.device("cpu")).shape == (100,)
+
+    def full(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError("full")
+
+    monkeypatch.setattr(torch, "empty", full)
+    with pytest.raises(ConfigError, match=r"engine\.num_pages takes 3\.0 GiB"):
+        allocate_pages(3 * 2**30, torch.device("cpu"))
