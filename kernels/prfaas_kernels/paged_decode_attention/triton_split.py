@@ -1,0 +1,236 @@
+"""Decode over pages in Triton: each program takes one span of a sequence for the queries of one key head.
+
+Knows neither sinks nor gates, nor how the spans are put together.
+"""
+# mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-decorators
+
+from dataclasses import dataclass
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from prfaas_kernels.launch import block, capability, dot_type, launch, multiprocessors
+from prfaas_kernels.merge_partials.partial import Partial
+from prfaas_kernels.paged_decode_attention.splits import choose_splits
+
+
+@triton.jit
+def _tile(ptr, row, column, there, WHOLE: tl.constexpr, SIZE: tl.constexpr):
+    if WHOLE:
+        return tl.load(ptr + row[:, None] + column[None, :], mask=there[:, None], other=0.0)
+    return tl.load(ptr + row[:, None] + column[None, :], mask=there[:, None] & (column < SIZE)[None, :], other=0.0)
+
+
+@triton.jit
+def _page(table_ptr, first, stop, token, page_tokens, BY_PAGE: tl.constexpr):
+    if BY_PAGE:
+        position = first
+    else:
+        position = first + token
+    return tl.load(table_ptr + position // page_tokens, mask=position < stop, other=0)
+
+
+@triton.jit
+def _split_kernel(
+    q_ptr,
+    q_tail_ptr,
+    k_ptr,
+    v_ptr,
+    table_ptr,
+    lengths_ptr,
+    out_ptr,
+    peak_ptr,
+    total_ptr,
+    scale,
+    heads,
+    ratio,
+    page_tokens,
+    least_tokens,
+    q_stride,
+    q_head_stride,
+    tail_stride,
+    tail_head_stride,
+    k_page_stride,
+    k_token_stride,
+    k_head_stride,
+    v_page_stride,
+    v_token_stride,
+    v_head_stride,
+    table_stride,
+    KEY_SIZE: tl.constexpr,
+    TAIL_SIZE: tl.constexpr,
+    VALUE_SIZE: tl.constexpr,
+    KEY: tl.constexpr,
+    TAIL: tl.constexpr,
+    VALUE: tl.constexpr,
+    HEADS: tl.constexpr,
+    TOKENS: tl.constexpr,
+    BY_PAGE: tl.constexpr,
+    DOT: tl.constexpr,
+):
+    blocks = tl.cdiv(ratio, HEADS)
+    group, split, sequence = tl.program_id(0) // blocks, tl.program_id(1), tl.program_id(2)
+    of_group = tl.program_id(0) % blocks * HEADS + tl.arange(0, HEADS)
+    head = group * ratio + of_group
+    known = of_group < ratio
+    token, key, value = tl.arange(0, TOKENS), tl.arange(0, KEY), tl.arange(0, VALUE)
+
+    length = tl.load(lengths_ptr + sequence).to(tl.int32)
+    share = tl.cdiv(tl.cdiv(length, tl.num_programs(1)), TOKENS) * TOKENS
+    share = tl.maximum(share, least_tokens)
+    start = split * share
+    stop = tl.minimum(start + share, length)
+    row = (split.to(tl.int64) * tl.num_programs(2) + sequence) * heads + head
+    if start >= stop:  # what lies in `out` is then not read
+        tl.store(peak_ptr + row, tl.full([HEADS], float("-inf"), tl.float32), mask=known)
+        tl.store(total_ptr + row, tl.zeros([HEADS], tl.float32), mask=known)
+        return
+
+    q_row = sequence.to(tl.int64) * q_stride + head * q_head_stride
+    q = tl.trans(_tile(q_ptr, q_row, key, known, KEY == KEY_SIZE, KEY_SIZE).to(DOT))  # [KEY, HEADS]
+    if TAIL_SIZE > 0:
+        tail = tl.arange(0, TAIL)
+        tail_row = sequence.to(tl.int64) * tail_stride + head * tail_head_stride
+        q_tail = tl.trans(_tile(q_tail_ptr, tail_row, tail, known, TAIL == TAIL_SIZE, TAIL_SIZE).to(DOT))
+    table_ptr += sequence.to(tl.int64) * table_stride
+    k_ptr += group.to(tl.int64) * k_head_stride
+    if v_ptr is not None:
+        v_ptr += group.to(tl.int64) * v_head_stride
+
+    peak = tl.full([HEADS], float("-inf"), tl.float32)
+    total = tl.zeros([HEADS], tl.float32)
+    mixed = tl.zeros([VALUE, HEADS], tl.float32)
+    page = _page(table_ptr, start, stop, token, page_tokens, BY_PAGE)
+    for first in tl.range(start, stop, TOKENS):
+        there = first + token < stop
+        slot = (first + token) % page_tokens if not BY_PAGE else first % page_tokens + token
+        k_row = page * k_page_stride + slot * k_token_stride
+        keys = _tile(k_ptr, k_row, key, there, KEY == KEY_SIZE, KEY_SIZE).to(DOT)
+        scores = tl.dot(keys, q, input_precision="tf32x3")  # [TOKENS, HEADS]
+        if TAIL_SIZE > 0:
+            tails = _tile(k_ptr + KEY_SIZE, k_row, tail, there, TAIL == TAIL_SIZE, TAIL_SIZE).to(DOT)
+            scores = tl.dot(tails, q_tail, acc=scores, input_precision="tf32x3")
+        if v_ptr is None:
+            values = keys
+        else:
+            v_row = page * v_page_stride + slot * v_token_stride
+            values = _tile(v_ptr, v_row, value, there, VALUE == VALUE_SIZE, VALUE_SIZE).to(DOT)
+        scores = tl.where(there[:, None], scores * scale, float("-inf"))
+        highest = tl.maximum(peak, tl.max(scores, axis=0))
+        fade = tl.exp(peak - highest)
+        weights = tl.exp(scores - highest[None, :])
+        total = total * fade + tl.sum(weights, axis=0)
+        mixed = tl.dot(tl.trans(values), weights.to(DOT), acc=mixed * fade[None, :], input_precision="tf32x3")
+        peak = highest
+        page = _page(table_ptr, first + TOKENS, stop, token, page_tokens, BY_PAGE)
+
+    tl.store(peak_ptr + row, peak, mask=known)
+    tl.store(total_ptr + row, total, mask=known)
+    tl.store(
+        out_ptr + row[None, :] * VALUE_SIZE + value[:, None],
+        mixed,
+        mask=known[None, :] & (value < VALUE_SIZE)[:, None],
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Cut:
+    """How a program's work is cut, and what it needs."""
+
+    heads: int
+    tokens: int
+    stages: int
+    warps: int
+    resident: int
+    """Programs that a multiprocessor holds at once."""
+
+
+def _cut(ratio: int, token_bytes: int, value: int, element_bytes: int, target: int) -> _Cut:
+    """For `ratio` queries of a key head; `token_bytes` of keys and values, each counted once, go with a token.
+
+    Tiles of 64 tokens are what Hopper's matrix unit takes at least; wider numbers have smaller ones. As many are on
+    their way as fit, four at most; two programs side by side hide each other's softmax, if that leaves three to each.
+    """
+    heads = min(block(ratio), 64 if element_bytes == 2 else 16)
+    tokens = 64 if element_bytes == 2 else 32
+    shared = _SHARED_BYTES[target] - heads * token_bytes - 4096
+    tile = tokens * token_bytes
+    halves = (_SHARED_BYTES[target] // 2 - heads * token_bytes - 4096) // tile
+    resident = 2 if halves >= 3 else 1
+    stages = 3
+    warps = 8 if value * heads > 8192 else 4
+    return _Cut(heads, tokens, max(2, stages), warps, resident)
+
+
+_SHARED_BYTES = {80: 166_912, 90: 232_448, 100: 232_448}
+
+
+def split_attention(
+    q: Tensor,
+    q_tail: Tensor | None,
+    k_pages: Tensor,
+    v_pages: Tensor | None,
+    block_table: Tensor,
+    lengths: Tensor,
+    scale: float,
+) -> Partial:
+    """Attention of one query of each of B sequences over N spans of its keys: `out` [N, B, H, Dv].
+
+    `q` [B, H, D] and `q_tail` [B, H, T] are the two parts of queries, `k_pages` [pages, page_tokens, G, D + T] keys;
+    `v_pages` [pages, page_tokens, G, Dv], or None where values are the first D channels of keys. `block_table` [B, P]
+    int64, `lengths` [B] int64 >= 0. `out` is not written for spans without tokens, whose `total` is 0.
+    """
+    (sequences, heads, key), (page_tokens, groups) = q.shape, k_pages.shape[1:3]
+    tail = 0 if q_tail is None else q_tail.shape[2]
+    value = key if v_pages is None else v_pages.shape[3]
+    assert k_pages.shape[3] == key + tail
+    assert all(x is None or x.stride(-1) == 1 for x in (q, q_tail, k_pages, v_pages, block_table, lengths))
+    assert v_pages is None or v_pages.dtype is k_pages.dtype
+    token_bytes = (key + tail + (0 if v_pages is None else value)) * k_pages.element_size()
+    ratio = heads // groups
+    cut = _cut(ratio, token_bytes, value, k_pages.element_size(), capability(q))
+    columns = groups * triton.cdiv(ratio, cut.heads)
+    capacity_tokens = block_table.shape[1] * page_tokens
+    splits = choose_splits(sequences * columns, capacity_tokens, multiprocessors(q) * cut.resident)
+    numbers = torch.empty(splits.count, sequences, heads, value, dtype=torch.float32, device=q.device)
+    peak, total = (
+        torch.empty(splits.count, sequences, heads, dtype=torch.float32, device=q.device) for _ in range(2)
+    )
+    launch(
+        _split_kernel,
+        (columns, splits.count, sequences),
+        q,
+        q_tail,
+        k_pages,
+        v_pages,
+        block_table,
+        lengths,
+        numbers,
+        peak,
+        total,
+        scale,
+        heads,
+        ratio,
+        page_tokens,
+        splits.least_tokens,
+        *q.stride()[:2],
+        *(q_tail.stride()[:2] if q_tail is not None else (0, 0)),
+        *k_pages.stride()[:3],
+        *(v_pages.stride()[:3] if v_pages is not None else (0, 0, 0)),
+        block_table.stride(0),
+        num_warps=cut.warps,
+        num_stages=cut.stages,
+        KEY_SIZE=key,
+        TAIL_SIZE=tail,
+        VALUE_SIZE=value,
+        KEY=block(key),
+        TAIL=block(tail),
+        VALUE=block(value),
+        HEADS=cut.heads,
+        TOKENS=cut.tokens,
+        BY_PAGE=page_tokens % cut.tokens == 0,
+        DOT=dot_type(k_pages.dtype),
+    )
+    return Partial(numbers, peak, total)
