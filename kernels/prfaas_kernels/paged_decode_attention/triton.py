@@ -5,6 +5,7 @@ from torch import Tensor
 from prfaas_kernels.merge_partials.partial import Partial
 from prfaas_kernels.merge_partials.triton import join_partials, merge_partials
 from prfaas_kernels.paged_decode_attention.triton_split import split_attention
+from prfaas_kernels.paged_decode_attention.triton_tile import first_part
 
 
 def paged_decode_attention(
@@ -33,12 +34,6 @@ def paged_decode_partial(
 def _split(
     q: Tensor, k_pages: Tensor, v_pages: Tensor, block_table: Tensor, lengths: Tensor, scale: float
 ) -> Partial:
-    head = _first_part(q.shape[2])
+    head = first_part(q.shape[2])
     tail = q[..., head:] if head < q.shape[2] else None
     return split_attention(q[..., :head], tail, k_pages, v_pages, block_table, lengths, scale)
-
-
-def _first_part(size: int) -> int:
-    """Channels of a head that fill a tile: 192 = 128 + 64 saves the matrix work of a tile of 256."""
-    whole = 1 << (size.bit_length() - 1)
-    return size if size <= 16 or size == whole else whole

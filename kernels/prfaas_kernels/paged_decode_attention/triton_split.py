@@ -11,16 +11,11 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from prfaas_kernels.aot import SHARED_BYTES
 from prfaas_kernels.launch import block, capability, dot_type, launch, multiprocessors
 from prfaas_kernels.merge_partials.partial import Partial
 from prfaas_kernels.paged_decode_attention.splits import choose_splits
-
-
-@triton.jit
-def _tile(ptr, row, column, there, WHOLE: tl.constexpr, SIZE: tl.constexpr):
-    if WHOLE:
-        return tl.load(ptr + row[:, None] + column[None, :], mask=there[:, None], other=0.0)
-    return tl.load(ptr + row[:, None] + column[None, :], mask=there[:, None] & (column < SIZE)[None, :], other=0.0)
+from prfaas_kernels.paged_decode_attention.triton_tile import load_tile
 
 
 @triton.jit
@@ -30,6 +25,15 @@ def _page(table_ptr, first, stop, token, page_tokens, BY_PAGE: tl.constexpr):
     else:
         position = first + token
     return tl.load(table_ptr + position // page_tokens, mask=position < stop, other=0)
+
+
+@triton.jit
+def _rows(ptr, page, page_stride, first, token, page_tokens, stride, BY_PAGE: tl.constexpr):
+    if BY_PAGE:
+        slot = first % page_tokens + token
+    else:
+        slot = (first + token) % page_tokens
+    return ptr + (page * page_stride + slot.to(tl.int64) * stride)[:, None]
 
 
 @triton.jit
@@ -73,7 +77,6 @@ def _split_kernel(
     blocks = tl.cdiv(ratio, HEADS)
     group, split, sequence = tl.program_id(0) // blocks, tl.program_id(1), tl.program_id(2)
     of_group = tl.program_id(0) % blocks * HEADS + tl.arange(0, HEADS)
-    head = group * ratio + of_group
     known = of_group < ratio
     token, key, value = tl.arange(0, TOKENS), tl.arange(0, KEY), tl.arange(0, VALUE)
 
@@ -82,18 +85,20 @@ def _split_kernel(
     share = tl.maximum(share, least_tokens)
     start = split * share
     stop = tl.minimum(start + share, length)
-    row = (split.to(tl.int64) * tl.num_programs(2) + sequence) * heads + head
+    row = (split.to(tl.int64) * tl.num_programs(2) + sequence) * heads + group * ratio  # of the group's first head
     if start >= stop:  # what lies in `out` is then not read
-        tl.store(peak_ptr + row, tl.full([HEADS], float("-inf"), tl.float32), mask=known)
-        tl.store(total_ptr + row, tl.zeros([HEADS], tl.float32), mask=known)
+        tl.store(peak_ptr + row + of_group, tl.full([HEADS], float("-inf"), tl.float32), mask=known)
+        tl.store(total_ptr + row + of_group, tl.zeros([HEADS], tl.float32), mask=known)
         return
 
-    q_row = sequence.to(tl.int64) * q_stride + head * q_head_stride
-    q = tl.trans(_tile(q_ptr, q_row, key, known, KEY == KEY_SIZE, KEY_SIZE).to(DOT))  # [KEY, HEADS]
+    q_ptr += sequence.to(tl.int64) * q_stride + group * ratio * q_head_stride
+    q = load_tile(q_ptr + (of_group * q_head_stride)[:, None], key, known, KEY, KEY_SIZE)
+    q = tl.trans(q.to(DOT))  # [KEY, HEADS]
     if TAIL_SIZE > 0:
         tail = tl.arange(0, TAIL)
-        tail_row = sequence.to(tl.int64) * tail_stride + head * tail_head_stride
-        q_tail = tl.trans(_tile(q_tail_ptr, tail_row, tail, known, TAIL == TAIL_SIZE, TAIL_SIZE).to(DOT))
+        q_tail_ptr += sequence.to(tl.int64) * tail_stride + group * ratio * tail_head_stride
+        q_tail = load_tile(q_tail_ptr + (of_group * tail_head_stride)[:, None], tail, known, TAIL, TAIL_SIZE)
+        q_tail = tl.trans(q_tail.to(DOT))
     table_ptr += sequence.to(tl.int64) * table_stride
     k_ptr += group.to(tl.int64) * k_head_stride
     if v_ptr is not None:
@@ -105,18 +110,17 @@ def _split_kernel(
     page = _page(table_ptr, start, stop, token, page_tokens, BY_PAGE)
     for first in tl.range(start, stop, TOKENS):
         there = first + token < stop
-        slot = (first + token) % page_tokens if not BY_PAGE else first % page_tokens + token
-        k_row = page * k_page_stride + slot * k_token_stride
-        keys = _tile(k_ptr, k_row, key, there, KEY == KEY_SIZE, KEY_SIZE).to(DOT)
+        k_rows = _rows(k_ptr, page, k_page_stride, first, token, page_tokens, k_token_stride, BY_PAGE)
+        keys = load_tile(k_rows, key, there, KEY, KEY_SIZE).to(DOT)
         scores = tl.dot(keys, q, input_precision="tf32x3")  # [TOKENS, HEADS]
         if TAIL_SIZE > 0:
-            tails = _tile(k_ptr + KEY_SIZE, k_row, tail, there, TAIL == TAIL_SIZE, TAIL_SIZE).to(DOT)
+            tails = load_tile(k_rows + KEY_SIZE, tail, there, TAIL, TAIL_SIZE).to(DOT)
             scores = tl.dot(tails, q_tail, acc=scores, input_precision="tf32x3")
         if v_ptr is None:
             values = keys
         else:
-            v_row = page * v_page_stride + slot * v_token_stride
-            values = _tile(v_ptr, v_row, value, there, VALUE == VALUE_SIZE, VALUE_SIZE).to(DOT)
+            v_rows = _rows(v_ptr, page, v_page_stride, first, token, page_tokens, v_token_stride, BY_PAGE)
+            values = load_tile(v_rows, value, there, VALUE, VALUE_SIZE).to(DOT)
         scores = tl.where(there[:, None], scores * scale, float("-inf"))
         highest = tl.maximum(peak, tl.max(scores, axis=0))
         fade = tl.exp(peak - highest)
@@ -126,10 +130,10 @@ def _split_kernel(
         peak = highest
         page = _page(table_ptr, first + TOKENS, stop, token, page_tokens, BY_PAGE)
 
-    tl.store(peak_ptr + row, peak, mask=known)
-    tl.store(total_ptr + row, total, mask=known)
+    tl.store(peak_ptr + row + of_group, peak, mask=known)
+    tl.store(total_ptr + row + of_group, total, mask=known)
     tl.store(
-        out_ptr + row[None, :] * VALUE_SIZE + value[:, None],
+        out_ptr + row * VALUE_SIZE + (of_group[None, :] * VALUE_SIZE + value[:, None]),
         mixed,
         mask=known[None, :] & (value < VALUE_SIZE)[:, None],
     )
@@ -150,21 +154,18 @@ class _Cut:
 def _cut(ratio: int, token_bytes: int, value: int, element_bytes: int, target: int) -> _Cut:
     """For `ratio` queries of a key head; `token_bytes` of keys and values, each counted once, go with a token.
 
-    Tiles of 64 tokens are what Hopper's matrix unit takes at least; wider numbers have smaller ones. As many are on
-    their way as fit, four at most; two programs side by side hide each other's softmax, if that leaves three to each.
+    Tiles of 64 tokens are the least that Hopper's matrix unit takes. Latents on an A100, and fp32, have to do with
+    less. As many tiles as fit are under way, four at most. Two programs side by side hide each other's softmax, if
+    that leaves each enough tiles. Sums of 64 heads of 512 channels leave registers for the rest on Hopper only.
     """
-    heads = min(block(ratio), 64 if element_bytes == 2 else 16)
-    tokens = 64 if element_bytes == 2 else 32
-    shared = _SHARED_BYTES[target] - heads * token_bytes - 4096
-    tile = tokens * token_bytes
-    halves = (_SHARED_BYTES[target] // 2 - heads * token_bytes - 4096) // tile
-    resident = 2 if halves >= 3 else 1
-    stages = 3
-    warps = 8 if value * heads > 8192 else 4
-    return _Cut(heads, tokens, max(2, stages), warps, resident)
-
-
-_SHARED_BYTES = {80: 166_912, 90: 232_448, 100: 232_448}
+    ampere, whole = target == 80, element_bytes == 4
+    sums = 8192 if whole else 32768 if target == 90 else 16384
+    heads = min(block(ratio), 64, sums // block(value))
+    tokens = 32 if whole or (ampere and token_bytes > 1024) else 64
+    kept = heads * token_bytes + 4096  # queries, weights, what reductions pass between warps
+    half, full = ((shared - kept) // (tokens * token_bytes) for shared in (SHARED_BYTES[target] // 2, SHARED_BYTES[target]))
+    buffers, resident = (half, 2) if half >= 3 - ampere else (full, 1)
+    return _Cut(heads, tokens, max(2, min(4, buffers + ampere)), 8 if value * heads > 8192 else 4, resident)
 
 
 def split_attention(
