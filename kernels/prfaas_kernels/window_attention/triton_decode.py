@@ -18,7 +18,8 @@ _TOKENS = 64  # of a tile: the least that Hopper's matrix unit takes
 
 @triton.jit
 def _row(table_ptr, position, stop, ELEMENT_BYTES: tl.constexpr):
-    return tl.load(table_ptr + position, mask=position < stop, other=0) // ELEMENT_BYTES
+    rows = tl.load(table_ptr + position, mask=position < stop, other=0) // ELEMENT_BYTES
+    return tl.multiple_of(rows, [16])  # multiples of 64 bytes: loads can be wide
 
 
 @triton.jit
@@ -186,7 +187,7 @@ def window_decode(
         *v.stride()[:2],
         *(table.stride(0) for table in (k_rings.read, k_rings.written, v_rings.read, v_rings.written)),
         num_warps=4,
-        num_stages=3,
+        num_stages=2,
         GROUPS=groups,
         RATIO=heads // groups,
         HEAD_SIZE=head,
