@@ -63,16 +63,23 @@ def decode(data: Tensor, num_values: int) -> Tensor:
 
 
 def check_header(data: Tensor, layout: ExactLayout) -> int | None:
-    """How many escapes there are, None if values are stored as they are. Raises CodecError if sizes contradict."""
-    if not HEADER_BYTES <= data.shape[0] <= layout.raw_bytes:
-        raise CodecError(f"{layout.values} values take 16 to {layout.raw_bytes} bytes, not {data.shape[0]}")
-    escapes = None if data.shape[0] == layout.raw_bytes else data.shape[0] - layout.escapes_at
-    if escapes is not None and escapes < 0:
-        raise CodecError(f"{layout.values} values take at least {layout.escapes_at} bytes, not {data.shape[0]}")
+    """How many escapes there are, None if values are stored as they are. Raises CodecError if `data` says otherwise."""
+    escapes = check_length(data, layout)
     expected = header(RAW if escapes is None else PACKED, layout.values, escapes or 0)
     if not torch.equal(data[:HEADER_BYTES], expected):
-        raise CodecError(f"the header is {bytes(data[:HEADER_BYTES].tolist()).hex()}, not {bytes(expected.tolist()).hex()}")
+        found, wanted = (bytes(part.tolist()).hex() for part in (data[:HEADER_BYTES], expected))
+        raise CodecError(f"the header is {found}, not {wanted}")
     return escapes
+
+
+def check_length(data: Tensor, layout: ExactLayout) -> int | None:
+    """As `check_header`, as far as the number of bytes tells: nothing that is coded is as long as its values."""
+    if data.shape[0] == layout.raw_bytes:
+        return None
+    if not layout.escapes_at <= data.shape[0] < layout.raw_bytes:
+        least = min(layout.escapes_at, layout.raw_bytes)
+        raise CodecError(f"{layout.values} values take {least} to {layout.raw_bytes} bytes, not {data.shape[0]}")
+    return data.shape[0] - layout.escapes_at
 
 
 def check_table(data: Tensor, layout: ExactLayout) -> Tensor:
