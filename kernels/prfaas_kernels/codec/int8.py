@@ -7,6 +7,8 @@ from torch.nn import functional
 from prfaas_kernels.codec.sizes import BLOCK_TOKENS, GROUP_CHANNELS
 
 LARGEST_CODE = 127.0
+UNIT = float.fromhex("0x1.0204080000000p-7")
+"""The fp32 nearest to 1/127: a scale is a product of it, so that it costs no division."""
 SMALLEST_PEAK = 2.0**-100
 """Below it values are encoded as zero, so that no scale and no factor is subnormal or infinite."""
 LARGEST_PEAK = torch.finfo(torch.bfloat16).max
@@ -47,7 +49,7 @@ def _quantised(values: Tensor, dim: int) -> tuple[Tensor, Tensor]:
     peak = values.abs().amax(dim, keepdim=True)
     largest = torch.full_like(peak, LARGEST_CODE)  # a number over a tensor is its reciprocal times the number, rounded twice
     encodable = (peak >= SMALLEST_PEAK) & (peak <= LARGEST_PEAK)
-    scale = torch.where(encodable, peak / LARGEST_CODE, torch.where(peak < SMALLEST_PEAK, 0.0, torch.nan))
+    scale = torch.where(encodable, peak * UNIT, torch.where(peak < SMALLEST_PEAK, 0.0, torch.nan))
     factor = torch.where(encodable, largest / peak, 0.0)
     codes = torch.where(encodable, values * factor, 0.0).clamp_(-LARGEST_CODE, LARGEST_CODE).round_()
     return scale, codes.to(torch.int8)

@@ -55,7 +55,7 @@ def _quantised(values: Tensor, dim: int) -> tuple[Tensor, Tensor]:
     peak[(peak < 2.0**-100) | poisoned] = 0
     factor = torch.full_like(peak, 127).div(peak).where(peak > 0, 0)  # 127 / peak would round twice
     codes = torch.round(values.where(peak > 0, 0) * factor).to(torch.int8)
-    return (peak / 127).where(~poisoned, torch.nan), codes
+    return (peak * torch.tensor(1 / 127)).where(~poisoned, torch.nan), codes
 
 
 def _block(bits: list[int]) -> tuple[bytes, bytes, bytes, bytes]:

@@ -25,91 +25,126 @@ _WARPS = 4  # so that a thread holds 4 values of a run, and 32 in all
 
 
 @triton.jit
-def _place(value, there, page_ids_ptr, page_stride, first, PAGE_VALUES: tl.constexpr):
-    """Elements before each value, if it is `there`."""
+def _block_pages(block, values, page_ids_ptr, page_stride, first, PAGE_VALUES: tl.constexpr):
+    """What `_place` takes of a block: values before it in its first page, and what leads into that and the next page."""
+    base = block * _BLOCK
     if PAGE_VALUES == 0:
-        return value.to(tl.int64)
-    page = tl.load(page_ids_ptr + (first + value) // PAGE_VALUES, mask=there, other=0)
-    return page * page_stride + (first + value) % PAGE_VALUES
+        return base, block.to(tl.int64), block.to(tl.int64)
+    start = first + base
+    if PAGE_VALUES < _BLOCK:
+        return start, block.to(tl.int64), block.to(tl.int64)
+    low = start // PAGE_VALUES
+    high = (first + tl.minimum(base + _BLOCK, values) - 1) // PAGE_VALUES
+    near = tl.load(page_ids_ptr + low) * page_stride
+    return start - low * PAGE_VALUES, near, tl.load(page_ids_ptr + high) * page_stride - PAGE_VALUES
 
 
 @triton.jit
-def _run_place(start, column, values, page_ids_ptr, page_stride, first, PAGE_VALUES: tl.constexpr):
-    """Elements before the value `start + column`, for at most _RUN columns from 0 on and values that there are."""
-    if PAGE_VALUES < _RUN:
-        return _place(start + column, start + column < values, page_ids_ptr, page_stride, first, PAGE_VALUES)
-    # They lie in two pages at most, so the table is read twice and not for each.
-    low = (first + start) // PAGE_VALUES
-    high = (first + tl.minimum(start + _RUN, values) - 1) // PAGE_VALUES
-    page = tl.load(page_ids_ptr + low, mask=start < values, other=0)
-    following = tl.load(page_ids_ptr + high, mask=start < values, other=0)
-    within = first + start - low * PAGE_VALUES + column
-    return tl.where(within < PAGE_VALUES, page * page_stride, following * page_stride - PAGE_VALUES) + within
+def _place(offset, there, pages, page_ids_ptr, page_stride, PAGE_VALUES: tl.constexpr):
+    """Elements before those values of a block that are `there`."""
+    skip, near, far = pages
+    within = skip + offset
+    if PAGE_VALUES == 0:
+        return within
+    if PAGE_VALUES < _BLOCK:
+        page = tl.load(page_ids_ptr + within // PAGE_VALUES, mask=there, other=0)
+        return page * page_stride + within % PAGE_VALUES
+    return tl.where(within < PAGE_VALUES, near, far) + within  # a block lies in two pages at most
 
 
 @triton.jit
-def _top(x_ptr, page_ids_ptr, page_stride, first, base, values, PAGE_VALUES: tl.constexpr):
+def _top(x_ptr, left, pages, page_ids_ptr, page_stride, PAGE_VALUES: tl.constexpr):
     """The largest of the 7 exponents in sequence that most of a sample of the block has; the smallest such."""
     sample = tl.arange(0, _SAMPLES)
-    value = base + sample * _SAMPLE_STEP + sample % _SAMPLE_STEP
-    place = _place(value, value < values, page_ids_ptr, page_stride, first, PAGE_VALUES)
-    bits = tl.load(x_ptr + place, mask=value < values, other=0).to(tl.int32)
-    total = tl.cumsum(tl.histogram((bits >> 7) & 0xFF, 256, mask=value < values), 0)
+    offset = sample * _SAMPLE_STEP + sample % _SAMPLE_STEP
+    place = _place(offset, offset < left, pages, page_ids_ptr, page_stride, PAGE_VALUES)
+    bits = tl.load(x_ptr + place, mask=offset < left, other=0).to(tl.int32)
+    total = tl.cumsum(tl.histogram((bits >> 7) & 0xFF, 256, mask=offset < left), 0)
     exponent = tl.arange(0, 256)
     below = tl.gather(total, tl.maximum(exponent - _CODES, 0), 0)
     return tl.argmax(total - tl.where(exponent < _CODES, 0, below), 0)
 
 
-@triton.jit(do_not_specialize=["values"])
-def _encode_kernel(
-    x_ptr, page_ids_ptr, data_ptr, table_ptr, scratch_ptr, page_stride, first, values, last_run, codes_at,
-    PAGE_VALUES: tl.constexpr,
+@triton.jit
+def _encode_block(
+    x_ptr, page_ids_ptr, data_ptr, table_ptr, scratch_ptr, page_stride, first, values, run, codes_at,
+    FULL: tl.constexpr, PAGE_VALUES: tl.constexpr,
 ):  # fmt: skip
-    """All but header and escapes; those of a block go to its place in `scratch_ptr`."""
     block = tl.program_id(0)
-    base = block * _BLOCK
-    wide = block.to(tl.int64) * _BLOCK
-    run = tl.where(block == tl.num_programs(0) - 1, last_run // 16, _RUN // 16) * 16
+    wide = block.to(tl.int64)
+    left = values - block * _BLOCK
+    pages = _block_pages(block, values, page_ids_ptr, page_stride, first, PAGE_VALUES)
+    top = _top(x_ptr, left, pages, page_ids_ptr, page_stride, PAGE_VALUES)
     column = tl.arange(0, _RUN)
-    top = _top(x_ptr, page_ids_ptr, page_stride, first, base, values, PAGE_VALUES)
+    stored = tl.full([_RUN], 1, tl.int1) if FULL else column < run
     word = tl.zeros([_RUN], tl.int32)
     low = tl.zeros([_RUN], tl.int32)  # exponents of four lanes
     high = tl.zeros([_RUN], tl.int32)
-    count = tl.zeros([_RUN], tl.int32)
     for lane in tl.static_range(_LANES):
-        start = base + lane * run
-        there = (column < run) & (start + column < values)
-        place = _run_place(start, column, values, page_ids_ptr, page_stride, first, PAGE_VALUES)
+        offset = lane * run + column
+        there = stored if FULL else stored & (offset < left)
+        place = _place(offset, there, pages, page_ids_ptr, page_stride, PAGE_VALUES)
         bits = tl.load(x_ptr + place, mask=there, other=0).to(tl.int32)
         kept = ((bits >> 8) & 0x80) | (bits & 0x7F)
-        tl.store(data_ptr + _HEADER + wide + lane * run + column, kept.to(tl.uint8), mask=column < run)
+        tl.store(data_ptr + _HEADER + wide * _BLOCK + offset, kept.to(tl.uint8), mask=stored)
         exponent = (bits >> 7) & 0xFF
         if lane < 4:
             low |= exponent << (8 * lane)
         else:
             high |= exponent << (8 * (lane - 4))
-        code = tl.where(there, tl.minimum((top - exponent) & 0xFF, _CODES), 0)
-        word |= code << (3 * lane)
-        count += (code == _CODES).to(tl.int32)
-    planes_ptr = data_ptr + codes_at + block.to(tl.int64) * (3 * _RUN)
+        code = tl.minimum((top - exponent) & 0xFF, _CODES)
+        word |= (code if FULL else tl.where(there, code, 0)) << (3 * lane)
+    planes_ptr = data_ptr + codes_at + wide * (3 * _RUN)
     for plane in tl.static_range(3):
-        tl.store(planes_ptr + plane * run + column, ((word >> (8 * plane)) & 0xFF).to(tl.uint8), mask=column < run)
+        tl.store(planes_ptr + plane * run + column, ((word >> (8 * plane)) & 0xFF).to(tl.uint8), mask=stored)
+    # Scattered stores want one column to a thread: gathering moves three tensors there, and not each that is made of them.
+    word = tl.gather(word, column, 0)
+    low = tl.gather(low, column, 0)
+    high = tl.gather(high, column, 0)
+    count = _escapes_of(word)
     tl.store(table_ptr + block, tl.sum(count, 0) | (top << 16))
     rank = tl.cumsum(count, 0) - count
     for lane in tl.static_range(_LANES):
         escaped = ((word >> (3 * lane)) & 7) == _CODES
         exponent = (low >> (8 * lane)) & 0xFF if lane < 4 else (high >> (8 * (lane - 4))) & 0xFF
-        tl.store(scratch_ptr + wide + rank, exponent.to(tl.uint8), mask=escaped)
+        tl.store(scratch_ptr + wide * _BLOCK + rank, exponent.to(tl.uint8), mask=escaped)
         rank += escaped.to(tl.int32)
 
 
+@triton.jit
+def _escapes_of(word):
+    """How many of a word's 8 codes are 7."""
+    marks = word & (word >> 1) & (word >> 2) & 0x249249
+    marks = (marks & 0x041041) + ((marks >> 3) & 0x041041)
+    return (marks + (marks >> 6) + (marks >> 12) + (marks >> 18)) & 0xF
+
+
+@triton.jit(do_not_specialize=["values"])
+def _encode_exact_kernel(
+    x_ptr, page_ids_ptr, data_ptr, table_ptr, scratch_ptr, page_stride, first, values, last_run, codes_at,
+    PAGE_VALUES: tl.constexpr,
+):  # fmt: skip
+    """All but header and escapes; those of a block go to its place in `scratch_ptr`."""
+    if tl.program_id(0) < tl.num_programs(0) - 1:
+        _encode_block(
+            x_ptr, page_ids_ptr, data_ptr, table_ptr, scratch_ptr, page_stride, first, values, _RUN, codes_at,
+            True, PAGE_VALUES,
+        )  # fmt: skip
+    else:
+        _encode_block(
+            x_ptr, page_ids_ptr, data_ptr, table_ptr, scratch_ptr, page_stride, first, values, last_run, codes_at,
+            False, PAGE_VALUES,
+        )  # fmt: skip
+
+
 @triton.jit(do_not_specialize=["values", "escapes_at", "room"])
-def _finish_kernel(
+def _finish_exact_kernel(
     x_ptr, page_ids_ptr, data_ptr, header_ptr, raw_ptr, scratch_ptr, ends_ptr, length_ptr,
     page_stride, first, values, escapes_at, room, PAGE_VALUES: tl.constexpr,
 ):  # fmt: skip
     """Escapes to where they belong, or, if there is no room for them, values as they are; and the header."""
     block = tl.program_id(0)
+    wide = block.to(tl.int64) * _BLOCK
     column = tl.arange(0, _RUN)
     escapes = tl.load(ends_ptr + tl.num_programs(0) - 1)
     packed = escapes < room
@@ -124,35 +159,32 @@ def _finish_kernel(
         count = (tl.load(ends_ptr + block) - start).to(tl.int32)
         for at in range(0, count, _RUN):
             there = at + column < count
-            escape = tl.load(scratch_ptr + block.to(tl.int64) * _BLOCK + at + column, mask=there, other=0)
+            escape = tl.load(scratch_ptr + wide + at + column, mask=there, other=0)
             tl.store(data_ptr + escapes_at + start + at + column, escape, mask=there)
     else:
+        left = values - block * _BLOCK
+        pages = _block_pages(block, values, page_ids_ptr, page_stride, first, PAGE_VALUES)
         for lane in range(_LANES):
-            at = block * _BLOCK + lane * _RUN
-            place = _run_place(at, column, values, page_ids_ptr, page_stride, first, PAGE_VALUES)
-            bits = tl.load(x_ptr + place, mask=at + column < values, other=0)
-            tl.store(raw_ptr + at + column, bits, mask=at + column < values)
+            offset = lane * _RUN + column
+            place = _place(offset, offset < left, pages, page_ids_ptr, page_stride, PAGE_VALUES)
+            bits = tl.load(x_ptr + place, mask=offset < left, other=0)
+            tl.store(raw_ptr + wide + offset, bits, mask=offset < left)
 
 
-@triton.jit(do_not_specialize=["values", "escapes_at", "escapes"])
-def _decode_kernel(
+@triton.jit
+def _decode_block(
     out_ptr, page_ids_ptr, data_ptr, header_ptr, table_ptr, ends_ptr, flaws_ptr,
-    page_stride, first, values, last_run, codes_at, escapes_at, escapes, PAGE_VALUES: tl.constexpr,
+    page_stride, first, values, run, codes_at, escapes_at, escapes, FULL: tl.constexpr, PAGE_VALUES: tl.constexpr,
 ):  # fmt: skip
-    """Whatever the bytes say, reads of escapes stay among them, and writes among the values."""
     block = tl.program_id(0)
-    base = block * _BLOCK
-    last = tl.num_programs(0) - 1
-    run = tl.where(block == last, last_run // 16, _RUN // 16) * 16
+    wide = block.to(tl.int64)
     column = tl.arange(0, _RUN)
-    planes_ptr = data_ptr + codes_at + block.to(tl.int64) * (3 * _RUN)
+    stored = tl.full([_RUN], 1, tl.int1) if FULL else column < run
     word = tl.zeros([_RUN], tl.int32)
     for plane in tl.static_range(3):
-        part = tl.load(planes_ptr + plane * run + column, mask=column < run, other=0)
+        part = tl.load(data_ptr + codes_at + wide * (3 * _RUN) + plane * run + column, mask=stored, other=0)
         word |= part.to(tl.int32) << (8 * plane)
-    count = tl.zeros([_RUN], tl.int32)
-    for lane in tl.static_range(_LANES):
-        count += (((word >> (3 * lane)) & 7) == _CODES).to(tl.int32)
+    count = _escapes_of(word)
     entry = tl.load(table_ptr + block)
     top = (entry >> 16) & 0xFF
     expected = entry & 0xFFFF
@@ -160,21 +192,43 @@ def _decode_kernel(
     if block == 0:
         header = (tl.load(header_ptr) != _PACKED_WORD) | (tl.load(header_ptr + 1) != values)
         header |= (tl.load(header_ptr + 2) != escapes) | (tl.load(header_ptr + 3) != 0)
-        flawed |= header | (tl.load(ends_ptr + last) != escapes)
+        flawed |= header | (tl.load(ends_ptr + tl.num_programs(0) - 1) != escapes)
     tl.store(flaws_ptr, 1, mask=flawed)
-    rank = tl.load(ends_ptr + block) - expected + tl.cumsum(count, 0) - count
+    before = tl.load(ends_ptr + block) - expected
+    room = tl.minimum(tl.maximum(escapes - before, 0), _BLOCK).to(tl.int32)
+    escape_ptr = data_ptr + escapes_at + before
+    rank = tl.cumsum(count, 0) - count
+    pages = _block_pages(block, values, page_ids_ptr, page_stride, first, PAGE_VALUES)
     for lane in tl.static_range(_LANES):
+        offset = lane * run + column
         code = (word >> (3 * lane)) & 7
         escaped = code == _CODES
-        escape = tl.load(data_ptr + escapes_at + rank, mask=escaped & (rank < escapes), other=0)
+        escape = tl.load(escape_ptr + rank, mask=escaped & (rank < room), other=0)
         exponent = tl.where(escaped, escape.to(tl.int32), (top - code) & 0xFF)
         rank += escaped.to(tl.int32)
-        kept_ptr = data_ptr + _HEADER + block.to(tl.int64) * _BLOCK + lane * run
-        kept = tl.load(kept_ptr + column, mask=column < run, other=0).to(tl.int32)
+        kept = tl.load(data_ptr + _HEADER + wide * _BLOCK + offset, mask=stored, other=0).to(tl.int32)
         bits = ((kept & 0x80) << 8) | (exponent << 7) | (kept & 0x7F)
-        start = base + lane * run
-        place = _run_place(start, column, values, page_ids_ptr, page_stride, first, PAGE_VALUES)
-        tl.store(out_ptr + place, bits.to(tl.int16), mask=(column < run) & (start + column < values))
+        there = stored if FULL else stored & (offset < values - block * _BLOCK)
+        place = _place(offset, there, pages, page_ids_ptr, page_stride, PAGE_VALUES)
+        tl.store(out_ptr + place, bits.to(tl.int16), mask=there)
+
+
+@triton.jit(do_not_specialize=["values", "escapes_at", "escapes"])
+def _decode_exact_kernel(
+    out_ptr, page_ids_ptr, data_ptr, header_ptr, table_ptr, ends_ptr, flaws_ptr,
+    page_stride, first, values, last_run, codes_at, escapes_at, escapes, PAGE_VALUES: tl.constexpr,
+):  # fmt: skip
+    """Whatever the bytes say, reads of escapes stay among them, and writes among the values."""
+    if tl.program_id(0) < tl.num_programs(0) - 1:
+        _decode_block(
+            out_ptr, page_ids_ptr, data_ptr, header_ptr, table_ptr, ends_ptr, flaws_ptr,
+            page_stride, first, values, _RUN, codes_at, escapes_at, escapes, True, PAGE_VALUES,
+        )  # fmt: skip
+    else:
+        _decode_block(
+            out_ptr, page_ids_ptr, data_ptr, header_ptr, table_ptr, ends_ptr, flaws_ptr,
+            page_stride, first, values, last_run, codes_at, escapes_at, escapes, False, PAGE_VALUES,
+        )  # fmt: skip
 
 
 def encode_exact(values: Tensor, span: PageSpan | None = None) -> tuple[Tensor, Tensor]:
@@ -192,13 +246,13 @@ def encode_exact(values: Tensor, span: PageSpan | None = None) -> tuple[Tensor, 
     length = torch.empty((), dtype=torch.int64, device=values.device)
     bits, where, paged = values.view(torch.int16), *_where(rows)
     launch(
-        _encode_kernel, (layout.blocks,), bits, rows.page_ids, data, table, scratch,
+        _encode_exact_kernel, (layout.blocks,), bits, rows.page_ids, data, table, scratch,
         *where, layout.last_run, layout.codes_at, num_warps=_WARPS, **paged,
     )  # fmt: skip
     ends = (table & 0xFFFF).cumsum(0)
     parts = data[:HEADER_BYTES].view(torch.int32), data[HEADER_BYTES:].view(torch.int16)
     launch(
-        _finish_kernel, (layout.blocks,), bits, rows.page_ids, data, *parts, scratch, ends, length,
+        _finish_exact_kernel, (layout.blocks,), bits, rows.page_ids, data, *parts, scratch, ends, length,
         *where, layout.escapes_at, layout.raw_bytes - layout.escapes_at, num_warps=_WARPS, **paged,
     )  # fmt: skip
     return data, length
@@ -224,7 +278,7 @@ def decode_exact(data: Tensor, out: Tensor, span: PageSpan | None = None) -> Ten
     ends = (table & 0xFFFF).cumsum(0)
     where, paged = _where(rows)
     launch(
-        _decode_kernel, (layout.blocks,), out.view(torch.int16), rows.page_ids, data, header, table, ends, flaws,
+        _decode_exact_kernel, (layout.blocks,), out.view(torch.int16), rows.page_ids, data, header, table, ends, flaws,
         *where, layout.last_run, layout.codes_at, layout.escapes_at, escapes, num_warps=_WARPS, **paged,
     )  # fmt: skip
     return flaws

@@ -7,12 +7,14 @@ import triton.language as tl
 from torch import Tensor
 
 from prfaas_kernels.codec.checks import check_size
+from prfaas_kernels.codec.int8 import LARGEST_PEAK, SMALLEST_PEAK, UNIT
 from prfaas_kernels.codec.sizes import BLOCK_TOKENS, GROUP_CHANNELS, int8_channel_bytes, int8_token_bytes
 from prfaas_kernels.codec.token_rows import PageSpan, TokenRows
 from prfaas_kernels.launch import launch
 
-_SMALLEST_PEAK = tl.constexpr(2.0**-100)
-_LARGEST_PEAK = tl.constexpr(torch.finfo(torch.bfloat16).max)
+_SMALLEST_PEAK = tl.constexpr(SMALLEST_PEAK)
+_LARGEST_PEAK = tl.constexpr(LARGEST_PEAK)
+_UNIT = tl.constexpr(UNIT)
 _MAGNITUDE = tl.constexpr(0x7FFFFFFF)
 _ROUND = tl.constexpr(12582912.0)  # added, it leaves the nearest integer in the low bits, ties to even
 _GROUP_TOKENS = 64  # of one program of `int8_token`
@@ -36,7 +38,7 @@ def _quantised(x, AXIS: tl.constexpr):
     small = peak < _SMALLEST_PEAK
     encodable = (peak <= _LARGEST_PEAK) & (peak >= _SMALLEST_PEAK)
     safe = tl.where(encodable, peak, 1.0)
-    scale = tl.where(encodable, tl.div_rn(safe, 127.0), tl.where(small, 0.0, float("nan")))
+    scale = tl.where(encodable, safe * _UNIT, tl.where(small, 0.0, float("nan")))
     factor = tl.div_rn(127.0, safe)
     # Clamping between the product and the sum also keeps them from being fused, which would round once.
     scaled = tl.minimum(tl.maximum(tl.where(encodable, x * factor, 0.0), -127.0), 127.0)

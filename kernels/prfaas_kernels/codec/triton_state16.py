@@ -27,7 +27,7 @@ def _row_start(row, offsets_ptr, width, PLACED: tl.constexpr):
 
 
 @triton.jit
-def _encode_kernel(x_ptr, offsets_ptr, units_ptr, halves_ptr, width, PLACED: tl.constexpr, WIDTH: tl.constexpr):
+def _encode_state16_kernel(x_ptr, offsets_ptr, units_ptr, halves_ptr, width, PLACED: tl.constexpr, WIDTH: tl.constexpr):
     row = tl.program_id(0)
     column = tl.arange(0, WIDTH)
     start = _row_start(row, offsets_ptr, width, PLACED)
@@ -42,7 +42,7 @@ def _encode_kernel(x_ptr, offsets_ptr, units_ptr, halves_ptr, width, PLACED: tl.
 
 
 @triton.jit
-def _decode_kernel(out_ptr, offsets_ptr, units_ptr, halves_ptr, width, PLACED: tl.constexpr, WIDTH: tl.constexpr):
+def _decode_state16_kernel(out_ptr, offsets_ptr, units_ptr, halves_ptr, width, PLACED: tl.constexpr, WIDTH: tl.constexpr):
     row = tl.program_id(1)
     column = tl.program_id(0) * WIDTH + tl.arange(0, WIDTH)
     start = _row_start(row, offsets_ptr, width, PLACED)
@@ -63,7 +63,7 @@ def encode_state16(values: Tensor, span: StateSpan | None = None) -> tuple[Tenso
     placed = rows.offsets is not None
     floats = values.view(torch.float32)
     launch(
-        _encode_kernel, (rows.n,), floats, rows.offsets, units, halves, rows.width,
+        _encode_state16_kernel, (rows.n,), floats, rows.offsets, units, halves, rows.width,
         num_warps=warps, PLACED=placed, WIDTH=wide,
     )  # fmt: skip
     return data, ~units.isnan().any()
@@ -77,7 +77,7 @@ def decode_state16(data: Tensor, out: Tensor, span: StateSpan | None = None) -> 
     wide = min(_DECODED, block(rows.width))
     grid = (triton.cdiv(rows.width, wide), rows.n)
     floats, placed = out.view(torch.float32), rows.offsets is not None
-    launch(_decode_kernel, grid, floats, rows.offsets, units, halves, rows.width, PLACED=placed, WIDTH=wide)
+    launch(_decode_state16_kernel, grid, floats, rows.offsets, units, halves, rows.width, PLACED=placed, WIDTH=wide)
 
 
 def _parts(data: Tensor, n: int) -> tuple[Tensor, Tensor]:

@@ -6,7 +6,7 @@
 constexpr int64_t MIN_PARALLEL = 1 << 15;  // values below which waking the other threads costs more than it gives
 constexpr int64_t SHARED = 64;             // tokens, or channels, that share a scale
 constexpr int64_t TILE = 128;              // channels whose 64 tokens stay in the first-level cache
-constexpr float LARGEST_CODE = 127;
+constexpr float LARGEST_CODE = 127, UNIT = 1 / LARGEST_CODE;
 
 struct Int8 {
     TokenRows rows;
@@ -49,7 +49,7 @@ static inline int8_t code(float x, float factor) {
 // Scale and factor of values whose largest magnitude is `peak`: NaN and zero if that is no bf16.
 static inline void scaled(float peak, float& scale, float& factor) {
     const bool small = peak < 0x1p-100f, whole = peak <= 0x1.fep127f;
-    scale = small ? 0 : whole ? peak / LARGEST_CODE : __builtin_nanf("");
+    scale = small ? 0 : whole ? peak * UNIT : __builtin_nanf("");
     factor = whole && !small ? LARGEST_CODE / peak : 0;
 }
 
