@@ -111,7 +111,7 @@ def _norm(
 
 
 def _three(x: Tensor, *, written: bool = False) -> Tensor:
-    """`x` [..., D] as [A, B, D] with dense rows: a view of up to three dimensions, and of all where one is `written`."""
+    """`x` [..., D] as [A, B, D] with dense rows: a view where `x` has at most three dimensions or is `written`."""
     if x.dim() <= 2:
         return _dense_rows(x.view(-1, 1, x.shape[-1]) if x.dim() == 1 else x[:, None], written=written)
     outer = x.view(-1, *x.shape[-2:]) if written else x.flatten(0, -3)
