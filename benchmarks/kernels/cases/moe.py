@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 from functools import partial
+from importlib import import_module
 
 import torch
 from torch import Tensor
@@ -61,8 +62,7 @@ def _experts(tokens: int, model: _Model, device: torch.device) -> Run:
 
 
 def _vllm_experts(tokens: int, model: _Model, device: torch.device) -> Run:
-    from vllm.model_executor.layers.fused_moe import fused_experts  # type: ignore[import-not-found,unused-ignore]
-
+    fused_experts = import_module("vllm.model_executor.layers.fused_moe").fused_experts
     x = torch.randn(tokens, model.hidden, device=device, dtype=torch.bfloat16)
     weights = torch.rand(tokens, model.routing.top_k, device=device)
     ids, (gate_up, down) = _ids(tokens, model, device).int(), _weights(model, device)
