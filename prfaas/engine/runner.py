@@ -32,9 +32,9 @@ class Runner:
         for chunk in plan.chunks:
             self._drawer.prepare(chunk.sequence)
         with torch.inference_mode():
-            batch = _batch(plan)
+            batch = _batch(plan).to(self._cache.device)
             started = self._clock()
-            logits = self._forward(batch, self._cache, on_layer)
+            logits = self._forward(batch, self._cache, on_layer).cpu()  # waits for a device
             self.forward_seconds = self._clock() - started
             return self._drawer.draw(logits, [chunk.sequence for chunk in plan.chunks if chunk.samples])
 
@@ -57,6 +57,7 @@ def _batch(plan: StepPlan) -> ForwardBatch:
         block_table=table,
         state_from=state_to if stay else _padded([chunk.state_from for chunk in chunks]),
         state_to=state_to,
+        continues=tuple(i > 0 and chunk.sequence is chunks[i - 1].sequence for i, chunk in enumerate(chunks)),
         num_decodes=len(plan.decodes),
         logit_rows=ends[rows] - 1,
     )

@@ -1,0 +1,33 @@
+"""Which device an engine computes on. Knows no model."""
+
+import importlib.util
+import logging
+from typing import Literal
+
+import torch
+
+from prfaas.core.errors import ConfigError
+
+log = logging.getLogger(__name__)
+
+
+def choose_device(wanted: Literal["auto", "cpu", "cuda"], ranks: int) -> torch.device:
+    """Raises ConfigError, with what to change, where the wanted one, or what it needs, is not there."""
+    there = torch.cuda.is_available()
+    if wanted == "cpu" or (wanted == "auto" and not there):
+        return torch.device("cpu")
+    if not there:
+        raise ConfigError(
+            "engine.device is cuda, but torch finds no GPU here; set it to cpu, or install torch for CUDA"
+        )
+    if importlib.util.find_spec("triton") is None:
+        raise ConfigError(
+            "a GPU needs Triton for the model's kernels: pip install 'prfaas[gpu]', or set engine.device: cpu"
+        )
+    if ranks > 1:
+        raise ConfigError(
+            "engine.tensor_parallel is for CPUs only so far: set it to 1 and start one instance a GPU, "
+            "or set engine.device: cpu"
+        )
+    log.info("the model computes on %s", torch.cuda.get_device_name())
+    return torch.device("cuda", torch.cuda.current_device())
