@@ -45,7 +45,7 @@ def median_ms(run: Callable[[], object], device: torch.device, budget_s: float =
 
 def _timed_ms(runs: list[Callable[[], object]], flushed: torch.Tensor) -> list[float]:
     """The GPU's own clock around each; the cache is flushed before, while the host starts what comes."""
-    events = [(torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)) for _ in runs]
+    events = [(_event(), _event()) for _ in runs]
     for run, (begin, end) in zip(runs, events, strict=True):
         flushed.zero_()
         begin.record()
@@ -53,3 +53,7 @@ def _timed_ms(runs: list[Callable[[], object]], flushed: torch.Tensor) -> list[f
         end.record()
     torch.cuda.synchronize(flushed.device)
     return [begin.elapsed_time(end) for begin, end in events]
+
+
+def _event() -> torch.cuda.Event:
+    return torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]

@@ -20,9 +20,9 @@ Written by `python -m benchmarks.kernels --write --date {date}` on {date}: {mach
 
 {gpu}
 
-A time is the median of at least ten calls between events of the GPU's own clock, with nothing of the inputs in its level-2
-cache. GB/s and TFLOP/s count what the op cannot avoid to move and to multiply. The floor is the longer of those bytes at
-the rate of a large copy and those operations at the rate of a large bf16 product, both measured in the same run.
+A time is the median of at least ten calls between events of the GPU's own clock, with nothing of the inputs in its
+level-2 cache. GB/s and TFLOP/s count what the op cannot avoid to move and to multiply. The floor is the longer of those
+bytes at the rate of a large copy and those operations at the rate of a large bf16 product, both of the same run.
 
 {gpu_table}
 

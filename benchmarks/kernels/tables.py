@@ -1,6 +1,5 @@
 """The tables that are printed: what was compiled, what the CPU's forms reach, what the GPU reached."""
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -87,7 +86,7 @@ def show_all(results: Results) -> None:
         show("kernels, on the GPU", GPU, results.gpu, facts, json_output=False)
 
 
-def rates_told(rates: GpuRates | None) -> Mapping[str, str]:
+def rates_told(rates: GpuRates | None) -> dict[str, str]:
     """For people."""
     if rates is None:
         return {}

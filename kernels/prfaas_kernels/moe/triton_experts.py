@@ -2,6 +2,7 @@
 # mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-decorators
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import triton
@@ -144,7 +145,7 @@ def sum_choices(x: Tensor, weights: Tensor) -> Tensor:
     return out
 
 
-def _options(x: Tensor, blocks: Blocks) -> dict[str, object]:
+def _options(x: Tensor, blocks: Blocks) -> dict[str, Any]:
     return {
         "DOT": dot_type(x.dtype),
         "ROWS": blocks.rows,

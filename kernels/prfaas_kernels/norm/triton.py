@@ -1,5 +1,7 @@
 """Norms and gates in Triton: a program takes some rows, reads each once and writes it once. Knows no layer."""
 
+from typing import Any
+
 import torch
 import triton
 import triton.language as tl
@@ -105,8 +107,9 @@ def _norm(
     strides = (*read.stride()[:2], *other.stride()[:2])
     sizes = (num_rows, width, read.shape[1], *strides)
     warps = min(16, rows * wide // _PER_WARP)
-    options = {"ADD": add, "GATE": gate, "ROWS": rows, "WIDTH": wide, "num_warps": warps}
-    launch(_norm_kernel, (triton.cdiv(num_rows, rows),), read, other, weight, out, *sizes, eps, **options)
+    grid, tensors = (triton.cdiv(num_rows, rows),), (read, other, weight, out)
+    flags: dict[str, Any] = {"ADD": add, "GATE": gate, "ROWS": rows, "WIDTH": wide}
+    launch(_norm_kernel, grid, *tensors, *sizes, eps, num_warps=warps, **flags)
     return out
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from prfaas_kernels.moe import Routing, apply_experts_reference, route_reference
+from prfaas_kernels.moe import Routing, apply_experts_reference, route_reference, triton_sort
 from prfaas_kernels.moe.triton import apply_experts, route
 from prfaas_kernels.moe.triton_sort import FEW, Tiles, sort_choices
 from tests.kernels.error_ratio import error_ratio
@@ -120,7 +120,7 @@ def test_tiles_hold_every_choice_once(tokens: int, rows: int, device: torch.devi
     check_tiles(sort_choices(ids, weights, 9, rows), ids, weights, 9, rows)
 
 
-@pytest.mark.parametrize("tokens", [40, 1100])
+@pytest.mark.parametrize("tokens", [40, FEW + 1])
 @pytest.mark.parametrize("expert", [0, 8])
 def test_tiles_of_one_expert(tokens: int, expert: int, device: torch.device) -> None:
     ids, weights = torch.full((tokens, 1), expert, device=device), torch.ones(tokens, 1, device=device)
@@ -147,8 +147,12 @@ def test_experts_agree_with_reference(
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE)
-@pytest.mark.parametrize(("tokens", "experts"), [(100, 4), (200, 2), (1030, 1)])  # blocks of 64 rows, 128, torch's sort
-def test_many_tokens_for_few_experts(tokens: int, experts: int, dtype: torch.dtype, device: torch.device) -> None:
+@pytest.mark.parametrize(("tokens", "experts"), [(100, 4), (200, 2)])  # blocks of 64 rows, and of 128
+@pytest.mark.parametrize("few", [0, FEW])
+def test_many_tokens_for_few_experts(
+    few: int, tokens: int, experts: int, dtype: torch.dtype, device: torch.device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(triton_sort, "FEW", few)
     x, (gate_up, down) = torch.randn(tokens, 24).to(dtype), weights_of(experts, 40, 24, dtype)
     weights, ids = torch.rand(tokens, 1), torch.randint(0, experts, (tokens, 1))
     out = apply_experts(*(part.to(device) for part in (x, weights, ids, gate_up, down)))
