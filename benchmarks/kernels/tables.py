@@ -76,7 +76,7 @@ def show_all(results: Results) -> None:
     """Prints a table for each part that was run."""
     if results.kernels is not None:
         wrong = {f"{row['kernel']}, sm_{row['target']}": "; ".join(row["problems"]) for row in results.kernels}
-        facts = {"kernels": len(results.kernels)} | {name: told for name, told in wrong.items() if told}
+        facts = {"kernels": str(len(results.kernels))} | {name: told for name, told in wrong.items() if told}
         facts |= {f"{kernel} may spill": reason for kernel, reason in ALLOWED_SPILLS.items()}
         show("kernels, compiled", COMPILED, results.kernels, facts, json_output=False)
     if results.cpu is not None:

@@ -29,9 +29,11 @@ def apply_experts(x: Tensor, weights: Tensor, ids: Tensor, gate_up: Experts, dow
 
 def _blocks(choices: int, experts: int, capability: int) -> Blocks:
     """By how many choices an expert has: the fewer, the more it is about reading weights, the less about rows."""
-    each = choices / experts
+    each, hopper = choices / experts, capability >= 90
     if each <= 16:
-        return Blocks(rows=16, gated=32, columns=64, depth=128, warps=4, stages=4 if capability >= 90 else 3)
+        return Blocks(rows=16, gated=32, columns=64, depth=128, warps=4, stages=4 if hopper else 3)
     if each <= 96:
         return Blocks(rows=64, gated=64, columns=128, depth=64, warps=4, stages=3)
+    if hopper:
+        return Blocks(rows=128, gated=128, columns=256, depth=64, warps=8, stages=3)
     return Blocks(rows=128, gated=64, columns=128, depth=64, warps=8, stages=3)

@@ -21,7 +21,7 @@ class Blocks:
 
     rows: int
     gated: int
-    """Columns of the first product's gate, and as many of its up half."""
+    """Columns of the first product's result: each takes a row of gate and one of up."""
     columns: int
     """Of the second product."""
     depth: int
@@ -44,30 +44,34 @@ def _gate_up_kernel(
     x_ptr, gate_up_ptr, out_ptr, order_ptr, experts_ptr, first_ptr, choices, depth, width, x_stride,
     TOP_K: tl.constexpr, DOT: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, DEPTH: tl.constexpr,
 ):  # fmt: skip
-    """`out[place] = silu(gate x) * up x` for the token of the choice in each place."""
+    """`out[place] = silu(gate x) * up x` for the token of the choice in each place.
+
+    A block of weights has a row of gate and one of up in turns, so that one product is as wide as both, and a thread
+    that has the one sum has the other.
+    """
     blocks = tl.cdiv(width, COLUMNS)
     tile = tl.program_id(0) // blocks
     if tl.load(first_ptr + tile) < 0:
         return
     place, there, choice, expert = _tile_rows(order_ptr, experts_ptr, first_ptr, tile, choices, ROWS)
-    column = tl.program_id(0) % blocks * COLUMNS + tl.arange(0, COLUMNS)
+    begin = tl.program_id(0) % blocks * COLUMNS
+    turn = tl.arange(0, 2 * COLUMNS)
+    has_row = begin + turn // 2 < width
     k = tl.arange(0, DEPTH)
-    has_column = column < width
     x = x_ptr + (choice // TOP_K).to(tl.int64)[:, None] * x_stride + k[None, :]
-    gate_row = expert.to(tl.int64) * 2 * width + column
-    gate = gate_up_ptr + gate_row[None, :] * depth + k[:, None]
-    up = gate + width.to(tl.int64) * depth
-    gates = tl.zeros((ROWS, COLUMNS), tl.float32)
-    ups = tl.zeros((ROWS, COLUMNS), tl.float32)
+    row = (expert.to(tl.int64) * 2 + turn % 2) * width + begin + turn // 2
+    gate_up = gate_up_ptr + row[None, :] * depth + k[:, None]
+    total = tl.zeros((ROWS, 2 * COLUMNS), tl.float32)
     for start in range(0, depth, DEPTH):
         deep = k < depth - start
         rows = tl.load(x + start, mask=there[:, None] & deep[None, :], other=0.0).to(DOT)
-        loaded = deep[:, None] & has_column[None, :]
-        gates = tl.dot(rows, tl.load(gate + start, mask=loaded, other=0.0).to(DOT), gates, input_precision="tf32x3")
-        ups = tl.dot(rows, tl.load(up + start, mask=loaded, other=0.0).to(DOT), ups, input_precision="tf32x3")
-    out = gates * tl.sigmoid(gates) * ups
+        loaded = tl.load(gate_up + start, mask=deep[:, None] & has_row[None, :], other=0.0).to(DOT)
+        total = tl.dot(rows, loaded, total, input_precision="tf32x3")
+    gate, up = tl.split(tl.reshape(total, (ROWS, COLUMNS, 2)))
+    out = gate * tl.sigmoid(gate) * up
+    column = begin + tl.arange(0, COLUMNS)
     to = out_ptr + place.to(tl.int64)[:, None] * width + column[None, :]
-    tl.store(to, out.to(out_ptr.dtype.element_ty), mask=there[:, None] & has_column[None, :])
+    tl.store(to, out.to(out_ptr.dtype.element_ty), mask=there[:, None] & (column < width)[None, :])
 
 
 @triton.jit

@@ -80,7 +80,7 @@ def _sort_few(ids: Tensor, weights: Tensor, experts: int, rows: int) -> Tiles:
         ROWS=rows,
         BLOCK=block(choices),
         COMPARED=_COMPARED,
-        num_warps=8,
+        num_warps=16 if choices > 256 else 4,
     )
     return Tiles(order, by_place, first)
 
