@@ -1,5 +1,7 @@
 """A delta rule layer's decode in Triton: the convolution by channels, then each head's state, read and written once."""
 
+import math
+
 import torch
 import triton
 import triton.language as tl
@@ -9,7 +11,7 @@ from prfaas_kernels.delta_decode.layer import DeltaLayer
 from prfaas_kernels.delta_rule.triton_decay import softplus
 from prfaas_kernels.launch import block, launch
 
-_CHANNELS = 512  # that a program convolves
+_CHANNELS = 512  # that a program convolves, at most
 
 
 @triton.jit
@@ -31,15 +33,17 @@ def _convolve_kernel(
     CHANNELS: tl.constexpr,
 ):
     sequence = tl.program_id(1).to(tl.int64)
-    channel = tl.program_id(0) * CHANNELS + tl.arange(0, CHANNELS)
+    first = tl.program_id(0) * CHANNELS
+    channel = first + tl.arange(0, CHANNELS)
     there = channel < channels
-    in_cache = channel + tl.where(channel < keys, q_start, tl.where(channel < 2 * keys, k_start - keys, v_start - 2 * keys))
+    shift = tl.where(first < keys, q_start, tl.where(first < 2 * keys, k_start - keys, v_start - 2 * keys))
     size: tl.constexpr = cache_ptr.dtype.element_ty.primitive_bitwidth // 8
     newest = tl.load(x_ptr + sequence * x_stride + channel, mask=there, other=0.0)
     last = tl.load(taps_ptr + (TAPS - 1) * taps_stride + channel, mask=there, other=0.0)
     total = newest.to(tl.float32) * last.to(tl.float32)
     for tap in tl.static_range(TAPS - 1):
-        cached = cache_ptr + tl.load(rows_ptr + sequence * rows_stride + tap) // size + in_cache
+        row = tl.multiple_of(tl.load(rows_ptr + sequence * rows_stride + tap) // size, 16)
+        cached = cache_ptr + row + shift + channel
         x = tl.load(cached, mask=there, other=0.0)
         weight = tl.load(taps_ptr + tap * taps_stride + channel, mask=there, other=0.0)
         total += x.to(tl.float32) * weight.to(tl.float32)
@@ -87,7 +91,7 @@ def _step_kernel(
     in_key = key < K
     in_value = value < V
 
-    row = tl.load(rows_ptr + sequence * rows_stride + head) // 4
+    row = tl.multiple_of(tl.load(rows_ptr + sequence * rows_stride + head) // 4, 16)
     cell = arena_ptr + row + key[:, None] * V + value[None, :]
     within = in_key[:, None] & in_value[None, :]
     state = tl.load(cell, mask=within, other=0.0)
@@ -177,27 +181,29 @@ def delta_decode(
 def _convolve(qkv: Tensor, layer: DeltaLayer, arena: Tensor, conv_rows: Tensor) -> Tensor:
     """[B, C] fp32 after convolution and SiLU; the inputs join those cached."""
     batch, channels = qkv.shape
+    keys = layer.key_heads * layer.key
+    together = math.gcd(keys, _CHANNELS)  # no program has channels of two of q, k and v
     out = torch.empty(batch, channels, dtype=torch.float32, device=qkv.device)
     launch(
         _convolve_kernel,
-        (triton.cdiv(channels, _CHANNELS), batch),
+        (triton.cdiv(channels, together), batch),
         qkv,
         layer.conv,
         arena.view(qkv.dtype),
         conv_rows,
         out,
         channels,
-        layer.key_heads * layer.key,
+        keys,
         *layer.conv_starts,
         qkv.stride(0),
         layer.conv.stride(0),
         conv_rows.stride(0),
         TAPS=layer.conv.shape[0],
-        CHANNELS=_CHANNELS,
+        CHANNELS=together,
     )
     return out
 
 
 def _warps(elements: int) -> int:
-    """Of a program that holds a state: 64 of its elements a thread, in registers."""
-    return min(16, max(1, elements // 2048))
+    """Of a program that holds a state: 128 of its elements a thread, in registers, so that two programs share a processor."""
+    return min(16, max(1, elements // 4096))

@@ -92,26 +92,30 @@ def _walk_kernel(
 
     cell = part + key[:, None] * V + value[None, :]
     within = (key < K)[:, None] & (value < V)[None, :]
-    read = tl.load(read_ptr + span.to(tl.int64) * read_stride + head) // 4
+    read = tl.multiple_of(tl.load(read_ptr + span.to(tl.int64) * read_stride + head) // 4, 16)
     known = tl.where(tl.load(contexts_ptr + span) > 0, K, 0)
     state = tl.load(arena_ptr + read + cell, mask=within & (key < known)[:, None], other=0.0)
 
+    # Offsets within a chunk are the same in each; only where it begins is 64 bits wide.
+    rows = row[:, None]
+    q_tile = rows * (K if BY_CHANNEL else q_stride) + key[None, :]
+    k_tile = rows * (K if BY_CHANNEL else k_stride) + key[None, :]
+    v_tile = rows * v_stride + value[None, :]
+    out_tile = rows * (heads * V) + value[None, :]
     for chunk in range(tl.cdiv(stop - start, C)):
         slot = (first + chunk).to(tl.int64) * heads + head
-        token = start + chunk * C + row
-        there = token < stop
-        token = token.to(tl.int64)[:, None]
+        token = (start + chunk * C).to(tl.int64)
+        there = rows < stop - start - chunk * C
+        full = (key < K)[None, :]
         if BY_CHANNEL:
-            tile = slot * C * K + row[:, None] * K + key[None, :]
-            full = (key < K)[None, :]
-            q = tl.load(q_ptr + tile, mask=full, other=0.0)
-            k = tl.load(k_ptr + tile, mask=full, other=0.0)
-            kept = tl.load(kept_ptr + tile, mask=full, other=0.0)
+            q = tl.load(q_ptr + slot * C * K + q_tile, mask=full, other=0.0)
+            k = tl.load(k_ptr + slot * C * K + k_tile, mask=full, other=0.0)
+            kept = tl.load(kept_ptr + slot * C * K + k_tile, mask=full, other=0.0)
             decay = tl.load(decay_ptr + slot * K + key, mask=key < K, other=0.0)[:, None]
         else:
-            full = there[:, None] & (key < K)[None, :]
-            q = tl.load(q_ptr + token * q_stride + head // SHARED * q_head_stride + key[None, :], mask=full, other=0.0)
-            k = tl.load(k_ptr + token * k_stride + head // SHARED * k_head_stride + key[None, :], mask=full, other=0.0)
+            full = full & there
+            q = tl.load(q_ptr + token * q_stride + head // SHARED * q_head_stride + q_tile, mask=full, other=0.0)
+            k = tl.load(k_ptr + token * k_stride + head // SHARED * k_head_stride + k_tile, mask=full, other=0.0)
             kept = k
             decay = tl.load(decay_ptr + slot)
         solved = tl.load(solved_ptr + slot * C * C + square)
@@ -119,8 +123,8 @@ def _walk_kernel(
         to_recall = tl.load(scales_ptr + slot * 3 * C + row)
         to_read = tl.load(scales_ptr + slot * 3 * C + C + row)
         to_write = tl.load(scales_ptr + slot * 3 * C + 2 * C + row)
-        cells = there[:, None] & (value < V)[None, :]
-        v = tl.load(v_ptr + token * v_stride + head * v_head_stride + value[None, :], mask=cells, other=0.0)
+        cells = there & (value < V)[None, :]
+        v = tl.load(v_ptr + token * v_stride + head * v_head_stride + v_tile, mask=cells, other=0.0)
 
         before = state.to(DOT)
         recalled = tl.dot(k.to(DOT), before, input_precision="tf32") * to_recall[:, None]
@@ -130,10 +134,10 @@ def _walk_kernel(
         out = tl.dot(scores.to(DOT), written.to(DOT), out, input_precision="tf32")
         written = (written * to_write[:, None]).to(DOT)
         state = tl.dot(tl.trans(kept.to(DOT)), written, state * decay, input_precision="tf32")
-        out_cell = token * heads * V + head * V + value[None, :]
-        tl.store(out_ptr + out_cell, out.to(out_ptr.dtype.element_ty), mask=cells)
+        out_at = out_ptr + (token * heads + head) * V + out_tile
+        tl.store(out_at, out.to(out_ptr.dtype.element_ty), mask=cells)
 
-    to = tl.load(written_ptr + span.to(tl.int64) * written_stride + head) // 4
+    to = tl.multiple_of(tl.load(written_ptr + span.to(tl.int64) * written_stride + head) // 4, 16)
     tl.store(arena_ptr + to + cell, state, mask=within)
 
 
@@ -159,8 +163,7 @@ def walk(
     assert states.dims == (key, size)
     assert v.stride(2) == q.stride(-1) == k.stride(-1) == states.read.stride(1) == states.written.stride(1) == 1
     out = torch.empty(tokens, heads, size, dtype=v.dtype, device=v.device)
-    values = _values(size, len(spans) * heads, multiprocessors(v))
-    warps, stages = _resources(values, v.dtype, capability(v))
+    values = _values(size, len(spans) * heads, by_channel, v)
     launch(
         _walk_kernel,
         (triton.cdiv(size, values), heads, len(spans)),
@@ -198,23 +201,19 @@ def walk(
         C=CHUNK,
         BY_CHANNEL=by_channel,
         DOT=dot_type(v.dtype),
-        num_warps=warps,
-        num_stages=stages,
+        num_warps=8 if values == 64 or capability(v) < 90 else 4,
+        num_stages=1 if v.dtype is torch.float32 else 3,
     )
     return out
 
 
-def _values(size: int, walks: int, processors: int) -> int:
+def _values(size: int, walks: int, by_channel: bool, x: Tensor) -> int:
     """Columns of the state that a program carries: 64, or 32 where that would leave a fourth of the GPU idle.
 
-    Each program reads all keys and queries, so narrower ones cost bandwidth of the L2 cache.
+    Each program reads all keys and queries, so narrower ones cost bandwidth of the L2 cache. Decays by channel bring a
+    third tile of them, and three stages of that leave no shared memory for 64; on an A100 registers do not suffice.
     """
-    widest = min(64, block(size))
-    fills = 4 * walks * triton.cdiv(size, widest) >= 3 * processors
+    fits = 32 if by_channel or capability(x) < 90 else 64
+    widest = min(fits, block(size))
+    fills = 4 * walks * triton.cdiv(size, widest) >= 3 * multiprocessors(x)
     return widest if fills else min(32, widest)
-
-
-def _resources(values: int, dtype: torch.dtype, gpu: int) -> tuple[int, int]:
-    """Warps and stages."""
-    warps = 8 if values == 64 else 4
-    return warps, 1 if dtype is torch.float32 else 2

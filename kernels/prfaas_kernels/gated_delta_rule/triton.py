@@ -11,6 +11,8 @@ from prfaas_kernels.launch import block, dot_type, launch
 from prfaas_kernels.spans import Spans
 from prfaas_kernels.state_rows import StateRows
 
+_CHANNELS = 64  # of a step of the products over channels
+
 
 @triton.jit
 def _gdn_chunk_kernel(
@@ -34,7 +36,7 @@ def _gdn_chunk_kernel(
     scale,
     SHARED: tl.constexpr,
     K: tl.constexpr,
-    KEYS: tl.constexpr,
+    CHANNELS: tl.constexpr,
     C: tl.constexpr,
     DOUBLINGS: tl.constexpr,
     DOT: tl.constexpr,
@@ -45,43 +47,47 @@ def _gdn_chunk_kernel(
     start = tl.load(starts_ptr + chunk)
     stop = tl.load(stops_ptr + chunk)
     index = tl.arange(0, C)
-    key = tl.arange(0, KEYS)
-    there = start + index < stop
-    token = (start + index).to(tl.int64)
-    full = there[:, None] & (key < K)[None, :]
-    k_cell = token[:, None] * k_stride + head // SHARED * k_head_stride + key[None, :]
-    k = tl.load(k_ptr + k_cell, mask=full, other=0.0)
-    k_long = k.to(tl.float32)
-    k_unit = tl.rsqrt(tl.sum(k_long * k_long, axis=1) + 1e-6)
-    k = k.to(DOT)
-
     late = index[:, None]
     early = index[None, :]
+    there = start + index < stop
+    token = (start + index).to(tl.int64)
+
+    similar = tl.zeros((C, C), dtype=tl.float32)
+    scores = tl.zeros((C, C), dtype=tl.float32)
+    k_square = tl.zeros((C,), dtype=tl.float32)
+    q_square = tl.zeros((C,), dtype=tl.float32)
+    q_row = q_ptr + token[:, None] * q_stride + head // SHARED * q_head_stride
+    k_row = k_ptr + token[:, None] * k_stride + head // SHARED * k_head_stride
+    for block_start in range(0, K, CHANNELS):
+        channel = block_start + tl.arange(0, CHANNELS)[None, :]
+        full = there[:, None] & (channel < K)
+        q = tl.load(q_row + channel, mask=full, other=0.0)
+        k = tl.load(k_row + channel, mask=full, other=0.0)
+        columns = tl.trans(k.to(DOT))
+        similar = tl.dot(k.to(DOT), columns, similar, input_precision="tf32")
+        scores = tl.dot(q.to(DOT), columns, scores, input_precision="tf32")
+        q_square += tl.sum(q.to(tl.float32) * q.to(tl.float32), axis=1)
+        k_square += tl.sum(k.to(tl.float32) * k.to(tl.float32), axis=1)
+    k_unit = tl.rsqrt(k_square + 1e-6)
+    q_unit = scale * tl.rsqrt(q_square + 1e-6)
+
     log_decay = tl.load(log_decay_ptr + token * decay_stride + head, mask=there, other=0.0)
-    beta = tl.load(beta_ptr + token * beta_stride + head, mask=there, other=0.0).to(tl.float32)
     # Sums of the terms between two rows, not differences of sums from the start: a weak decay survives a strong one.
     terms = tl.where(late > early, log_decay[:, None], 0.0)
-    between = tl.exp(tl.cumsum(terms, axis=0))
+    between = tl.exp(tl.cumsum(terms, axis=0)) * k_unit[None, :]
     from_start = tl.exp(tl.cumsum(log_decay, axis=0))
     to_end = tl.exp(tl.sum(terms, axis=0))
-
-    square = slot * C * C + late * C + early
-    q_cell = token[:, None] * q_stride + head // SHARED * q_head_stride + key[None, :]
-    q = tl.load(q_ptr + q_cell, mask=full, other=0.0)
-    q_long = q.to(tl.float32)
-    q_unit = scale * tl.rsqrt(tl.sum(q_long * q_long, axis=1) + 1e-6)
-    scores = tl.dot(q.to(DOT), tl.trans(k), input_precision="tf32") * between * q_unit[:, None] * k_unit[None, :]
-    scores = tl.where(late >= early, scores, 0.0)
-    tl.store(scores_ptr + square, scores.to(scores_ptr.dtype.element_ty))
-
     scales = scales_ptr + slot * 3 * C + index
     tl.store(scales, k_unit * from_start)
     tl.store(scales + C, q_unit * from_start)
     tl.store(scales + 2 * C, k_unit * to_end)
     tl.store(decay_ptr + slot, tl.exp(tl.sum(log_decay, axis=0)))
 
-    similar = tl.dot(k, tl.trans(k), input_precision="tf32") * between
-    lower = tl.where(late > early, similar * (beta * k_unit)[:, None] * k_unit[None, :], 0.0)
+    square = slot * C * C + late * C + early
+    scores = tl.where(late >= early, scores * between * q_unit[:, None], 0.0)
+    tl.store(scores_ptr + square, scores.to(scores_ptr.dtype.element_ty))
+    beta = tl.load(beta_ptr + token * beta_stride + head, mask=there, other=0.0).to(tl.float32)
+    lower = tl.where(late > early, similar * between * (beta * k_unit)[:, None], 0.0)
     solved = unit_lower_inverse(lower, C, DOUBLINGS) * beta[None, :]
     tl.store(solved_ptr + square, solved.to(solved_ptr.dtype.element_ty))
 
@@ -122,7 +128,7 @@ def gated_delta_rule(
         key**-0.5,
         SHARED=heads // q.shape[1],
         K=key,
-        KEYS=block(key),
+        CHANNELS=min(_CHANNELS, block(key)),
         C=CHUNK,
         DOUBLINGS=LEVELS,
         DOT=dot_type(v.dtype),

@@ -5,14 +5,14 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from prfaas_kernels.delta_rule.triton_chunks import CHUNK, LEVELS, Chunks, unit_lower_inverse
+from prfaas_kernels.delta_rule.triton_chunks import CHUNK, LEVELS, Chunks, joins, unit_lower_inverse
 from prfaas_kernels.delta_rule.triton_decay import log_decay as _log_decay
 from prfaas_kernels.delta_rule.triton_walk import Products, walk
 from prfaas_kernels.launch import block, dot_type, launch
 from prfaas_kernels.spans import Spans
 from prfaas_kernels.state_rows import StateRows
 
-_CHANNELS = 16  # that a program works on at once: two matrices of scores must stay in registers beside them
+_CHANNELS = 32  # that a program works on at once: two matrices of scores must stay in registers beside them
 
 
 @triton.jit
@@ -81,10 +81,10 @@ def _kda_chunk_kernel(
             reach = tl.where(second, prefix, suffix)
             k_reach = (k * reach).to(DOT)
             q_reach = (q * reach).to(DOT)
-            joins = (((late ^ early) >> level) == 1) & (late > early)
+            joined = joins(level, C)
             columns = tl.trans(k_reach)
-            similar += tl.where(joins, tl.dot(k_reach, columns, input_precision="tf32"), 0.0)
-            scores += tl.where(joins, tl.dot(q_reach, columns, input_precision="tf32"), 0.0)
+            similar += tl.where(joined, tl.dot(k_reach, columns, input_precision="tf32"), 0.0)
+            scores += tl.where(joined, tl.dot(q_reach, columns, input_precision="tf32"), 0.0)
             sibling_end = (((index >> level) ^ 1) << level) + (1 << level) - 1
             grown = tl.gather(prefix, tl.broadcast_to(sibling_end[:, None], (C, CHANNELS)), axis=0)
             prefix *= tl.where(second, grown, 1.0)
