@@ -1,5 +1,6 @@
 """Which packed rows belong to which sequence: what every op over a batch of prompts is given."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 
@@ -54,6 +55,23 @@ class Spans:
     def longest(self) -> int:
         """Rows of the longest span; 0 if there is none."""
         return max(self.lens, default=0)
+
+    def some(self, which: Sequence[int]) -> "Spans":
+        """Those of these numbers."""
+        rows, lens = tuple(self.rows[i] for i in which), tuple(self.context_lens[i] for i in which)
+        return Spans.of(rows, lens, self.starts.device)
+
+    def join(self, parts: Sequence[Tensor], num_rows: int) -> Tensor:
+        """What was computed for each span, [rows of it, ...], as [num_rows, ...]; other rows are not written.
+
+        A single span of all rows is returned as it is.
+        """
+        if len(parts) == 1 and self.rows[0] == (0, num_rows):
+            return parts[0]
+        out = parts[0].new_empty(num_rows, *parts[0].shape[1:])
+        for (start, stop), part in zip(self.rows, parts, strict=True):
+            out[start:stop] = part
+        return out
 
     @property
     def longest_context(self) -> int:

@@ -42,6 +42,10 @@ class StateRows:
         """Writes all rows, `value` [S, n, *dims]."""
         self._scatter(self.written, value)
 
+    def store_one(self, rows: Tensor, value: Tensor) -> None:
+        """Writes one row of each sequence: `rows` [S] below n, `value` [S, *dims]."""
+        self._scatter(self.written.gather(1, rows[:, None]), value[:, None])
+
     def _gather(self, rows: Tensor) -> Tensor:
         found = [gather_rows(self.arena, rows, stop - start, self.dtype, start) for start, stop in self.parts]
         return torch.unflatten(found[0] if len(found) == 1 else torch.cat(found, dim=-1), -1, self.dims)

@@ -23,6 +23,7 @@ class SharedBatch(msgspec.Struct, frozen=True, array_like=True):
     state_from: list[list[int]] | None
     """None: as `state_to`."""
     state_to: list[list[int]]
+    continues: list[bool]
     num_decodes: int
     logit_rows: list[int]
 
@@ -37,6 +38,7 @@ def encode(batch: ForwardBatch) -> bytes:
             batch.block_table.tolist(),
             None if batch.state_from is batch.state_to else batch.state_from.tolist(),
             batch.state_to.tolist(),
+            list(batch.continues),
             batch.num_decodes,
             batch.logit_rows.tolist(),
         )
@@ -55,6 +57,7 @@ def decode(payload: bytes) -> ForwardBatch:
         block_table=torch.tensor(shared.block_table, dtype=torch.int64),
         state_from=state_to if moved is None else torch.tensor(moved, dtype=torch.int64),
         state_to=state_to,
+        continues=tuple(shared.continues),
         num_decodes=shared.num_decodes,
         logit_rows=torch.tensor(shared.logit_rows, dtype=torch.int64),
     )

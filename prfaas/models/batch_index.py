@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 
 import torch
 from torch import Tensor
@@ -10,34 +11,23 @@ from prfaas.core.decoder_spec import Rotary
 from prfaas.models.batch import ForwardBatch
 from prfaas.models.row_table import RowTable
 from prfaas_kernels.rotary import rotary_cos_sin
+from prfaas_kernels.spans import Spans
+
+_NONE = Spans.of((), ())
 
 Angles = Mapping[Rotary, tuple[Tensor, Tensor]]
 """Cosines and sines of every token's position, [T, dims / 2] each."""
 
 
 @dataclass(frozen=True, slots=True)
-class PrefillSpan:
-    """One sequence that is not decoded with the others: rows [start, stop) of the packed tokens."""
+class Round:
+    """Spans of different sequences: their states can move on all at once. R = rows of all state tensors."""
 
-    start: int
-    stop: int
-    context: int
-    """Tokens already cached."""
-    pages: Tensor
-    """Page ids that hold context and new tokens."""
-    read: Tensor | None
-    """[R] where its states' rows are before it, in bytes; None where it begins a sequence: they are zero."""
+    spans: Spans
+    read: Tensor
+    """[S, R] where the rows of each span's states are before it, in bytes; not read at a context of 0."""
     written: Tensor
-    """[R] where they go."""
-
-    @property
-    def rows(self) -> slice:
-        return slice(self.start, self.stop)
-
-    @property
-    def length(self) -> int:
-        """Tokens cached once this batch is done."""
-        return self.context + self.stop - self.start
+    """[S, R] where they go."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +47,12 @@ class BatchIndex:
     """[T] page of each new token."""
     token_offsets: Tensor
     """[T] its place in that page."""
-    prefills: tuple[PrefillSpan, ...]
+    spans: Spans
+    """All that is not decoded."""
+    span_pages: Tensor
+    """[S, P] cut to the longest of their sequences."""
+    rounds: tuple[Round, ...]
+    """The same spans; one that continues another is in a later round."""
     angles: Angles
 
 
@@ -72,10 +67,13 @@ def index_batch(
     assert sum(batch.query_lens) == batch.token_ids.shape[0]
     assert all(n == 1 for n in batch.query_lens[:decodes])
     assert all(n > 0 for n in batch.context_lens[:decodes])
+    assert not any(batch.continues[: decodes + 1])
     if decodes == len(batch.query_lens):
         return _index_decodes(batch, page_tokens, rows, frequencies)
     positions, sequences = _positions(batch)
     longest = max(batch.context_lens[:decodes], default=0) + 1
+    spans = _spans(batch)
+    furthest = max(context + length for context, length in zip(spans.context_lens, spans.lens, strict=True))
     return BatchIndex(
         num_decodes=decodes,
         decode_rows=rows.resolve(batch.state_to[:decodes]),
@@ -84,7 +82,9 @@ def index_batch(
         decode_pages=batch.block_table[:decodes, : -(-longest // page_tokens)],
         token_pages=batch.block_table[sequences, positions // page_tokens],
         token_offsets=positions % page_tokens,
-        prefills=_spans(batch, page_tokens, rows),
+        spans=spans,
+        span_pages=batch.block_table[decodes:, : -(-furthest // page_tokens)],
+        rounds=_rounds(batch, spans, rows),
         angles={rotary: rotary_cos_sin(positions, inverse) for rotary, inverse in frequencies.items()},
     )
 
@@ -104,7 +104,9 @@ def _index_decodes(
         decode_pages=batch.block_table[:, : max(contexts) // page_tokens + 1],
         token_pages=batch.block_table.gather(1, places[:, :1])[:, 0],
         token_offsets=places[:, 1],
-        prefills=(),
+        spans=_NONE,
+        span_pages=batch.block_table[:0],
+        rounds=(),
         angles={rotary: rotary_cos_sin(positions, inverse) for rotary, inverse in frequencies.items()},
     )
 
@@ -129,12 +131,28 @@ def _moves(batch: ForwardBatch, rows: RowTable) -> tuple[Tensor, Tensor] | None:
     return (rows.resolve(read[moved]), rows.resolve(written[moved])) if moved.any() else None
 
 
-def _spans(batch: ForwardBatch, page_tokens: int, rows: RowTable) -> tuple[PrefillSpan, ...]:
-    spans, start, first = [], batch.num_decodes, batch.num_decodes
+def _spans(batch: ForwardBatch) -> Spans:
+    first = batch.num_decodes
+    ends = list(accumulate(batch.query_lens[first:], initial=first))
+    return Spans.of(tuple(pairwise(ends)), batch.context_lens[first:], batch.token_ids.device)
+
+
+def _rounds(batch: ForwardBatch, spans: Spans, rows: RowTable) -> tuple[Round, ...]:
+    first = batch.num_decodes
     read, written = rows.resolve(batch.state_from[first:]), rows.resolve(batch.state_to[first:])
-    for i, (length, context) in enumerate(zip(batch.query_lens[first:], batch.context_lens[first:], strict=True)):
-        stop = start + length
-        pages = batch.block_table[first + i, : -(-(context + length) // page_tokens)]
-        spans.append(PrefillSpan(start, stop, context, pages, read[i] if context else None, written[i]))
-        start = stop
-    return tuple(spans)
+    numbers = _round_numbers(batch.continues[first:])
+    if max(numbers) == 0:
+        return (Round(spans, read, written),)
+    found = []
+    for number in range(max(numbers) + 1):
+        some = [i for i, n in enumerate(numbers) if n == number]
+        found.append(Round(spans.some(some), read[some], written[some]))
+    return tuple(found)
+
+
+def _round_numbers(continues: tuple[bool, ...]) -> list[int]:
+    """How many spans of the same sequence come before each."""
+    numbers: list[int] = []
+    for goes_on in continues:
+        numbers.append(numbers[-1] + 1 if goes_on else 0)
+    return numbers

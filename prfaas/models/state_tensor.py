@@ -1,11 +1,11 @@
-"""A state tensor in the pages of a cache: reads and writes its rows where a batch's table says. Knows no layer."""
+"""A state tensor in the pages of a cache: which rows are its, in a batch's table. Knows no layer."""
 
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from prfaas_kernels.pages import gather_rows, scatter_rows
+from prfaas_kernels.state_rows import StateRows
 
 Range = tuple[int, int]
 
@@ -28,20 +28,9 @@ class StateTensor:
         """The byte offsets of its rows, a view [..., n] of `offsets` [..., all rows]."""
         return offsets[..., self.columns[0] : self.columns[1]]
 
-    def read(self, offsets: Tensor | None) -> Tensor:
-        """A copy of the rows, [..., n, *dims]; zeros [n, *dims] where nothing has been written yet (None)."""
-        if offsets is None:
-            rows = self.columns[1] - self.columns[0]
-            return torch.zeros(rows, *self.dims, dtype=self.dtype, device=self.arena.device)
-        return self._gather(self.at(offsets))
-
-    def write(self, offsets: Tensor, value: Tensor) -> None:
-        """Stores all rows: `value` [..., n, *dims]."""
-        self._scatter(self.at(offsets), value)
-
-    def write_row(self, offsets: Tensor, rows: Tensor, value: Tensor) -> None:
-        """Stores one row of each of B sequences: `rows` [B] below n, `value` [B, *dims]."""
-        self._scatter(self.at(offsets).gather(1, rows[:, None]), value[:, None])
+    def rows(self, read: Tensor, written: Tensor) -> StateRows:
+        """Its rows of S sequences, whose tables of offsets before and after a step are [S, all rows]."""
+        return StateRows(self.arena, self.at(read), self.at(written), self.parts, self.dims, self.dtype)
 
     def narrow_rows(self, first: int, stop: int) -> "StateTensor":
         """Its rows [first, stop)."""
@@ -51,13 +40,3 @@ class StateTensor:
     def narrow_each_row(self, dims: tuple[int, ...], parts: tuple[Range, ...]) -> "StateTensor":
         """These elements of every row, as `dims`."""
         return replace(self, dims=dims, parts=parts)
-
-    def _gather(self, rows: Tensor) -> Tensor:
-        found = [gather_rows(self.arena, rows, stop - start, self.dtype, start) for start, stop in self.parts]
-        return torch.unflatten(found[0] if len(found) == 1 else torch.cat(found, dim=-1), -1, self.dims)
-
-    def _scatter(self, rows: Tensor, value: Tensor) -> None:
-        flat = value.flatten(rows.dim())
-        widths = [stop - start for start, stop in self.parts]
-        for (start, _), part in zip(self.parts, torch.split(flat, widths, dim=-1), strict=True):
-            scatter_rows(self.arena, rows, part, start)

@@ -49,7 +49,7 @@ def test_rows_of_states_are_in_order_over_any_pages(pages: list[int], data: st.D
         start = data.draw(st.integers(0, rows - 1))
         end = data.draw(st.integers(start + 1, rows))
         got = b"".join(view.spans(0, tensor, start, end, (), mine))
-        assert got == bytes_of(state.read(offsets)[0, start:end])
+        assert got == bytes_of(state.rows(offsets, offsets).load_all()[0, start:end])
 
 
 def test_adjacent_rows_are_one_view() -> None:

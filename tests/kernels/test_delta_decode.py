@@ -12,7 +12,7 @@ from prfaas_kernels.delta_decode import DeltaLayer, delta_decode
 from prfaas_kernels.gated_delta_rule import gdn_log_decay, gdn_reference
 from prfaas_kernels.kimi_delta_attention import kda_log_decay, kda_reference
 from prfaas_kernels.norm import rms_norm_gated_reference
-from prfaas_kernels.pages import gather_rows_reference, scatter_rows_reference
+from prfaas_kernels.pages.reference import gather_rows_reference, scatter_rows_reference
 from tests.kernels.error_ratio import error_ratio
 
 SPARE = 5
@@ -40,7 +40,7 @@ class Case:
 
     def run(self) -> Tensor:
         rows = (self.qkv, self.gate, self.decay, self.beta)
-        return delta_decode(self.layer, *rows, self.arena, self.state_rows, self.conv_rows)
+        return delta_decode(*rows, self.layer, self.arena, self.state_rows, self.conv_rows)
 
     def states(self) -> Tensor:
         """[B, H, K, V]"""

@@ -3,7 +3,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-from prfaas_kernels.gqa import gqa_decode, gqa_prefill, gqa_reference, ring_read, ring_write, window_decode
+from prfaas_kernels.gqa import gqa_prefill, gqa_reference, ring_read, ring_write
+from prfaas_kernels.paged_decode_attention import paged_decode_attention
 from tests.kernels.error_ratio import error_ratio
 
 KEY, VALUE, PAGE = 24, 20, 16
@@ -34,7 +35,7 @@ def test_reference_window_and_sinks_by_hand() -> None:
 @pytest.mark.parametrize(("heads", "groups"), HEADS)
 def test_prefill_agrees_with_reference(tokens: int, context: int, heads: int, groups: int) -> None:
     q, k, v = inputs(tokens, context + tokens, heads, groups)
-    assert error_ratio(gqa_prefill(q, k, v, SCALE), gqa_reference(q, k, v, SCALE)) < 2e-6
+    assert error_ratio(gqa_prefill(q, k, v, SCALE)[0], gqa_reference(q, k, v, SCALE)) < 2e-6
 
 
 @pytest.mark.parametrize("window", [1, 2, 64, 100, 1000])
@@ -45,7 +46,7 @@ def test_prefill_with_windows_and_sinks(window: int, tokens: int, context: int, 
     sinks = 3 * torch.randn(6) if with_sinks else None
     k[: max(0, context - window + 1)] = torch.nan  # what no query sees is not read
     v[: max(0, context - window + 1)] = torch.nan
-    out = gqa_prefill(q, k, v, SCALE, sinks=sinks, window=window)
+    out, _ = gqa_prefill(q, k, v, SCALE, sinks=sinks, window=window)
     expected = gqa_reference(q, k.nan_to_num(), v.nan_to_num(), SCALE, sinks=sinks, window=window)
     assert error_ratio(out, expected) < 2e-6
 
@@ -54,18 +55,18 @@ def test_prefill_with_windows_and_sinks(window: int, tokens: int, context: int, 
 def test_prefill_joins_spans_of_a_long_context(window: int | None) -> None:
     q, k, v = inputs(70, 2500, 4, 2)
     sinks = torch.randn(4)
-    out = gqa_prefill(q, k, v, SCALE, sinks=sinks, window=window)
+    out, _ = gqa_prefill(q, k, v, SCALE, sinks=sinks, window=window)
     assert error_ratio(out, gqa_reference(q, k, v, SCALE, sinks=sinks, window=window)) < 2e-6
 
 
 def test_prefill_in_shapes_that_go_to_onednn() -> None:
     q, k, v = (x.repeat_interleave(4, -1) for x in inputs(200, 700, 8, 2))
-    assert error_ratio(gqa_prefill(q, k, v, SCALE / 4), gqa_reference(q, k, v, SCALE / 4)) < 5e-6
+    assert error_ratio(gqa_prefill(q, k, v, SCALE / 4)[0], gqa_reference(q, k, v, SCALE / 4)) < 5e-6
 
 
 def test_prefill_of_huge_scores() -> None:
     q, k, v = inputs(65, 300, 4, 2)
-    out = gqa_prefill(q, k, v, 1e4, sinks=torch.full((4,), -1e4))
+    out, _ = gqa_prefill(q, k, v, 1e4, sinks=torch.full((4,), -1e4))
     assert error_ratio(out, gqa_reference(q, k, v, 1e4, sinks=torch.full((4,), -1e4))) < 1e-4
 
 
@@ -73,7 +74,7 @@ def test_prefill_of_huge_scores() -> None:
 @pytest.mark.parametrize("window", [None, 100])
 def test_prefill_in_bfloat16(tokens: int, window: int | None) -> None:
     q, k, v = (x.bfloat16() for x in inputs(tokens, 400, 4, 2))
-    out = gqa_prefill(q, k, v, SCALE, window=window)
+    out, _ = gqa_prefill(q, k, v, SCALE, window=window)
     assert out.dtype == torch.bfloat16
     assert error_ratio(out, gqa_reference(q, k, v, SCALE, window=window)) < 5e-3
 
@@ -83,7 +84,7 @@ def test_prefill_reads_strided_inputs_and_leaves_them_alone() -> None:
     before = packed.clone()
     q, k, v = torch.split(packed, [6 * KEY, 2 * KEY, 2 * VALUE], dim=1)
     q, k, v = (torch.unflatten(x, 1, (-1, width)) for x, width in ((q, KEY), (k, KEY), (v, VALUE)))
-    assert error_ratio(gqa_prefill(q, k, v, SCALE), gqa_reference(q, k, v, SCALE)) < 2e-6
+    assert error_ratio(gqa_prefill(q, k, v, SCALE)[0], gqa_reference(q, k, v, SCALE)) < 2e-6
     assert torch.equal(packed, before)
 
 
@@ -115,7 +116,7 @@ def test_decode_over_scattered_pages_full_of_nan(lengths: list[int], heads: int,
     k_cache, v_cache, table = paged([k for _, k, _ in sequences], [v for _, _, v in sequences])
     before = v_cache.clone()
     q = torch.cat([q for q, _, _ in sequences])
-    out = gqa_decode(q, k_cache, v_cache, table, torch.tensor(lengths), SCALE, sinks=sinks)
+    out = paged_decode_attention(q, k_cache, v_cache, table, torch.tensor(lengths), SCALE, sinks=sinks)
     expected = torch.cat([gqa_reference(q, k, v, SCALE, sinks=sinks) for q, k, v in sequences])
     assert error_ratio(out, expected) < 2e-6
     assert torch.equal(v_cache.nan_to_num(), before.nan_to_num())
@@ -127,29 +128,10 @@ def test_decode_in_bfloat16() -> None:
     sequences = [inputs(1, length, 6, 2) for length in lengths]
     k_cache, v_cache, table = paged([k for _, k, _ in sequences], [v for _, _, v in sequences])
     q = torch.cat([q for q, _, _ in sequences]).bfloat16()
-    out = gqa_decode(q, k_cache.bfloat16(), v_cache.bfloat16(), table, torch.tensor(lengths), SCALE)
+    out = paged_decode_attention(q, k_cache.bfloat16(), v_cache.bfloat16(), table, torch.tensor(lengths), SCALE)
     rounded = [(q.bfloat16(), k.bfloat16(), v.bfloat16()) for q, k, v in sequences]
     assert out.dtype == torch.bfloat16
     assert error_ratio(out, torch.cat([gqa_reference(q, k, v, SCALE) for q, k, v in rounded])) < 5e-3
-
-
-@pytest.mark.parametrize("width", [1, 7, 64])
-@pytest.mark.parametrize("with_sinks", [False, True])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_window_decode_over_rings(width: int, with_sinks: bool, dtype: torch.dtype) -> None:
-    lengths, slots = [1, 5, 7, 64, 65, 300], torch.tensor([6, 0, 3, 2, 7, 4])
-    k_ring = torch.full((8, width, 2, KEY), torch.nan, dtype=dtype)
-    v_ring = torch.full((8, width, 2, VALUE), torch.nan, dtype=dtype)
-    sinks = torch.randn(6) if with_sinks else None
-    queries, expected = [], []
-    for slot, length in zip(slots, lengths, strict=True):
-        q, k, v = (x.to(dtype) for x in inputs(1, length, 6, 2))
-        ring_write(k_ring[slot], k, 0)
-        ring_write(v_ring[slot], v, 0)
-        queries.append(q)
-        expected.append(gqa_reference(q, k, v, SCALE, sinks=sinks, window=width))
-    out = window_decode(torch.cat(queries), k_ring, v_ring, slots, torch.tensor(lengths), SCALE, sinks=sinks)
-    assert error_ratio(out, torch.cat(expected)) < (2e-6 if dtype == torch.float32 else 5e-3)
 
 
 @pytest.mark.parametrize("width", [1, 7, 64])
@@ -173,7 +155,7 @@ def test_chunked_window_prefill_from_rings_agrees_with_one_prefill() -> None:
     for size in (1, 10, 40, 49):
         new = slice(context, context + size)
         keys, values = torch.cat([ring_read(k_ring, context), k[new]]), torch.cat([ring_read(v_ring, context), v[new]])
-        parts.append(gqa_prefill(q[new], keys, values, SCALE, window=width))
+        parts.append(gqa_prefill(q[new], keys, values, SCALE, window=width)[0])
         ring_write(k_ring, k[new], context)
         ring_write(v_ring, v[new], context)
         context += size

@@ -31,7 +31,7 @@ class Case:
         angles = None
         if self.rotated:
             angles = rotary_cos_sin(lengths - 1, rotary_inverse_frequencies(self.rotated, THETA))
-        return gqa_decode_layer(self.layer, self.rows, angles, self.k_pages, self.v_pages, self.table, lengths)
+        return gqa_decode_layer(self.rows, self.layer, angles, self.k_pages, self.v_pages, self.table, lengths)
 
     def cached(self, i: int, pages: Tensor) -> Tensor:
         """[length, G, D]: what lies in a sequence's pages."""

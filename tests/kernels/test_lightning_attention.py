@@ -4,6 +4,7 @@ from torch import Tensor
 
 from prfaas_kernels.lightning_attention import lightning_decode, lightning_prefill, lightning_reference
 from tests.kernels.error_ratio import error_ratio
+from tests.kernels.scattered_rows import scattered_rows
 
 HEADS, KEY, VALUE = 3, 16, 20
 
@@ -53,8 +54,9 @@ def test_prefill_in_bfloat16_computes_in_fp32() -> None:
 def test_decode_is_a_step_of_the_reference_in_place(dtype: torch.dtype) -> None:
     q, k, v = (x.to(dtype) for x in inputs(5))  # one token for each of five sequences
     state = torch.randn(5, HEADS, KEY, VALUE)
+    rows = scattered_rows(state)
     steps = [lightning_reference(q[i : i + 1], k[i : i + 1], v[i : i + 1], decays(), state[i]) for i in range(5)]
-    out, after = lightning_decode(q, k, v, decays(), state)
-    assert after is state
-    assert error_ratio(out, torch.cat([step[0] for step in steps])) < 2e-6
-    assert error_ratio(state, torch.stack([step[1] for step in steps])) < 2e-6
+    out = lightning_decode(q, k, v, decays(), rows)
+    assert out.dtype == dtype
+    assert error_ratio(out, torch.cat([step[0] for step in steps])) < (2e-6 if dtype == torch.float32 else 3e-3)
+    assert error_ratio(rows.load_all(), torch.stack([step[1] for step in steps])) < 2e-6

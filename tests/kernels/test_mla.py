@@ -4,6 +4,7 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
 from prfaas_kernels.mla import mla_decode, mla_prefill, mla_reference
+from prfaas_kernels.spans import Spans
 from tests.kernels.error_ratio import error_ratio
 
 HEADS, NOPE, ROPE, VALUE, RANK = 3, 16, 8, 20, 24
@@ -23,17 +24,24 @@ def test_reference_agrees_with_sdpa() -> None:
     assert error_ratio(mla_reference(q, latents, kv_up, ROPE), theirs[0].transpose(0, 1)) < 1e-6
 
 
+def prefill(q: Tensor, latents: Tensor, kv_up: Tensor) -> Tensor:
+    """Of the last tokens of one sequence, which is one page."""
+    tokens = q.shape[0]
+    spans = Spans.packed((tokens,), (latents.shape[0] - tokens,))
+    return mla_prefill(q, latents[None], torch.zeros(1, 1, dtype=torch.int64), spans, kv_up, ROPE)
+
+
 @pytest.mark.parametrize("tokens", [1, 5, 63, 64, 65, 200])
 @pytest.mark.parametrize("context", [0, 1, 300])
 def test_prefill_agrees_with_reference(tokens: int, context: int) -> None:
     q, latents, kv_up = inputs(tokens, context + tokens)
-    out = mla_prefill(q, latents, kv_up, ROPE)
+    out = prefill(q, latents, kv_up)
     assert error_ratio(out, mla_reference(q, latents, kv_up, ROPE)) < 2e-6
 
 
 def test_prefill_in_bfloat16() -> None:
     q, latents, kv_up = (x.bfloat16() for x in inputs(65, 200))
-    out = mla_prefill(q, latents, kv_up, ROPE)
+    out = prefill(q, latents, kv_up)
     assert out.dtype == torch.bfloat16
     assert error_ratio(out, mla_reference(q, latents, kv_up, ROPE)) < 2e-2
 

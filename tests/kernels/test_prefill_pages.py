@@ -45,7 +45,7 @@ def test_gqa_agrees_with_reference(page_tokens: int, tokens: int, context: int, 
     sinks = 3 * torch.randn(6) if with_sinks else None
     ids = page_ids(context + tokens, page_tokens)
     k_cache, v_cache = (scattered(x, ids, page_tokens) for x in (k, v))
-    out = gqa_prefill_pages(q, k_cache, v_cache, ids, context + tokens, SCALE, sinks=sinks)
+    out, _ = gqa_prefill_pages(q, k_cache, v_cache, ids, context + tokens, SCALE, sinks=sinks)
     assert error_ratio(out, gqa_reference(q, k, v, SCALE, sinks=sinks)) < 2e-6
 
 
@@ -61,7 +61,7 @@ def test_segments_join(tokens: int, length: int) -> None:
         return k[start:stop], v[start:stop]
 
     sinks = torch.randn(WIDE_GROUPS)
-    out = attend_causally(q, read, length, WIDE_GROUPS, WIDE, SCALE, sinks=sinks, window=None)
+    out, _ = attend_causally(q, read, length, WIDE_GROUPS, WIDE, SCALE, sinks=sinks, window=None)
     assert error_ratio(out, gqa_reference(q, k, v, SCALE, sinks=sinks)) < 2e-6
     # Each token once, and never many: what is held does not grow with the context.
     assert [start for start, _ in reads] == [0, *(stop for _, stop in reads[:-1])]

@@ -77,6 +77,7 @@ def pack(rig: Rig, parts: list[Part], num_decodes: int = 0) -> ForwardBatch:
         block_table=table,
         state_from=rig.state_pages[[part.sequence if part.read is None else part.read for part in parts]],
         state_to=rig.state_pages[[part.sequence if part.written is None else part.written for part in parts]],
+        continues=tuple(i > 0 and part.sequence == parts[i - 1].sequence for i, part in enumerate(parts)),
         num_decodes=num_decodes,
         logit_rows=torch.arange(sum(lens)),
     )

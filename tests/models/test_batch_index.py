@@ -15,6 +15,7 @@ def batch(
     context_lens: tuple[int, ...],
     num_decodes: int,
     states_from: list[list[int]] | None = None,
+    continues: tuple[bool, ...] | None = None,
 ) -> ForwardBatch:
     sequences = len(query_lens)
     return ForwardBatch(
@@ -24,6 +25,7 @@ def batch(
         block_table=torch.arange(sequences * 5).view(sequences, 5) * 10,
         state_from=STATES[:sequences] if states_from is None else torch.tensor(states_from),
         state_to=STATES[:sequences],
+        continues=continues or (False,) * sequences,
         num_decodes=num_decodes,
         logit_rows=torch.zeros(0, dtype=torch.int64),
     )
@@ -35,19 +37,32 @@ def test_places_every_token_of_a_mixed_batch() -> None:
     assert index.token_offsets.tolist() == [3, 2, 3, 0, 1, 0]
     assert index.decode_lengths.tolist() == [8, 3]
     assert index.decode_pages.tolist() == [[0, 10], [50, 60]]
-    assert [(s.start, s.stop, s.context, s.length) for s in index.prefills] == [(2, 5, 3, 6), (5, 6, 0, 1)]
-    assert [s.pages.tolist() for s in index.prefills] == [[100, 110], [150]]
+    assert (index.spans.rows, index.spans.context_lens) == (((2, 5), (5, 6)), (3, 0))
+    assert [x.tolist() for x in (index.spans.starts, index.spans.stops, index.spans.contexts)] == [
+        [2, 5],
+        [5, 6],
+        [3, 0],
+    ]
+    assert index.span_pages.tolist() == [[100, 110], [150, 160]]
 
 
 def test_places_every_row_of_the_states() -> None:
     index = index_batch(batch((1, 1, 3, 1), (7, 2, 3, 0), num_decodes=2), 4, ROWS, frequencies={})
     assert index.decode_rows.tolist() == [[7000, 7064, 5128], [1000, 1064, 2128]]
     assert index.moves is None
-    first, second = index.prefills
-    assert first.read is not None
-    assert first.read.tolist() == first.written.tolist() == [9000, 9064, 3128]
-    assert second.written.tolist() == [4000, 4064, 8128]
-    assert second.read is None, "nothing is there before a first token"
+    (one,) = index.rounds
+    assert one.spans is index.spans
+    assert one.read.tolist() == one.written.tolist() == [[9000, 9064, 3128], [4000, 4064, 8128]]
+
+
+def test_spans_that_continue_others_wait_for_a_later_round() -> None:
+    spans = batch((1, 2, 3, 4), (6, 0, 2, 0), num_decodes=1, continues=(False, False, True, False))
+    index = index_batch(spans, 4, ROWS, frequencies={})
+    first, second = index.rounds
+    assert (first.spans.rows, first.spans.context_lens) == (((1, 3), (6, 10)), (0, 0))
+    assert (second.spans.rows, second.spans.context_lens) == (((3, 6),), (2,))
+    assert first.written.tolist() == [[1000, 1064, 2128], [4000, 4064, 8128]]
+    assert second.read.tolist() == [[9000, 9064, 3128]]
 
 
 @pytest.mark.parametrize("num_decodes", [3, 2])
@@ -62,16 +77,17 @@ def test_states_that_are_not_where_they_will_be(num_decodes: int) -> None:
         [7000, 7064, 5128],
         *[[1000, 1064, 2128], [9000, 9064, 3128]][: num_decodes - 1],
     ]
-    for span in index.prefills:
-        assert span.read is not None
-        assert (span.read.tolist(), span.written.tolist()) == ([9000, 9064, 2128], [9000, 9064, 3128])
+    for one in index.rounds:
+        assert (one.read.tolist(), one.written.tolist()) == ([[9000, 9064, 2128]], [[9000, 9064, 3128]])
+    assert len(index.rounds) == 3 - num_decodes
 
 
 def test_decodes_only() -> None:
     index = index_batch(batch((1, 1), (4, 3), num_decodes=2), 4, ROWS, frequencies={})
     assert index.token_pages.tolist() == [10, 50]
     assert index.token_offsets.tolist() == [0, 3]
-    assert index.prefills == ()
+    assert index.rounds == ()
+    assert len(index.spans) == 0
 
 
 @pytest.mark.parametrize(("lens", "contexts", "decodes"), [((2,), (3,), 1), ((1,), (0,), 1)])

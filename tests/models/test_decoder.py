@@ -65,7 +65,8 @@ def test_page_size_does_not_matter(every: Tiny, page_tokens: int) -> None:
 def entries(rig: Rig, layer: int) -> list[Tensor]:
     """What a layer has of the first sequence."""
     tensors, rows = rig.cache.layers[layer], rig.cache.rows.resolve(rig.state_pages[:1])
-    return [*(pages[rig.block_table[0]] for pages in tensors.pages), *(state.read(rows) for state in tensors.states)]
+    states = [state.rows(rows, rows).load_all() for state in tensors.states]
+    return [*(pages[rig.block_table[0]] for pages in tensors.pages), *states]
 
 
 def test_on_layer_comes_in_order_with_the_cache_written(every: Tiny) -> None:

@@ -62,6 +62,7 @@ def expected_bytes(model: Path) -> list[bytes]:
         block_table=torch.arange(pages)[None],
         state_from=states,
         state_to=states,
+        continues=(False,),
         num_decodes=0,
         logit_rows=torch.tensor([len(PROMPT) - 1]),
     )
@@ -72,7 +73,7 @@ def expected_bytes(model: Path) -> list[bytes]:
     offsets = cache.rows.resolve(states)
     for layer in cache.layers:
         found += [pages.flatten(0, 1)[: len(PROMPT)].numpy().tobytes() for pages in layer.pages]
-        found += [state.read(offsets)[0].numpy().tobytes() for state in layer.states]
+        found += [state.rows(offsets, offsets).load(0, 1).numpy().tobytes() for state in layer.states]
     return found
 
 

@@ -5,8 +5,26 @@ from torch import Tensor
 from torch.nn import functional
 
 from prfaas_kernels.causal_conv1d import compiled
+from prfaas_kernels.spans import Spans
+from prfaas_kernels.state_rows import StateRows
 
 _BLOCK_TOKENS = 128
+
+
+def causal_conv1d(x: Tensor, weight: Tensor, states: StateRows, spans: Spans) -> Tensor:
+    """Convolves each span of `x` [T, C] with `weight` [W, C] (oldest tap first) after what came before it.
+
+    `states` are the last W-1 inputs of each sequence, oldest first, W-1 rows of C entries; their `parts` are the
+    channels of `x` one after another. They move on. Returns SiLU of the result [T, C] in the dtype of `x`; rows
+    outside of all spans are not written.
+    """
+    parts = []
+    for i, ((start, stop), context) in enumerate(zip(spans.rows, spans.context_lens, strict=True)):
+        before = states.load(i, context)
+        out, moved = conv_prefill(x[start:stop], weight, before) if stop > start else (x[start:stop], before)
+        states.store(i, moved)
+        parts.append(out)
+    return spans.join(parts, x.shape[0])
 
 
 def conv_prefill(x: Tensor, weight: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:

@@ -15,11 +15,11 @@ _DELTA_DECODE = Struct("31qd")  # struct DeltaDecode of delta_decode.cpp
 
 
 def fits(
-    layer: DeltaLayer,
     qkv: Tensor,
     gate: Tensor,
     decay: Tensor,
     beta: Tensor,
+    layer: DeltaLayer,
     arena: Tensor,
     state_rows: Tensor,
     conv_rows: Tensor,
@@ -36,11 +36,11 @@ def fits(
 
 
 def delta_decode(
-    layer: DeltaLayer,
     qkv: Tensor,
     gate: Tensor,
     decay: Tensor,
     beta: Tensor,
+    layer: DeltaLayer,
     arena: Tensor,
     state_rows: Tensor,
     conv_rows: Tensor,

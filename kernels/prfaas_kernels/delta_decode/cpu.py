@@ -13,11 +13,11 @@ from prfaas_kernels.pages import gather_rows, scatter_rows
 
 
 def delta_decode(
-    layer: DeltaLayer,
     qkv: Tensor,
     gate: Tensor,
     decay: Tensor,
     beta: Tensor,
+    layer: DeltaLayer,
     arena: Tensor,
     state_rows: Tensor,
     conv_rows: Tensor,
@@ -31,8 +31,8 @@ def delta_decode(
     those of `causal_conv1d`, `gated_delta_rule` or `kimi_delta_attention`, and `norm`; the compiled kernel rounds
     only what is written.
     """
-    if compiled.fits(layer, qkv, gate, decay, beta, arena, state_rows, conv_rows):
-        return compiled.delta_decode(layer, qkv, gate, decay, beta, arena, state_rows, conv_rows)
+    if compiled.fits(qkv, gate, decay, beta, layer, arena, state_rows, conv_rows):
+        return compiled.delta_decode(qkv, gate, decay, beta, layer, arena, state_rows, conv_rows)
     q, k, v = torch.split(_convolve(layer, qkv, arena, conv_rows), layer.widths, dim=-1)
     q, k = (torch.unflatten(x, -1, (layer.key_heads, layer.key)) for x in (q, k))
     v = torch.unflatten(v, -1, (layer.heads, layer.value))

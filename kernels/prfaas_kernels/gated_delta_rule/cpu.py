@@ -3,9 +3,11 @@
 from torch import Tensor
 from torch.nn import functional
 
-from prfaas_kernels.delta_rule import decode_step, prefill_in_chunks, unit
+from prfaas_kernels.delta_rule import decode_step, in_spans, prefill_in_chunks, unit
 from prfaas_kernels.gated_delta_rule.chunk import chunk_products
 from prfaas_kernels.native.delta_rule import delta_rule, fits
+from prfaas_kernels.spans import Spans
+from prfaas_kernels.state_rows import StateRows
 
 _BLOCKS_TOGETHER = 64  # chunks times heads worked on at once: enough to batch, few enough to stay in cache
 
@@ -16,6 +18,18 @@ def gdn_log_decay(a: Tensor, a_log: Tensor, dt_bias: Tensor) -> Tensor:
     `a` [T, Hv], `a_log` [Hv], `dt_bias` [Hv]. Returns [T, Hv].
     """
     return functional.softplus(a.float() + dt_bias.float()).mul_(-a_log.float().exp())
+
+
+def gated_delta_rule(
+    q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor, beta: Tensor, states: StateRows, spans: Spans
+) -> Tensor:
+    """Runs each span from its sequence's state, which moves on; q and k are normalised and q scaled here.
+
+    `q`, `k` [T, Hk, K], `v` [T, Hv, V], `log_decay` [T, Hv] fp32 <= 0, `beta` [T, Hv] fp32, `states` Hv rows [K, V]
+    fp32 of each sequence. Key head i serves the Hv/Hk value heads from i * Hv/Hk on. Returns [T, Hv, V] in the dtype
+    of `v`; rows outside of all spans are not written.
+    """
+    return in_spans(gdn_prefill, (q, k, v, log_decay, beta), states, spans)
 
 
 def gdn_prefill(

@@ -37,11 +37,11 @@ def attend_causally(
     *,
     sinks: Tensor | None,
     window: int | None,
-) -> Tensor:
-    """Attention of `q` [T, H, Dk], the last T of `length` tokens, as `gqa_prefill` describes it: [T, H, Dv].
+) -> tuple[Tensor, Tensor]:
+    """Attention of `q` [T, H, Dk], the last T of `length` tokens, as `gqa_prefill` describes it.
 
-    Each segment of keys is read once. Memory grows with T alone, or with a window; for that, `length` is at most what
-    some query sees.
+    Returns [T, H, Dv] and the logarithms of the totals, sinks included, [T, H] fp32. Each segment of
+    keys is read once. Memory grows with T alone, or with a window; for that, `length` is at most what some query sees.
     """
     tokens, heads, key_dim = q.shape
     sharing = heads // groups
@@ -61,15 +61,17 @@ def attend_causally(
                 so_far = found.get(at)
                 found[at] = _attend(queries[some], keys[some, local], values[some, local], mask, newer, so_far)
     logits = None if sinks is None else _row_logits(sinks, groups, blocks.size)
-    out = q.new_empty(tokens, heads, value_dim)
+    out, totals = q.new_empty(tokens, heads, value_dim), q.new_empty(tokens, heads, 1, dtype=torch.float32)
     for block in blocks:
         for some in _groups(block, blocks.size * sharing, groups):
             mixed, total = found[block.keys.stop, some.start]
             if logits is not None:  # one more key, with a value of zero
                 mixed *= torch.sigmoid(total - logits[some])
-            placed = torch.unflatten(mixed, 1, (sharing, -1))[:, :, block.places]  # [some, r, rows, Dv]
-            torch.unflatten(out[block.rows], 1, (groups, sharing))[:, some] = placed.permute(2, 0, 1, 3)
-    return out
+                total = torch.logaddexp(total, logits[some])
+            for rows, made in ((out, mixed), (totals, total)):
+                placed = torch.unflatten(made, 1, (sharing, -1))[:, :, block.places]  # [some, r, rows, Dv or 1]
+                torch.unflatten(rows[block.rows], 1, (groups, sharing))[:, some] = placed.permute(2, 0, 1, 3)
+    return out, totals[..., 0]
 
 
 def _segments(blocks: Blocks, per_token: int) -> Iterator[slice]:

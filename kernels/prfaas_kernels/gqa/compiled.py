@@ -15,8 +15,8 @@ _GQA_DECODE = Struct("26q6q5q2d")  # struct GqaDecode of gqa_decode.cpp
 
 
 def fits(
-    layer: GqaHeads,
     rows: Tensor,
+    layer: GqaHeads,
     angles: tuple[Tensor, Tensor] | None,
     k_pages: Tensor,
     v_pages: Tensor,
@@ -35,8 +35,8 @@ def fits(
 
 
 def gqa_decode(
-    layer: GqaHeads,
     rows: Tensor,
+    layer: GqaHeads,
     angles: tuple[Tensor, Tensor] | None,
     k_pages: Tensor,
     v_pages: Tensor,

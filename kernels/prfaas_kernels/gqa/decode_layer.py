@@ -4,17 +4,17 @@ import torch
 from torch import Tensor
 
 from prfaas_kernels.gqa import compiled
-from prfaas_kernels.gqa.decode import gqa_decode
 from prfaas_kernels.gqa.layer import GqaHeads
 from prfaas_kernels.norm import rms_norm
+from prfaas_kernels.paged_decode_attention.cpu import paged_decode_attention
 from prfaas_kernels.rotary import apply_rotary
 
 Angles = tuple[Tensor, Tensor]
 
 
 def gqa_decode_layer(
-    layer: GqaHeads,
     rows: Tensor,
+    layer: GqaHeads,
     angles: Angles | None,
     k_pages: Tensor,
     v_pages: Tensor,
@@ -29,16 +29,17 @@ def gqa_decode_layer(
     the pages of each sequence, `lengths` [B] int64 its tokens, the new one included. Whatever lies in pages beyond a
     length, NaN included, has no effect. The compiled kernel rounds only what is written.
     """
-    if compiled.fits(layer, rows, angles, k_pages, v_pages, block_table, lengths):
-        return compiled.gqa_decode(layer, rows, angles, k_pages, v_pages, block_table, lengths)
+    if compiled.fits(rows, layer, angles, k_pages, v_pages, block_table, lengths):
+        return compiled.gqa_decode(rows, layer, angles, k_pages, v_pages, block_table, lengths)
     q, k, v, gate = torch.split(rows, layer.widths, dim=-1)
     q = _place(layer, q, layer.heads, layer.q_norm, angles)
     places, page_tokens = lengths - 1, k_pages.shape[1]
     pages, offsets = block_table.gather(1, (places // page_tokens)[:, None])[:, 0], places % page_tokens
     k_pages[pages, offsets] = _place(layer, k, layer.groups, layer.k_norm, angles)
     v_pages[pages, offsets] = torch.unflatten(v, -1, (layer.groups, layer.value))
-    out = gqa_decode(q, k_pages, v_pages, block_table, lengths, layer.scale, sinks=layer.sinks).flatten(1)
-    return out * gate.sigmoid() if layer.gated else out
+    opened = torch.unflatten(gate, -1, (layer.heads, layer.value)) if layer.gated else None
+    where = (k_pages, v_pages, block_table, lengths)
+    return paged_decode_attention(q, *where, layer.scale, sinks=layer.sinks, gate=opened).flatten(1)
 
 
 def _place(layer: GqaHeads, x: Tensor, heads: int, norm: Tensor | None, angles: Angles | None) -> Tensor:

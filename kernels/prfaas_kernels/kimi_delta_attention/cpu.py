@@ -4,11 +4,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from prfaas_kernels.delta_rule import decode_step, prefill_in_chunks, unit
+from prfaas_kernels.delta_rule import decode_step, in_spans, prefill_in_chunks, unit
 from prfaas_kernels.kimi_delta_attention import compiled
 from prfaas_kernels.kimi_delta_attention.chunk import chunk_products
 from prfaas_kernels.native import takes
 from prfaas_kernels.native.delta_rule import delta_rule, fits
+from prfaas_kernels.spans import Spans
+from prfaas_kernels.state_rows import StateRows
 
 _BLOCKS_TOGETHER = 16  # chunks times heads worked on at once: enough to batch, few enough to stay in cache
 
@@ -22,6 +24,17 @@ def kda_log_decay(x: Tensor, a_log: Tensor, dt_bias: Tensor) -> Tensor:
         return compiled.log_decay(x, a_log, dt_bias)
     rate = torch.unflatten(functional.softplus(x.float() + dt_bias), -1, (a_log.shape[0], -1))
     return rate.mul_(-a_log.exp()[:, None])
+
+
+def kimi_delta_attention(
+    q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor, beta: Tensor, states: StateRows, spans: Spans
+) -> Tensor:
+    """Runs each span from its sequence's state, which moves on; q and k are normalised and q scaled here.
+
+    `q`, `k` [T, H, K], `v` [T, H, V], `log_decay` [T, H, K] fp32 <= 0, `beta` [T, H] fp32, `states` H rows [K, V]
+    fp32 of each sequence. Returns [T, H, V] in the dtype of `v`; rows outside of all spans are not written.
+    """
+    return in_spans(kda_prefill, (q, k, v, log_decay, beta), states, spans)
 
 
 def kda_prefill(

@@ -3,7 +3,24 @@
 import torch
 from torch import Tensor
 
+from prfaas_kernels.delta_rule import in_spans
+from prfaas_kernels.spans import Spans
+from prfaas_kernels.state_rows import StateRows
+
 _CHUNK = 64
+
+
+def lightning_attention(q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor, states: StateRows, spans: Spans) -> Tensor:
+    """Runs each span from its sequence's state, which moves on.
+
+    `q`, `k` [T, H, K], `v` [T, H, V], `log_decay` [H] fp32 <= 0, per token, `states` H rows [K, V] fp32 of each
+    sequence. Returns [T, H, V] in the dtype of `v`; rows outside of all spans are not written.
+    """
+
+    def prefill(q: Tensor, k: Tensor, v: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        return lightning_prefill(q, k, v, log_decay, state)
+
+    return in_spans(prefill, (q, k, v), states, spans)
 
 
 def lightning_prefill(q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
@@ -31,10 +48,12 @@ def lightning_prefill(q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor, state:
     return out, state
 
 
-def lightning_decode(q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-    """One token of each of B sequences. `state` [B, H, K, V] fp32 is updated in place and returned.
+def lightning_decode(q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor, states: StateRows) -> Tensor:
+    """One token of each of B sequences, from their `states`, H rows [K, V] fp32 each, which move on.
 
-    `q`, `k` [B, H, K], `v` [B, H, V], `log_decay` [H]. Returns outputs [B, H, V] fp32 and `state`.
+    `q`, `k` [B, H, K], `v` [B, H, V], `log_decay` [H]. Returns [B, H, V] in the dtype of `v`.
     """
+    state = states.load_all()  # [B, H, K, V]
     state.mul_(log_decay.exp()[:, None, None]).addcmul_(k.float()[..., None], v.float()[:, :, None])
-    return torch.matmul(q.float()[:, :, None], state)[:, :, 0], state
+    states.store_all(state)
+    return torch.matmul(q.float()[:, :, None], state)[:, :, 0].to(v.dtype)

@@ -10,6 +10,7 @@ from prfaas_kernels.gqa.causal import attend_causally
 from prfaas_kernels.gqa.paged import decode_pages
 from prfaas_kernels.gqa.pages import read_tokens
 from prfaas_kernels.linear import linear
+from prfaas_kernels.spans import Spans
 
 
 def _absorb(q: Tensor, kv_up: Tensor, rope_dim: int) -> Tensor:
@@ -24,23 +25,27 @@ def _expand_values(mixed: Tensor, kv_up: Tensor, nope: int) -> Tensor:
     return torch.bmm(mixed, kv_up[:, nope:].mT).transpose(0, 1)
 
 
-def mla_prefill(q: Tensor, latents: Tensor, kv_up: Tensor, rope_dim: int) -> Tensor:
-    """Causal attention of the last T tokens of one sequence over all its L >= T tokens.
+def mla_prefill(q: Tensor, pages: Tensor, block_table: Tensor, spans: Spans, kv_up: Tensor, rope_dim: int) -> Tensor:
+    """Causal attention of each span over its whole sequence, whose latents, the span's included, are in pages.
 
-    `q` [T, H, nope + rope]; `latents` [L, rank + rope]: the normalised compressed keys and values, and the shared
-    part of the keys; `kv_up` [H, nope + v, rank] expands them, keys first. Returns [T, H, v] in the dtype of `q`.
+    `q` [T, H, nope + rope], `pages` [pages, page_tokens, rank + rope]: per token the normalised compressed keys and
+    values and the shared part of the keys; `block_table` [S, P] page ids (any valid id past a sequence's end);
+    `kv_up` [H, nope + v, rank] expands latents, keys first. Returns [T, H, v] in the dtype of `q`; rows outside of
+    all spans are not written. Whatever lies in pages beyond a sequence, NaN included, has no effect.
     """
-
-    def read(start: int, stop: int) -> Tensor:
-        return latents[start:stop]
-
-    return _prefill(q, read, latents.shape[0], kv_up, rope_dim)
+    parts = [
+        mla_prefill_pages(q[start:stop], pages, ids, context + stop - start, kv_up, rope_dim)
+        if stop > start
+        else q.new_empty(0, q.shape[1], kv_up.shape[1] - q.shape[2] + rope_dim)
+        for (start, stop), context, ids in zip(spans.rows, spans.context_lens, block_table, strict=True)
+    ]
+    return spans.join(parts, q.shape[0])
 
 
 def mla_prefill_pages(q: Tensor, cache: Tensor, page_ids: Tensor, length: int, kv_up: Tensor, rope_dim: int) -> Tensor:
-    """`mla_prefill` of the last T of `length` tokens whose latents, those of the T included, are in pages.
+    """`mla_prefill` of one sequence, the last T of whose `length` tokens are new; `page_ids` [P] are its own.
 
-    `cache` [pages, page_tokens, rank + rope], `page_ids` [P] of the sequence. Memory grows with T, not with `length`.
+    Memory grows with T, not with `length`.
     """
 
     def read(start: int, stop: int) -> Tensor:
@@ -77,7 +82,7 @@ def _prefill_expanded(q: Tensor, read: _ReadLatents, length: int, kv_up: Tensor,
         shared = latents[:, None, rank:].expand(-1, heads, -1)
         return torch.cat([kv[..., :nope], shared], dim=-1), kv[..., nope:]
 
-    return attend_causally(q, expand, length, heads, expanded - nope, q.shape[-1] ** -0.5, sinks=None, window=None)
+    return attend_causally(q, expand, length, heads, expanded - nope, q.shape[-1] ** -0.5, sinks=None, window=None)[0]
 
 
 def _prefill_absorbed(q: Tensor, read: _ReadLatents, length: int, kv_up: Tensor, rope_dim: int) -> Tensor:
@@ -88,7 +93,9 @@ def _prefill_absorbed(q: Tensor, read: _ReadLatents, length: int, kv_up: Tensor,
         latents = read(start, stop)[:, None]  # one head of keys for all
         return latents, latents[..., :rank]
 
-    mixed = attend_causally(absorbed, one_head, length, 1, rank, width**-0.5, sinks=None, window=None)  # [T, H, rank]
+    mixed, _ = attend_causally(
+        absorbed, one_head, length, 1, rank, width**-0.5, sinks=None, window=None
+    )  # [T, H, rank]
     return _expand_values(mixed.transpose(0, 1), kv_up, width - rope_dim)
 
 

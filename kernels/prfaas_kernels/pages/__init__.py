@@ -1,6 +1,13 @@
-"""Rows of states between the pages of a cache and dense tensors."""
+"""Rows of states, and tokens of keys and values, between the pages of a cache and dense tensors."""
 
-from prfaas_kernels.pages.cpu import gather_rows, scatter_rows
-from prfaas_kernels.pages.reference import gather_rows_reference, scatter_rows_reference
+from prfaas_kernels.dispatch import dispatched
+from prfaas_kernels.pages import cpu
 
-__all__ = ["gather_rows", "gather_rows_reference", "scatter_rows", "scatter_rows_reference"]
+copy_rows = dispatched(cpu.copy_rows)
+gather_rows = dispatched(cpu.gather_rows)
+gather_tokens = dispatched(cpu.gather_tokens)
+scatter_rows = dispatched(cpu.scatter_rows)
+scatter_tokens = dispatched(cpu.scatter_tokens)
+write_tokens = dispatched(cpu.write_tokens)
+
+__all__ = ["copy_rows", "gather_rows", "gather_tokens", "scatter_rows", "scatter_tokens", "write_tokens"]

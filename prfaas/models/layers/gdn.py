@@ -8,10 +8,11 @@ from torch import Tensor
 
 from prfaas.core.decoder_spec import Gdn
 from prfaas.models.batch import LayerTensors
-from prfaas.models.batch_index import BatchIndex, PrefillSpan
-from prfaas_kernels.causal_conv1d import conv_prefill
+from prfaas.models.batch_index import BatchIndex, Round
+from prfaas.models.layers.rounds import in_rounds
+from prfaas_kernels.causal_conv1d import causal_conv1d
 from prfaas_kernels.delta_decode import DeltaLayer, delta_decode
-from prfaas_kernels.gated_delta_rule import gdn_log_decay, gdn_prefill
+from prfaas_kernels.gated_delta_rule import gated_delta_rule, gdn_log_decay
 from prfaas_kernels.linear import Weight, linear
 from prfaas_kernels.norm import rms_norm_gated
 
@@ -43,11 +44,9 @@ class GdnLayer:
         projected, decodes = linear(x, self.project_in), index.num_decodes
         if decodes == projected.shape[0]:
             return linear(self._decode(projected, index.decode_rows, cache), self.project_out)
-        out = projected.new_empty(projected.shape[0], self.spec.num_v_heads * self.spec.v_dim)
+        out = self._prefill(projected, index, cache)
         if decodes:
             out[:decodes] = self._decode(projected[:decodes], index.decode_rows, cache)
-        for span in index.prefills:
-            out[span.rows] = self._prefill(projected[span.rows], span, cache)
         return linear(out, self.project_out)
 
     @cached_property
@@ -77,23 +76,21 @@ class GdnLayer:
         states, convs = cache.states
         qkv, gate, beta, decay = torch.split(projected, self._sizes, dim=-1)
         where = (states.arena, states.at(rows), convs.at(rows))
-        return delta_decode(self._between_projections, qkv, gate, decay, beta, *where)
+        return delta_decode(qkv, gate, decay, beta, self._between_projections, *where)
 
-    def _prefill(self, projected: Tensor, span: PrefillSpan, cache: LayerTensors) -> Tensor:
-        """[T, all projected] of one sequence to [T, Hv V]."""
+    def _prefill(self, projected: Tensor, index: BatchIndex, cache: LayerTensors) -> Tensor:
+        """[T, all projected] to [T, Hv V]; rows of decodes are not written."""
         qkv, gate, beta, decay = torch.split(projected, self._sizes, dim=-1)
         log_decay = gdn_log_decay(decay, self.a_log, self.dt_bias)  # [T, Hv]
-        out = self._delta(qkv, log_decay, beta.float().sigmoid(), span, cache)  # [T, Hv, V] fp32
+        strength = beta.float().sigmoid()
+        out = in_rounds(index, lambda one: self._delta(qkv, log_decay, strength, one, cache))  # [T, Hv, V]
         gate = torch.unflatten(gate, -1, out.shape[1:])
         return rms_norm_gated(out, gate, self.out_norm, self.eps, qkv.dtype, activation="silu").flatten(1)
 
-    def _delta(self, qkv: Tensor, log_decay: Tensor, beta: Tensor, span: PrefillSpan, cache: LayerTensors) -> Tensor:
-        states, convs = cache.states
-        mixed, new_conv = conv_prefill(qkv, self.conv, convs.read(span.read))
-        out, new_state = gdn_prefill(*self._heads(mixed), log_decay, beta, states.read(span.read))
-        convs.write(span.written, new_conv)
-        states.write(span.written, new_state)
-        return out
+    def _delta(self, qkv: Tensor, log_decay: Tensor, beta: Tensor, one: Round, cache: LayerTensors) -> Tensor:
+        states, convs = (state.rows(one.read, one.written) for state in cache.states)
+        mixed = causal_conv1d(qkv, self.conv, convs, one.spans)
+        return gated_delta_rule(*self._heads(mixed), log_decay, beta, states, one.spans)
 
     def _heads(self, mixed: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """[T, 2 Hk K + Hv V] to q, k [T, Hk, K] and v [T, Hv, V]."""

@@ -8,21 +8,17 @@ from torch import Tensor
 
 from prfaas.core.decoder_spec import Gqa
 from prfaas.models.batch import LayerTensors
-from prfaas.models.batch_index import Angles, BatchIndex, PrefillSpan
+from prfaas.models.batch_index import Angles, BatchIndex, Round
+from prfaas.models.layers.rounds import in_rounds
 from prfaas.models.layers.shared_norm import SharedNorm
 from prfaas.models.state_tensor import StateTensor
-from prfaas_kernels.gqa import (
-    GqaHeads,
-    gqa_decode_layer,
-    gqa_prefill,
-    gqa_prefill_pages,
-    ring_read,
-    ring_write,
-    window_decode,
-)
+from prfaas_kernels.chunked_prefill_attention import chunked_prefill_attention
+from prfaas_kernels.gqa import GqaHeads, gqa_decode_layer
 from prfaas_kernels.linear import Weight, linear
 from prfaas_kernels.norm import rms_norm
+from prfaas_kernels.pages import write_tokens
 from prfaas_kernels.rotary import apply_rotary
+from prfaas_kernels.window_attention import window_decode, window_prefill
 
 
 @dataclass(frozen=True)
@@ -54,13 +50,11 @@ class GqaLayer:
         q = self._place(q, self.q_norm, layer.heads, index.angles)  # [T, H, Dk]
         k = self._place(k, self.k_norm, layer.groups, index.angles)  # [T, G, Dk]
         v = torch.unflatten(v, -1, (layer.groups, layer.value))
-        if paged:
-            out = self._paged(q, k, v, index, *cache.pages).flatten(1)  # [T, H * Dv]
-        else:
-            out = self._windowed(q, k, v, index, *cache.states).flatten(1)
-        if layer.gated:
-            out = out * gate.sigmoid()
-        if paged and decodes:
+        opened = torch.unflatten(gate, -1, (layer.heads, layer.value)) if layer.gated else None
+        if not paged:
+            return linear(self._windowed(q, k, v, opened, index, *cache.states).flatten(1), self.project_out)
+        out = self._paged(q, k, v, opened, index, *cache.pages).flatten(1)  # [T, H * Dv]
+        if decodes:
             out[:decodes] = self._decode(projected[:decodes], index, *cache.pages)
         return linear(out, self.project_out)
 
@@ -93,7 +87,7 @@ class GqaLayer:
             cos, sin = index.angles[rotary]
             angles = (cos[: index.num_decodes], sin[: index.num_decodes])
         where = (index.decode_pages, index.decode_lengths)
-        return gqa_decode_layer(layer, projected, angles, k_pages, v_pages, *where)
+        return gqa_decode_layer(projected, layer, angles, k_pages, v_pages, *where)
 
     def _place(self, x: Tensor, norm: Tensor | SharedNorm | None, heads: int, angles: Angles) -> Tensor:
         """Normalised and rotated heads, [T, heads, Dk]."""
@@ -109,52 +103,44 @@ class GqaLayer:
     def _scale(self) -> float:
         return float(self.spec.k_dim**-0.5)
 
-    def _paged(self, q: Tensor, k: Tensor, v: Tensor, index: BatchIndex, k_pages: Tensor, v_pages: Tensor) -> Tensor:
-        """Attention of prompts, [T, H, Dv] without the rows of decodes."""
-        k_pages[index.token_pages, index.token_offsets] = k
-        v_pages[index.token_pages, index.token_offsets] = v
-        out = v.new_empty(q.shape[0], self.spec.num_heads, self.spec.v_dim)
-        for span in index.prefills:
-            out[span.rows] = self._prefill(q[span.rows], k[span.rows], v[span.rows], span, k_pages, v_pages)
+    def _paged(
+        self, q: Tensor, k: Tensor, v: Tensor, gate: Tensor | None, index: BatchIndex, k_pages: Tensor, v_pages: Tensor
+    ) -> Tensor:
+        """Attention of prompts, [T, H, Dv]; rows of decodes are not written."""
+        for new, pages in ((k, k_pages), (v, v_pages)):
+            write_tokens(new, pages, index.token_pages, index.token_offsets)
+        where = (k_pages, v_pages, index.span_pages, index.spans)
+        out, _ = chunked_prefill_attention(q, *where, self._scale, sinks=self.sinks, gate=gate)
         return out
-
-    def _prefill(self, q: Tensor, k: Tensor, v: Tensor, span: PrefillSpan, k_pages: Tensor, v_pages: Tensor) -> Tensor:
-        """[n, H, Dv] of a span's tokens; read back from pages only if some that it sees are not in this batch."""
-        if span.context == 0:
-            return gqa_prefill(q, k, v, self._scale, sinks=self.sinks)
-        return gqa_prefill_pages(q, k_pages, v_pages, span.pages, span.length, self._scale, sinks=self.sinks)
 
     def _windowed(
-        self, q: Tensor, k: Tensor, v: Tensor, index: BatchIndex, k_rings: StateTensor, v_rings: StateTensor
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        gate: Tensor | None,
+        index: BatchIndex,
+        k_rings: StateTensor,
+        v_rings: StateTensor,
     ) -> Tensor:
-        """The rings hold the window's tokens before the query: its own key and value join them here."""
-        out = v.new_empty(q.shape[0], self.spec.num_heads, self.spec.v_dim)
-        decodes = index.num_decodes
-        if decodes:
-            out[:decodes] = self._windowed_decode(q[:decodes], k[:decodes], v[:decodes], index, k_rings, v_rings)
-        for span in index.prefills:
-            out[span.rows] = self._windowed_span(q[span.rows], k[span.rows], v[span.rows], span, k_rings, v_rings)
-        return out
+        """The rings hold the window's tokens before the query: its own key and value join them. [T, H, Dv]"""
+        decodes, rows = index.num_decodes, index.decode_rows
 
-    def _windowed_decode(
-        self, q: Tensor, k: Tensor, v: Tensor, index: BatchIndex, k_rings: StateTensor, v_rings: StateTensor
-    ) -> Tensor:
-        k_before, v_before = k_rings.read(index.decode_rows), v_rings.read(index.decode_rows)  # [D, window - 1, G, ·]
-        keys, values = torch.cat([k[:, None], k_before], dim=1), torch.cat([v[:, None], v_before], dim=1)
-        everyone = torch.arange(q.shape[0], device=q.device)
-        places = (index.decode_lengths - 1) % k_before.shape[1]
-        k_rings.write_row(index.decode_rows, places, k)
-        v_rings.write_row(index.decode_rows, places, v)
-        return window_decode(q, keys, values, everyone, index.decode_lengths, self._scale, sinks=self.sinks)
+        def decode(new: slice) -> Tensor:
+            rings = (k_rings.rows(rows, rows), v_rings.rows(rows, rows))
+            return window_decode(q[new], k[new], v[new], *rings, index.decode_lengths, self._scale, sinks=self.sinks)
 
-    def _windowed_span(
-        self, q: Tensor, k: Tensor, v: Tensor, span: PrefillSpan, k_rings: StateTensor, v_rings: StateTensor
+        if decodes == q.shape[0]:
+            out = decode(slice(None))
+        else:
+            out = in_rounds(index, lambda one: self._window_prefill(q, k, v, one, k_rings, v_rings))
+            if decodes:
+                out[:decodes] = decode(slice(0, decodes))
+        return out if gate is None else out * gate.sigmoid()
+
+    def _window_prefill(
+        self, q: Tensor, k: Tensor, v: Tensor, one: Round, k_rings: StateTensor, v_rings: StateTensor
     ) -> Tensor:
-        k_ring, v_ring = k_rings.read(span.read), v_rings.read(span.read)
-        keys = torch.cat([ring_read(k_ring, span.context), k])
-        values = torch.cat([ring_read(v_ring, span.context), v])
-        ring_write(k_ring, k, span.context)
-        ring_write(v_ring, v, span.context)
-        k_rings.write(span.written, k_ring)
-        v_rings.write(span.written, v_ring)
-        return gqa_prefill(q, keys, values, self._scale, sinks=self.sinks, window=self.spec.window)
+        assert self.spec.window is not None
+        rings = (k_rings.rows(one.read, one.written), v_rings.rows(one.read, one.written))
+        return window_prefill(q, k, v, *rings, one.spans, self._scale, self.spec.window, sinks=self.sinks)

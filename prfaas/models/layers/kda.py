@@ -7,10 +7,11 @@ import torch
 from torch import Tensor
 
 from prfaas.models.batch import LayerTensors
-from prfaas.models.batch_index import BatchIndex, PrefillSpan
-from prfaas_kernels.causal_conv1d import conv_prefill
+from prfaas.models.batch_index import BatchIndex, Round
+from prfaas.models.layers.rounds import in_rounds
+from prfaas_kernels.causal_conv1d import causal_conv1d
 from prfaas_kernels.delta_decode import DeltaLayer, delta_decode
-from prfaas_kernels.kimi_delta_attention import kda_log_decay, kda_prefill
+from prfaas_kernels.kimi_delta_attention import kda_log_decay, kimi_delta_attention
 from prfaas_kernels.linear import Weight, linear
 from prfaas_kernels.norm import rms_norm_gated
 
@@ -46,13 +47,10 @@ class KdaLayer:
         decodes = index.num_decodes
         if decodes == x.shape[0]:
             return linear(self._decode(qkv, gate, decay, beta, index.decode_rows, cache), self.project_out)
-        out = torch.empty_like(gate)
+        out = self._prefill(qkv, gate, decay, beta, index, cache)
         if decodes:
             new = slice(0, decodes)
             out[new] = self._decode(qkv[new], gate[new], decay[new], beta[new], index.decode_rows, cache)
-        for span in index.prefills:
-            rows = span.rows
-            out[rows] = self._prefill(qkv[rows], gate[rows], decay[rows], beta[rows], span, cache)
         return linear(out, self.project_out)
 
     @cached_property
@@ -83,22 +81,20 @@ class KdaLayer:
         """One token's row of each of D sequences to [D, HK]."""
         states, convs = cache.states
         where = (states.arena, states.at(rows), convs.at(rows))
-        return delta_decode(self._between_projections, qkv, gate, decay, beta, *where)
+        return delta_decode(qkv, gate, decay, beta, self._between_projections, *where)
 
     def _prefill(
-        self, qkv: Tensor, gate: Tensor, decay: Tensor, beta: Tensor, span: PrefillSpan, cache: LayerTensors
+        self, qkv: Tensor, gate: Tensor, decay: Tensor, beta: Tensor, index: BatchIndex, cache: LayerTensors
     ) -> Tensor:
-        """One sequence's rows to [T, HK]."""
+        """[T, HK]; rows of decodes are not written."""
         log_decay = kda_log_decay(decay, self.a_log, self.dt_bias)  # [T, H, K]
-        out = self._delta(qkv, log_decay, beta.float().sigmoid(), span, cache)
+        strength = beta.float().sigmoid()
+        out = in_rounds(index, lambda one: self._delta(qkv, log_decay, strength, one, cache))  # [T, H, K]
         gate = torch.unflatten(gate, -1, out.shape[1:])
         return rms_norm_gated(out, gate, self.out_norm, self.eps, qkv.dtype).flatten(1)
 
-    def _delta(self, qkv: Tensor, log_decay: Tensor, beta: Tensor, span: PrefillSpan, cache: LayerTensors) -> Tensor:
-        states, convs = cache.states
-        mixed, new_conv = conv_prefill(qkv, self.conv, convs.read(span.read))
+    def _delta(self, qkv: Tensor, log_decay: Tensor, beta: Tensor, one: Round, cache: LayerTensors) -> Tensor:
+        states, convs = (state.rows(one.read, one.written) for state in cache.states)
+        mixed = causal_conv1d(qkv, self.conv, convs, one.spans)
         q, k, v = torch.unflatten(mixed, -1, (3, *log_decay.shape[1:])).unbind(1)  # [T, H, K] each
-        out, new_state = kda_prefill(q, k, v, log_decay, beta, states.read(span.read))
-        convs.write(span.written, new_conv)
-        states.write(span.written, new_state)
-        return out
+        return kimi_delta_attention(q, k, v, log_decay, beta, states, one.spans)

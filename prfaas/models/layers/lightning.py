@@ -8,10 +8,11 @@ from torch.nn import functional
 
 from prfaas.core.decoder_spec import Lightning
 from prfaas.models.batch import LayerTensors
-from prfaas.models.batch_index import Angles, BatchIndex, PrefillSpan
+from prfaas.models.batch_index import Angles, BatchIndex, Round
+from prfaas.models.layers.rounds import in_rounds
 from prfaas.models.layers.shared_norm import SharedNorm
 from prfaas.models.state_tensor import StateTensor
-from prfaas_kernels.lightning_attention import lightning_decode, lightning_prefill
+from prfaas_kernels.lightning_attention import lightning_attention, lightning_decode
 from prfaas_kernels.linear import Weight, linear
 from prfaas_kernels.norm import rms_norm
 from prfaas_kernels.rotary import apply_rotary
@@ -43,8 +44,8 @@ class LightningLayer:
         qkv = functional.silu(qkv) if self.spec.silu else qkv
         q, k, v = torch.unflatten(qkv, -1, (3, self.spec.num_heads, -1)).unbind(1)  # [T, H, D] each
         q, k = self._place(q, self.q_norm, index.angles), self._place(k, self.k_norm, index.angles)
-        out = self._attend(q, k, v, index, *cache.states).flatten(1)  # [T, HD] fp32
-        normed = self.out_norm(out.mul_(self.spec.scale))
+        out = self._attend(q, k, v, index, *cache.states).flatten(1)  # [T, HD]
+        normed = self.out_norm(out.float().mul_(self.spec.scale))
         return linear(normed.mul_(gate.float().sigmoid()).to(x.dtype), self.project_out)
 
     def _place(self, x: Tensor, norm: Tensor | None, angles: Angles) -> Tensor:
@@ -55,16 +56,13 @@ class LightningLayer:
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor, index: BatchIndex, states: StateTensor) -> Tensor:
         decodes, rows = index.num_decodes, index.decode_rows
-        out = torch.empty_like(v, dtype=torch.float32)
+        if decodes == q.shape[0]:
+            return lightning_decode(q, k, v, self.log_decay, states.rows(rows, rows))
+        out = in_rounds(index, lambda one: self._prefill(q, k, v, one, states))
         if decodes:
-            state = states.read(rows)  # [D, H, D, D]
-            out[:decodes], state = lightning_decode(q[:decodes], k[:decodes], v[:decodes], self.log_decay, state)
-            states.write(rows, state)
-        for span in index.prefills:
-            out[span.rows] = self._prefill(q[span.rows], k[span.rows], v[span.rows], span, states)
+            new = slice(0, decodes)
+            out[new] = lightning_decode(q[new], k[new], v[new], self.log_decay, states.rows(rows, rows))
         return out
 
-    def _prefill(self, q: Tensor, k: Tensor, v: Tensor, span: PrefillSpan, states: StateTensor) -> Tensor:
-        out, new_state = lightning_prefill(q, k, v, self.log_decay, states.read(span.read))
-        states.write(span.written, new_state)
-        return out
+    def _prefill(self, q: Tensor, k: Tensor, v: Tensor, one: Round, states: StateTensor) -> Tensor:
+        return lightning_attention(q, k, v, self.log_decay, states.rows(one.read, one.written), one.spans)

@@ -7,10 +7,11 @@ from torch import Tensor
 
 from prfaas.core.decoder_spec import Mla
 from prfaas.models.batch import LayerTensors
-from prfaas.models.batch_index import Angles, BatchIndex, PrefillSpan
+from prfaas.models.batch_index import Angles, BatchIndex
 from prfaas_kernels.linear import Weight, linear
-from prfaas_kernels.mla import mla_decode, mla_prefill, mla_prefill_pages
+from prfaas_kernels.mla import mla_decode, mla_prefill
 from prfaas_kernels.norm import rms_norm
+from prfaas_kernels.pages import write_tokens
 from prfaas_kernels.rotary import apply_rotary
 
 
@@ -53,8 +54,8 @@ class MlaLayer:
             q = linear(rms_norm(q, self.low_rank.norm, spec.norm_eps), self.low_rank.up)
         q = torch.unflatten(q, -1, (spec.num_heads, -1))  # [T, H, nope + rope]
         self._rotate(q, latents, index.angles)
-        pages[index.token_pages, index.token_offsets] = latents
-        return linear(self._attend(q, latents, index, pages), self.project_out)
+        write_tokens(latents, pages, index.token_pages, index.token_offsets)
+        return linear(self._attend(q, index, pages), self.project_out)
 
     def _rotate(self, q: Tensor, latents: Tensor, angles: Angles) -> None:
         """Turns the last `rope_dim` channels of queries and latents in place."""
@@ -64,18 +65,12 @@ class MlaLayer:
         for part in (q[..., -self.spec.rope_dim :], latents[:, None, -self.spec.rope_dim :]):
             part.copy_(apply_rotary(part, *angles[rotary], interleaved=rotary.interleaved))
 
-    def _attend(self, q: Tensor, latents: Tensor, index: BatchIndex, pages: Tensor) -> Tensor:
-        decodes, rope_dim = index.num_decodes, self.spec.rope_dim
-        out = q.new_empty(q.shape[0], self.project_out.shape[1])  # [T, H * v]
+    def _attend(self, q: Tensor, index: BatchIndex, pages: Tensor) -> Tensor:
+        """[T, H * v]"""
+        decodes, rest = index.num_decodes, (self.kv_up, self.spec.rope_dim)
+        if decodes == q.shape[0]:
+            return mla_decode(q, pages, index.decode_pages, index.decode_lengths, *rest).flatten(1)
+        out = mla_prefill(q, pages, index.span_pages, index.spans, *rest)
         if decodes:
-            read = (pages, index.decode_pages, index.decode_lengths)
-            out[:decodes] = mla_decode(q[:decodes], *read, self.kv_up, rope_dim).flatten(1)
-        for span in index.prefills:
-            out[span.rows] = self._prefill(q[span.rows], latents[span.rows], span, pages).flatten(1)
-        return out
-
-    def _prefill(self, q: Tensor, latents: Tensor, span: PrefillSpan, pages: Tensor) -> Tensor:
-        """[n, H, v] of a span's tokens; read back from pages only if some that it sees are not in this batch."""
-        if span.context == 0:
-            return mla_prefill(q, latents, self.kv_up, self.spec.rope_dim)
-        return mla_prefill_pages(q, pages, span.pages, span.length, self.kv_up, self.spec.rope_dim)
+            out[:decodes] = mla_decode(q[:decodes], pages, index.decode_pages, index.decode_lengths, *rest)
+        return out.flatten(1)

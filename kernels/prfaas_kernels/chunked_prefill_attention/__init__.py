@@ -1,0 +1,8 @@
+"""Causal grouped-query attention of prompts over keys and values in pages."""
+
+from prfaas_kernels.chunked_prefill_attention import cpu
+from prfaas_kernels.dispatch import dispatched
+
+chunked_prefill_attention = dispatched(cpu.chunked_prefill_attention)
+
+__all__ = ["chunked_prefill_attention"]
