@@ -7,8 +7,10 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
 from benchmarks.kernels.case import Case, CpuCase, Make, Run
-from prfaas_kernels.merge_partials import merge_partials, merge_partials_reference
-from prfaas_kernels.paged_decode_attention import paged_decode_attention, paged_decode_attention_reference
+from prfaas_kernels.merge_partials import merge_partials
+from prfaas_kernels.merge_partials.reference import merge_partials_reference
+from prfaas_kernels.paged_decode_attention import paged_decode_attention
+from prfaas_kernels.paged_decode_attention.reference import paged_decode_attention_reference
 
 _PAGE = 64
 _ASKED = ">= 0.80 of copy bandwidth"
