@@ -1,6 +1,7 @@
 """One new token of each of some sequences over paged keys and values, and the merge of what instances found."""
 
 from dataclasses import dataclass
+from importlib import import_module
 
 import torch
 from torch import Tensor
@@ -49,10 +50,9 @@ class _Decode:
 
     def make_flashinfer(self, device: torch.device) -> Run:
         """FlashInfer's decode, planned beforehand."""
-        from flashinfer import BatchDecodeWithPagedKVCacheWrapper  # noqa: PLC0415  # type: ignore[import-not-found]
-
+        flashinfer = import_module("flashinfer")
         q, k, v, table, _ = self.inputs(device)
-        wrapper = BatchDecodeWithPagedKVCacheWrapper(
+        wrapper = flashinfer.BatchDecodeWithPagedKVCacheWrapper(
             torch.empty(1 << 28, dtype=torch.uint8, device=device), "NHD", use_tensor_cores=True
         )
         each = torch.arange(self.sequences + 1, dtype=torch.int32) * table.shape[1]

@@ -16,25 +16,18 @@ from prfaas_kernels.merge_partials.partial import Partial
 from prfaas_kernels.paged_decode_attention.splits import choose_splits
 from prfaas_kernels.paged_decode_attention.triton_tile import load_tile
 
-
 _SHARED = {80: 166_912, 90: 232_448, 100: 232_448}  # bytes that a program may have
 
 
 @triton.jit
 def _page(table_ptr, first, stop, token, page_tokens, BY_PAGE: tl.constexpr):
-    if BY_PAGE:
-        position = first
-    else:
-        position = first + token
+    position = first if BY_PAGE else first + token
     return tl.load(table_ptr + position // page_tokens, mask=position < stop, other=0)
 
 
 @triton.jit
 def _rows(ptr, page, page_stride, first, token, page_tokens, stride, BY_PAGE: tl.constexpr):
-    if BY_PAGE:
-        slot = first % page_tokens + token
-    else:
-        slot = (first + token) % page_tokens
+    slot = first % page_tokens + token if BY_PAGE else (first + token) % page_tokens
     return ptr + (page * page_stride + slot.to(tl.int64) * stride)[:, None]
 
 
@@ -199,9 +192,7 @@ def split_attention(
     capacity_tokens = block_table.shape[1] * page_tokens
     splits = choose_splits(sequences * columns, capacity_tokens, multiprocessors(q) * cut.resident)
     numbers = torch.empty(splits.count, sequences, heads, value, dtype=torch.float32, device=q.device)
-    peak, total = (
-        torch.empty(splits.count, sequences, heads, dtype=torch.float32, device=q.device) for _ in range(2)
-    )
+    peak, total = (torch.empty(splits.count, sequences, heads, dtype=torch.float32, device=q.device) for _ in range(2))
     launch(
         _split_kernel,
         (columns, splits.count, sequences),

@@ -25,8 +25,9 @@ def tokens(
 
 
 def expected(q: Tensor, keys: list[Tensor], values: list[Tensor], scale: float, sinks: Tensor | None = None) -> Tensor:
-    parts = [gqa_reference(q[i, None], k, v, scale, sinks=sinks) for i, (k, v) in enumerate(zip(keys, values))]
-    return torch.cat(parts)
+    parts = [
+        gqa_reference(q[i, None], k, v, scale, sinks=sinks) for i, (k, v) in enumerate(zip(keys, values, strict=True))
+    ]
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -67,8 +68,8 @@ def test_sequences_that_share_pages(device: torch.device) -> None:
     k_pages, v_pages, table = scattered_pages(keys, values, page_tokens=64)
     q, lengths = torch.randn(3, 4, 32, device=device), torch.tensor([150, 64, 100], device=device)
     out = paged_decode_attention(q, k_pages, v_pages, table.expand(3, -1), lengths, 0.2)
-    seen = [[x[0][:length] for length in lengths.tolist()] for x in (keys, values)]
-    assert error_ratio(out, expected(q, *seen, 0.2)) < 5e-6
+    seen_k, seen_v = ([x[0][:length] for length in lengths.tolist()] for x in (keys, values))
+    assert error_ratio(out, expected(q, seen_k, seen_v, 0.2)) < 5e-6
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
