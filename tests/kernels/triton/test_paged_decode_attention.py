@@ -28,6 +28,7 @@ def expected(q: Tensor, keys: list[Tensor], values: list[Tensor], scale: float, 
     parts = [
         gqa_reference(q[i, None], k, v, scale, sinks=sinks) for i, (k, v) in enumerate(zip(keys, values, strict=True))
     ]
+    return torch.cat(parts)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
