@@ -18,6 +18,11 @@ class MissingTritonError(RuntimeError):
     """A tensor is on a GPU and Triton is not installed."""
 
 
+def uses_triton(x: Tensor) -> bool:
+    """Whether ops take their Triton form for this tensor."""
+    return x.is_cuda or bool(_forced)
+
+
 @contextmanager
 def triton_kernels() -> Iterator[None]:
     """Has ops take their Triton form wherever their tensors are: for Triton's interpreter, and to record launches."""
@@ -48,7 +53,7 @@ def dispatched(cpu: Callable[P, R]) -> Callable[P, R]:
 
     @functools.wraps(cpu)
     def op(*args: P.args, **kwargs: P.kwargs) -> R:
-        if cast("Tensor", args[0]).is_cuda or _forced:
+        if uses_triton(cast("Tensor", args[0])):
             return on_gpu()(*args, **kwargs)
         return cpu(*args, **kwargs)
 

@@ -85,7 +85,7 @@ def _engine(
     tier = _disk_moves(settings, link, loaded, cache, scheduler)
     prefixes = Prefixes(cache, tier, time.monotonic, section.prefix_cache.announced_s)
     runner = Runner(forward, loaded.cache, build_drawer(settings.model_path, model.eos_token_ids))
-    engine = Engine(scheduler, runner, model.shape, cache, prefixes, link, time.monotonic)
+    engine = Engine(scheduler, runner, model.shape, cache, prefixes, link, time.monotonic, loaded.copies)
     return BuiltEngine(engine, Ready(model.fingerprint, model.vocab_size, loaded.compiled_kernels), stop)
 
 
@@ -107,4 +107,4 @@ def _disk_moves(
         # What waits for a slow disk is taken from requests.
         queue_pages=-(-settings.engine.num_pages // _DISK_SHARE),
     )
-    return DiskMoves(tier, cache, loaded.layout.page_bytes, scheduler.waiting_for, time.monotonic)
+    return DiskMoves(tier, cache, loaded.layout.page_bytes, scheduler.waiting_for, time.monotonic, loaded.copies)

@@ -6,12 +6,14 @@ from dataclasses import dataclass
 import torch
 
 from prfaas.cache.layout import PageLayout, lay_out
+from prfaas.cli.device import allocate_pages, choose_device
 from prfaas.engine.allocator import keep_freed_memory
 from prfaas.engine.arena import Arena
 from prfaas.engine.memory import CacheMemory
+from prfaas.engine.page_copies import DevicePages, PageCopies, SharedPages
 from prfaas.engine.settings import EngineSettings
 from prfaas.models.batch import CacheTensors
-from prfaas.models.cache_tensors import map_cache
+from prfaas.models.cache_tensors import lay_over
 from prfaas.models.loader import LoadedModel, load_model
 from prfaas.models.ranks import Ranks
 from prfaas.models.shard import local_cache
@@ -28,22 +30,32 @@ class LoadedRank:
     cache: CacheTensors
     layout: PageLayout
     memory: CacheMemory
+    """Shared with the front."""
+    copies: PageCopies
+    """Between that and the cache, if they are not the same."""
     compiled_kernels: bool
 
 
 def load_rank(settings: EngineSettings, ranks: Ranks) -> LoadedRank:
-    """Raises ModelError."""
+    """Raises ModelError, and ConfigError for a device that is not there."""
     section = settings.engine
+    device = choose_device(section.device, ranks.size)
     torch.set_num_threads(section.threads)
     keep_freed_memory()
     compiled = _enable_kernels()
-    model = load_model(settings.model_path, settings.dtype, ranks)
+    model = load_model(settings.model_path, settings.dtype, ranks, device)
     layout = lay_out(model.shape, section.page_tokens)
     arena = Arena(settings.arena_fd)
     arena.close()
     assert arena.memory.nbytes == layout.num_bytes(section.num_pages), "front and engine disagree about the cache"
-    cache = local_cache(model.spec, map_cache(model.shape, layout, arena.memory), ranks)
-    return LoadedRank(model, cache, layout, CacheMemory(model.shape, layout, arena.memory), compiled)
+    memory = CacheMemory(model.shape, layout, arena.memory)
+    shared = torch.frombuffer(arena.memory, dtype=torch.uint8)
+    if device == torch.device("cpu"):
+        cache = local_cache(model.spec, lay_over(model.shape, layout, shared), ranks)
+        return LoadedRank(model, cache, layout, memory, SharedPages(), compiled)
+    own = allocate_pages(len(shared), device)
+    copies = DevicePages(model.shape, layout, own, shared)
+    return LoadedRank(model, lay_over(model.shape, layout, own), layout, memory, copies, compiled)
 
 
 def _enable_kernels() -> bool:

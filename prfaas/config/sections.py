@@ -128,8 +128,10 @@ class EngineSection(Section):
     """Token budget of one step: one per decoding request, the rest for prefill chunks."""
     decode_slowdown: float = Field(default=2.0, ge=1)
     """With prefill beside them decodes take at most so many times as long, on average, as alone."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where the model computes; auto: on this process's first GPU where there is one."""
     threads: int = Field(default=1, ge=1)
-    """Of each rank."""
+    """Of each rank, on the CPU."""
     tensor_parallel: int = Field(default=1, ge=1, le=64)
     """Ranks, each a process, that share the model's heads, experts and vocabulary."""
 

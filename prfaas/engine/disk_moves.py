@@ -16,6 +16,7 @@ from prfaas.engine.disk_queue import Done
 from prfaas.engine.disk_store import Entry
 from prfaas.engine.disk_tier import DiskTier
 from prfaas.engine.messages import DiskStats
+from prfaas.engine.page_copies import PageCopies, SharedPages
 
 log = logging.getLogger(__name__)
 
@@ -49,12 +50,22 @@ class _Load:
 class DiskMoves:
     """For the step loop's thread."""
 
-    def __init__(self, tier: DiskTier, cache: PrefixCache, page_bytes: int, waits: Waits, clock: Clock) -> None:
+    def __init__(
+        self,
+        tier: DiskTier,
+        cache: PrefixCache,
+        page_bytes: int,
+        waits: Waits,
+        clock: Clock,
+        copies: PageCopies | None = None,
+    ) -> None:
+        """`copies` of pages that the tier reads and writes; by default it does so where the model computes."""
         self._tier = tier
         self._cache = cache
         self._page_bytes = page_bytes
         self._waits = waits
         self._clock = clock
+        self._copies = copies or SharedPages()
         self._loads: dict[BlockHash, _Load] = {}
         self._storing: set[tuple[Part, BlockHash]] = set()
         self._stores: dict[tuple[Part, BlockHash], tuple[int, ...]] = {}
@@ -116,6 +127,7 @@ class DiskMoves:
         if not entries:
             return
         pinned = cache.hold([page for entry in entries for page in entry.pages])
+        self._copies.fetch([page for entry in entries for page in entry.pages])
         if self._tier.store(entries):
             self._storing.update((entry.part, entry.block_hash) for entry in entries)
             self._stores[entries[0].part, entries[0].block_hash] = pinned
@@ -196,6 +208,7 @@ class DiskMoves:
         if cache.match(load.hashes).pages[: load.first] != load.pinned:
             log.info("what a prefix from disk would follow proved wrong meanwhile; it is computed")
             return
+        self._copies.push([page for entry, came in zip(load.entries, ok, strict=True) if came for page in entry.pages])
         parent = load.hashes[load.first - 1] if load.first else None
         index = load.first
         duplicates: tuple[int, ...] = ()

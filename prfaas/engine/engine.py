@@ -34,11 +34,12 @@ from prfaas.engine.messages import (
     Stop,
     Submit,
 )
+from prfaas.engine.page_copies import PageCopies, SharedPages
 from prfaas.engine.prefixes import Prefixes
 from prfaas.engine.runner import Runner
 from prfaas.scheduler.plan import StepPlan
 from prfaas.scheduler.scheduler import Scheduler
-from prfaas.scheduler.sequence import Mode, Sequence
+from prfaas.scheduler.sequence import Mode, Phase, Sequence
 
 log = logging.getLogger(__name__)
 
@@ -67,7 +68,9 @@ class Engine:
         prefixes: Prefixes,
         link: EngineLink,
         clock: Clock,
+        copies: PageCopies | None = None,
     ) -> None:
+        """`copies`: of pages that others read and write; by default the model computes in memory that all share."""
         self._scheduler = scheduler
         self._runner = runner
         self._shape = shape
@@ -75,6 +78,7 @@ class Engine:
         self._prefixes = prefixes
         self._link = link
         self._clock = clock
+        self._copies = copies or SharedPages()
         self._events: list[Event] = []
         self._times: dict[RequestId, _Times] = {}
         self._layers_computed = 0
@@ -119,6 +123,7 @@ class Engine:
                     if sequence := self._scheduler.get(request.request_id):
                         self._prefixes.arrived(sequence)
             case BeginDecode(request_id, first_token_id):
+                self._push_imported(request_id)
                 begun = self._scheduler.begin_decode(request_id, first_token_id)
                 if begun is not None:
                     self._drew(*begun)
@@ -129,6 +134,12 @@ class Engine:
             case Announce(request_id, block_hashes):
                 self._prefixes.announced(request_id, block_hashes)
 
+    def _push_imported(self, request_id: RequestId) -> None:
+        sequence = self._scheduler.get(request_id)
+        if sequence is not None and sequence.phase is Phase.RESERVED:
+            held = sequence.held_tokens // self._cache.block_tokens
+            self._copies.push([*sequence.pages[held:], *sequence.state_pages])
+
     def _admit(self) -> None:
         for sequence in self._scheduler.admit():
             times = self._times[sequence.request_id]
@@ -136,6 +147,8 @@ class Engine:
                 continue
             times.admitted = self._clock()
             self._prefixes.admitted(sequence)
+            if sequence.mode is Mode.EXPORT:  # what is cached leaves at once
+                self._copies.fetch(sequence.pages[: -(-sequence.cached_tokens // self._cache.block_tokens)])
             self._events.append(
                 Admitted(
                     sequence.request_id,
@@ -186,7 +199,8 @@ class Engine:
             paged = self._shape.layers[layer].paged
             for chunk in exported:
                 if paged or chunk.completes_prompt:
-                    start = chunk.start if paged else 0
+                    start, sequence = chunk.start if paged else 0, chunk.sequence
+                    self._copies.fetch_layer(layer, start, chunk.end, sequence.pages, sequence.state_pages)
                     self._events.append(LayerDone(chunk.sequence.request_id, layer, start, chunk.end))
             if self._clock() - self._stats_sent >= STATS_EVERY_S:
                 self._report()

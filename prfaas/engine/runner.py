@@ -16,6 +16,10 @@ Forward = Callable[[ForwardBatch, CacheTensors, LayerDone | None], Tensor]
 """A decoder's forward pass: logits [S, V] fp32 for the batch's `logit_rows`."""
 
 
+class DeviceError(Exception):
+    """The device that the model computes on is of no use to this process any more: the engine must end."""
+
+
 class Runner:
     """Model, cache tensors, and the drawing of tokens."""
 
@@ -28,15 +32,22 @@ class Runner:
         """What the last `run` spent inside the decoder; batches are put together, and tokens drawn, outside of it."""
 
     def run(self, plan: StepPlan, on_layer: LayerDone) -> Drawn:
-        """Computes every chunk, and draws for each sequence whose prompt is complete."""
+        """Computes every chunk, and draws for each sequence whose prompt is complete. Raises DeviceError."""
         for chunk in plan.chunks:
             self._drawer.prepare(chunk.sequence)
         with torch.inference_mode():
-            batch = _batch(plan)
+            batch = _batch(plan).to(self._cache.device)
             started = self._clock()
-            logits = self._forward(batch, self._cache, on_layer)
+            logits = self._compute(batch, on_layer)
             self.forward_seconds = self._clock() - started
             return self._drawer.draw(logits, [chunk.sequence for chunk in plan.chunks if chunk.samples])
+
+    def _compute(self, batch: ForwardBatch, on_layer: LayerDone) -> Tensor:
+        try:
+            return self._forward(batch, self._cache, on_layer).cpu()  # waits for a device
+        except torch.AcceleratorError as error:
+            # After a fault in a kernel every later call fails as well, whosever request it serves.
+            raise DeviceError(f"a step failed on {self._cache.device}: {error}") from error
 
     def forget(self, request_id: RequestId) -> None:
         """Frees what is kept for a request from step to step; unknown ids are ignored."""

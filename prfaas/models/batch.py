@@ -1,11 +1,14 @@
 """What a model's forward pass is given: packed tokens, and where each sequence's cache lies."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 
+import torch
 from torch import Tensor
 
 from prfaas.models.row_table import RowTable
+from prfaas.models.state_shares import StateShares
 from prfaas.models.state_tensor import StateTensor
 
 LayerDone = Callable[[int], None]
@@ -38,6 +41,20 @@ class ForwardBatch:
     logit_rows: Tensor
     """[S] int64 positions in the packed tokens whose logits are wanted."""
 
+    def to(self, device: torch.device) -> "ForwardBatch":
+        """The same where a model computes."""
+        if self.token_ids.device == device:
+            return self
+        state_to = self.state_to.to(device)
+        return replace(
+            self,
+            token_ids=self.token_ids.to(device),
+            block_table=self.block_table.to(device),
+            state_from=state_to if self.state_from is self.state_to else self.state_from.to(device),
+            state_to=state_to,
+            logit_rows=self.logit_rows.to(device),
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class LayerTensors:
@@ -48,7 +65,7 @@ class LayerTensors:
     states: tuple[StateTensor, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class CacheTensors:
     """The memory behind a `ModelShape`."""
 
@@ -56,9 +73,20 @@ class CacheTensors:
     layers: tuple[LayerTensors, ...]
     rows: RowTable
 
+    @property
+    def device(self) -> torch.device:
+        """Where the pages are, and the model computes."""
+        return self.rows.pages.device
+
     def copy_states(self, read: Tensor, written: Tensor) -> None:
         """Copies all states of some sequences from the rows at offsets `read` to those at `written`, [n, R] each."""
-        for layer in self.layers:
-            for state in layer.states:
-                rows = state.rows(read, written)
-                rows.store_all(rows.load_all())
+        if self._states:
+            self._shares.copy(self._states[0].arena, read, written)
+
+    @cached_property
+    def _states(self) -> tuple[StateTensor, ...]:
+        return tuple(state for layer in self.layers for state in layer.states)
+
+    @cached_property
+    def _shares(self) -> StateShares:
+        return StateShares.of(self._states, self.device)

@@ -1,6 +1,6 @@
 """A `DecoderSpec` and its weights put together into a decoder: one function per kind of part, for every family."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import assert_never
 
 import torch
@@ -22,6 +22,7 @@ from prfaas.models.ranks import Ranks
 from prfaas.models.shard import conv_ranges, local_mixer, slice_part, unit_range
 from prfaas.models.weights import Weights
 from prfaas_kernels import native
+from prfaas_kernels.dispatch import uses_triton
 from prfaas_kernels.linear import Weight, pack_linear
 from prfaas_kernels.moe import Experts, Routing
 from prfaas_kernels.rotary import rotary_inverse_frequencies
@@ -34,14 +35,15 @@ class Reader:
     weights: Weights
     ranks: Ranks
     eps: float
+    device: torch.device
     at: str = ""
 
     def under(self, name: str) -> "Reader":
-        return Reader(self.weights, self.ranks, self.eps, f"{self.at}{name}.")
+        return replace(self, at=f"{self.at}{name}.")
 
     def __getitem__(self, name: str) -> Tensor:
         full = self.at + name
-        return slice_part(self.weights[full], self.weights.found[full].part.split, self.ranks)
+        return slice_part(self.weights[full], self.weights.found[full].part.split, self.ranks).to(self.device)
 
     def maybe(self, name: str) -> Tensor | None:
         return self[name] if self.at + name in self.weights.found else None
@@ -55,9 +57,12 @@ class Reader:
         return pack_linear(self.fused(*names))
 
 
-def build_decoder(model: spec.DecoderSpec, weights: Weights, ranks: Ranks) -> HybridDecoder:
-    """Reads all weights, fusing projections that share their input. Raises UnsupportedModelError for odd splits."""
-    read = Reader(weights, ranks, model.norm_eps)
+def build_decoder(model: spec.DecoderSpec, weights: Weights, ranks: Ranks, device: torch.device) -> HybridDecoder:
+    """Reads all weights to `device`, fusing projections that share their input.
+
+    Raises UnsupportedModelError for odd splits.
+    """
+    read = Reader(weights, ranks, model.norm_eps, device)
     table = read["embedding"]
     first, _ = unit_range(model.vocab_size, ranks)
     return HybridDecoder(
@@ -66,7 +71,9 @@ def build_decoder(model: spec.DecoderSpec, weights: Weights, ranks: Ranks) -> Hy
         final_norm=read["final_norm"],
         head=Head(pack_linear(table if model.tie_embeddings else read["head"]), ranks),
         eps=model.norm_eps,
-        frequencies={rotary: rotary_inverse_frequencies(rotary.dims, rotary.theta) for rotary in model.rotaries},
+        frequencies={
+            rotary: rotary_inverse_frequencies(rotary.dims, rotary.theta).to(device) for rotary in model.rotaries
+        },
         ranks=ranks,
     )
 
@@ -178,7 +185,7 @@ def _lightning(read: Reader, mixer: spec.Lightning) -> LightningLayer:
     local = local_mixer(mixer, read.ranks)
     return LightningLayer(
         spec=local,
-        log_decay=torch.tensor(local.log_decay, dtype=torch.float32),
+        log_decay=torch.tensor(local.log_decay, dtype=torch.float32, device=read.device),
         project_in=read.projection("q", "k", "v", "gate"),
         q_norm=read.maybe("q_norm"),
         k_norm=read.maybe("k_norm"),
@@ -214,5 +221,5 @@ def _experts(read: Reader, mlp: spec.Experts) -> Moe:
 
 
 def _expert_weights(stack: Tensor) -> Experts:
-    """[E, O, I] as it is for the compiled kernel, which reads the hit experts at a memory's pace; else packed each."""
-    return stack if native.active() else tuple(pack_linear(expert) for expert in stack)
+    """[E, O, I] as it is for kernels, which read the hit experts at a memory's pace; else packed each, for torch."""
+    return stack if uses_triton(stack) or native.active() else tuple(pack_linear(expert) for expert in stack)

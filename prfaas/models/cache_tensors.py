@@ -14,18 +14,21 @@ from prfaas.models.state_tensor import StateTensor
 TORCH_DTYPES: dict[DType, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
-def allocate_cache(shape: ModelShape, num_pages: int, page_tokens: int) -> CacheTensors:
-    """`num_pages` uninitialised pages."""
+def allocate_cache(
+    shape: ModelShape, num_pages: int, page_tokens: int, device: torch.device | str = "cpu"
+) -> CacheTensors:
+    """`num_pages` uninitialised pages on `device`."""
     layout = lay_out(shape, page_tokens)
-    return _tensors(shape, layout, torch.empty(layout.num_bytes(num_pages), dtype=torch.uint8))
+    return lay_over(shape, layout, torch.empty(layout.num_bytes(num_pages), dtype=torch.uint8, device=device))
 
 
 def map_cache(shape: ModelShape, layout: PageLayout, memory: memoryview) -> CacheTensors:
     """Tensors over the pages in `memory`, of which there are as many as it has room for; they keep it alive."""
-    return _tensors(shape, layout, torch.frombuffer(memory, dtype=torch.uint8))
+    return lay_over(shape, layout, torch.frombuffer(memory, dtype=torch.uint8))
 
 
-def _tensors(shape: ModelShape, layout: PageLayout, arena: Tensor) -> CacheTensors:
+def lay_over(shape: ModelShape, layout: PageLayout, arena: Tensor) -> CacheTensors:
+    """Tensors over the pages in `arena` [bytes] uint8, wherever it is."""
     pages = arena.view(-1, layout.page_bytes)
     layers, column = [], 0
     for layer, offsets in zip(shape.layers, layout.offsets, strict=True):
@@ -42,4 +45,4 @@ def _tensors(shape: ModelShape, layout: PageLayout, arena: Tensor) -> CacheTenso
                 states.append(StateTensor(arena, columns, tuple(dims), TORCH_DTYPES[tensor.dtype], whole))
                 column += rows
         layers.append(LayerTensors(tuple(found), tuple(states)))
-    return CacheTensors(layout.page_tokens, tuple(layers), RowTable.of(layout))
+    return CacheTensors(layout.page_tokens, tuple(layers), RowTable.of(layout, arena.device))

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from prfaas.core.decoder_spec import DecoderSpec
 from prfaas.core.errors import ModelError, UnsupportedModelError
 from prfaas.core.families.registry import decoder_spec, family_of
@@ -32,8 +34,8 @@ class LoadedModel:
     eos_token_ids: tuple[int, ...]
 
 
-def load_model(directory: Path, dtype: DType, ranks: Ranks = ALONE) -> LoadedModel:
-    """Loads a Hugging Face directory, converting weights to `dtype`; of several ranks, each loads its slice.
+def load_model(directory: Path, dtype: DType, ranks: Ranks = ALONE, device: torch.device | str = "cpu") -> LoadedModel:
+    """Loads a Hugging Face directory to `device`, converting weights to `dtype`; of several ranks, each its slice.
 
     Raises ModelError naming the file or tensor at fault, UnsupportedModelError for an unknown family or variant.
     """
@@ -42,7 +44,7 @@ def load_model(directory: Path, dtype: DType, ranks: Ranks = ALONE) -> LoadedMod
     spec = decoder_spec(checkpoint.config)
     weights = match_weights(checkpoint, spec, WEIGHT_MAPS[family_of(checkpoint.config)], TORCH_DTYPES[dtype])
     return LoadedModel(
-        decoder=build_decoder(spec, weights, ranks),
+        decoder=build_decoder(spec, weights, ranks, torch.device(device)),
         spec=spec,
         shape=shape_of(spec, dtype),
         fingerprint=model_fingerprint(spec, dtype, weights),

@@ -19,10 +19,10 @@ class RowTable:
     page_bytes: int
 
     @classmethod
-    def of(cls, layout: PageLayout) -> "RowTable":
-        """The table of a layout."""
+    def of(cls, layout: PageLayout, device: torch.device | str = "cpu") -> "RowTable":
+        """The table of a layout, for pages on `device`."""
         places = [(place.page, place.offset) for layer in layout.rows for tensor in layer for place in tensor]
-        pages, offsets = torch.tensor(places, dtype=torch.int64).view(-1, 2).T.contiguous()
+        pages, offsets = torch.tensor(places, dtype=torch.int64, device=device).view(-1, 2).T.contiguous()
         return cls(pages, offsets, layout.page_bytes)
 
     def resolve(self, state_pages: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import pytest
 import torch
 from torch import Tensor
 
@@ -9,7 +10,7 @@ from prfaas.core.ids import RequestId
 from prfaas.core.request import Request, SamplingParams
 from prfaas.engine.drawer import build_drawer
 from prfaas.engine.parallel import decode, encode
-from prfaas.engine.runner import Runner
+from prfaas.engine.runner import DeviceError, Runner
 from prfaas.models.batch import CacheTensors, ForwardBatch, LayerDone
 from prfaas.models.cache_tensors import allocate_cache
 from prfaas.scheduler.plan import Chunk, StepPlan
@@ -96,3 +97,14 @@ def test_forward_seconds_are_those_of_the_last_step() -> None:
         runner.run(StepPlan((), (Chunk(one, start, end, OWN, OWN),)), lambda _: None)
         found.append(runner.forward_seconds)
     assert found == [3, 2]
+
+
+@pytest.mark.parametrize(("raised", "seen"), [(torch.AcceleratorError, DeviceError), (RuntimeError, RuntimeError)])
+def test_a_broken_device_is_not_a_failed_step(raised: type[Exception], seen: type[Exception]) -> None:
+    def forward(_: ForwardBatch, __: CacheTensors, ___: LayerDone | None) -> Tensor:
+        raise raised("an illegal memory access was encountered")
+
+    runner = Runner(forward, allocate_cache(SHAPE, 1, PAGE), build_drawer(Path(), ()))
+    with pytest.raises(seen, match="illegal memory access") as found:
+        runner.run(StepPlan((decoding(),), ()), lambda _: None)
+    assert type(found.value) is seen

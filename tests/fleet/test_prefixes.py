@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
+import torch
 
 from prfaas.control.v1 import fleet_pb2 as pb
 from prfaas.core.ids import new_request_id
@@ -91,10 +92,14 @@ def caching(model: Path) -> AbstractAsyncContextManager[InProcessFleet]:
     return running(model, engine={"prefix_cache": {"snapshot_every_tokens": 0}})
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def shared(model: Path) -> AsyncIterator[InProcessFleet]:
-    async with caching(model) as running_fleet:
-        yield running_fleet
+@pytest_asyncio.fixture(scope="module", loop_scope="module", params=["one memory", "a device's own"])
+async def shared(model: Path, request: pytest.FixtureRequest) -> AsyncIterator[InProcessFleet]:
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param == "a device's own":
+            # A CPU by number is not the one that shares its memory: pages are copied as they are for a GPU.
+            patch.setattr("prfaas.cli.load_rank.choose_device", lambda *_: torch.device("cpu", 0))
+        async with caching(model) as running_fleet:
+            yield running_fleet
 
 
 @pytest.fixture

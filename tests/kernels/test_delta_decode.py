@@ -12,7 +12,7 @@ from prfaas_kernels.delta_decode import DeltaLayer, delta_decode
 from prfaas_kernels.gated_delta_rule import gdn_log_decay, gdn_reference
 from prfaas_kernels.kimi_delta_attention import kda_log_decay, kda_reference
 from prfaas_kernels.norm import rms_norm_gated_reference
-from prfaas_kernels.pages import gather_rows_reference, scatter_rows_reference
+from prfaas_kernels.pages.reference import gather_rows_reference, scatter_rows_reference
 from tests.kernels.error_ratio import error_ratio
 
 SPARE = 5

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from prfaas_kernels.pages import gather_rows, gather_rows_reference, scatter_rows, scatter_rows_reference
+from prfaas_kernels.pages import gather_rows, scatter_rows
+from prfaas_kernels.pages.reference import gather_rows_reference, scatter_rows_reference
 
 DTYPES = [torch.float32, torch.bfloat16]
 POISON = 0xFF

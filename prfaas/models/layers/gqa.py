@@ -16,6 +16,7 @@ from prfaas_kernels.chunked_prefill_attention import chunked_prefill_attention
 from prfaas_kernels.gqa import GqaHeads, gqa_decode_layer
 from prfaas_kernels.linear import Weight, linear
 from prfaas_kernels.norm import rms_norm
+from prfaas_kernels.pages import write_tokens
 from prfaas_kernels.rotary import apply_rotary
 from prfaas_kernels.window_attention import window_decode, window_prefill
 
@@ -107,7 +108,7 @@ class GqaLayer:
     ) -> Tensor:
         """Attention of prompts, [T, H, Dv]; rows of decodes are not written."""
         for new, pages in ((k, k_pages), (v, v_pages)):
-            pages[index.token_pages, index.token_offsets] = new
+            write_tokens(new, pages, index.token_pages, index.token_offsets)
         where = (k_pages, v_pages, index.span_pages, index.spans)
         out, _ = chunked_prefill_attention(q, *where, self._scale, sinks=self.sinks, gate=gate)
         return out

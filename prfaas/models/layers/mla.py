@@ -11,6 +11,7 @@ from prfaas.models.batch_index import Angles, BatchIndex
 from prfaas_kernels.linear import Weight, linear
 from prfaas_kernels.mla import mla_decode, mla_prefill
 from prfaas_kernels.norm import rms_norm
+from prfaas_kernels.pages import write_tokens
 from prfaas_kernels.rotary import apply_rotary
 
 
@@ -53,7 +54,7 @@ class MlaLayer:
             q = linear(rms_norm(q, self.low_rank.norm, spec.norm_eps), self.low_rank.up)
         q = torch.unflatten(q, -1, (spec.num_heads, -1))  # [T, H, nope + rope]
         self._rotate(q, latents, index.angles)
-        pages[index.token_pages, index.token_offsets] = latents
+        write_tokens(latents, pages, index.token_pages, index.token_offsets)
         return linear(self._attend(q, index, pages), self.project_out)
 
     def _rotate(self, q: Tensor, latents: Tensor, angles: Angles) -> None:
