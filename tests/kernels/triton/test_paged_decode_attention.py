@@ -93,7 +93,7 @@ def test_scores_far_apart_and_all_alike(peak: float, device: torch.device) -> No
     k_pages, v_pages, table = scattered_pages(keys, values, page_tokens=64)
     q = peak * torch.randn(1, 4, 32, device=device)
     out = paged_decode_attention(q, k_pages, v_pages, table, torch.tensor([600], device=device), 0.2)
-    assert error_ratio(out, expected(q, keys, values, 0.2)) < 1e-4
+    assert error_ratio(out, expected(q, keys, values, 0.2)) < 1e-3
 
 
 def test_no_sequences(device: torch.device) -> None:
