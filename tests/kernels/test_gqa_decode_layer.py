@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from prfaas_kernels.gqa import GqaHeads, gqa_decode_layer, gqa_reference
+from prfaas_kernels.gqa import gqa_reference
+from prfaas_kernels.gqa_decode_layer import GqaHeads, gqa_decode_layer
 from prfaas_kernels.norm import rms_norm_reference
 from prfaas_kernels.rotary import rotary_cos_sin, rotary_inverse_frequencies, rotary_reference
 from tests.kernels.error_ratio import error_ratio

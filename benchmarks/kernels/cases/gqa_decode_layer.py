@@ -3,7 +3,8 @@
 import torch
 
 from benchmarks.kernels.case import Case, CpuCase, Run
-from prfaas_kernels.gqa import GqaHeads, gqa_decode_layer, gqa_reference
+from prfaas_kernels.gqa import gqa_reference
+from prfaas_kernels.gqa_decode_layer import GqaHeads, gqa_decode_layer
 
 _PAGE = 64
 

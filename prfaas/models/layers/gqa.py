@@ -13,7 +13,7 @@ from prfaas.models.layers.rounds import in_rounds
 from prfaas.models.layers.shared_norm import SharedNorm
 from prfaas.models.state_tensor import StateTensor
 from prfaas_kernels.chunked_prefill_attention import chunked_prefill_attention
-from prfaas_kernels.gqa import GqaHeads, gqa_decode_layer
+from prfaas_kernels.gqa_decode_layer import GqaHeads, gqa_decode_layer
 from prfaas_kernels.linear import Weight, linear
 from prfaas_kernels.norm import rms_norm
 from prfaas_kernels.pages import write_tokens

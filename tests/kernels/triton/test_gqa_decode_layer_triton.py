@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from prfaas_kernels.gqa import GqaHeads, decode_layer
-from prfaas_kernels.gqa.triton import gqa_decode_layer
+from prfaas_kernels.gqa_decode_layer import GqaHeads, cpu
+from prfaas_kernels.gqa_decode_layer.triton import gqa_decode_layer
 from prfaas_kernels.rotary import rotary_cos_sin, rotary_inverse_frequencies
 from tests.kernels.error_ratio import error_ratio
 from tests.kernels.triton.scattered_pages import scattered_pages
@@ -58,7 +58,7 @@ def test_agrees_with_the_cpu(
     angles = rotary_cos_sin(lengths - 1, rotary_inverse_frequencies(rotated, 1e4).to(device)) if rotated else None
     ours, theirs = ((k_pages.clone(), v_pages.clone()) for _ in range(2))
     out = gqa_decode_layer(rows, layer, angles, *ours, table, lengths)
-    wanted = decode_layer.gqa_decode_layer(rows, layer, angles, *theirs, table, lengths)
+    wanted = cpu.gqa_decode_layer(rows, layer, angles, *theirs, table, lengths)
     assert out.dtype is dtype
     tolerance = 5e-6 if dtype is torch.float32 else 1.5e-2
     assert error_ratio(out, wanted) < tolerance

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-from prfaas_kernels.gqa import compiled
-from prfaas_kernels.gqa.layer import GqaHeads
+from prfaas_kernels.gqa_decode_layer import compiled
+from prfaas_kernels.gqa_decode_layer.layer import GqaHeads
 from prfaas_kernels.norm import rms_norm
 from prfaas_kernels.paged_decode_attention.cpu import paged_decode_attention
 from prfaas_kernels.rotary import apply_rotary

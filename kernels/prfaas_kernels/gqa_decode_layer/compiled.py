@@ -5,7 +5,7 @@ from struct import Struct
 import torch
 from torch import Tensor
 
-from prfaas_kernels.gqa.layer import GqaHeads
+from prfaas_kernels.gqa_decode_layer.layer import GqaHeads
 from prfaas_kernels.native import NOTHING, active, call, numbers
 
 _LANES = 16

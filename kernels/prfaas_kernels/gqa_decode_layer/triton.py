@@ -5,7 +5,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from prfaas_kernels.gqa.layer import GqaHeads
+from prfaas_kernels.gqa_decode_layer.layer import GqaHeads
 from prfaas_kernels.launch import block, launch
 from prfaas_kernels.paged_decode_attention.triton import paged_decode_attention
 
