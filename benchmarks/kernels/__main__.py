@@ -5,6 +5,7 @@ Within eight minutes on a GPU. Exit status 1 if something is not as it has to be
 
 import json
 import sys
+from collections.abc import Collection
 from datetime import date as calendar_date
 from typing import Annotated
 
@@ -23,7 +24,7 @@ from benchmarks.report import progress
 from prfaas_kernels.aot import TARGETS
 from prfaas_kernels.launch import INTERPRETED
 
-_TESTS_S, _SANITIZER_S, _TIMING_S = 150, 60, 210
+_TESTS_S, _SANITIZER_S, _TIMING_S = 150, 90, 210
 
 
 class CannotRunError(RuntimeError):
@@ -62,9 +63,7 @@ def main(
     _tell(results, json_output=json_output)
 
 
-def _refuse_nonsense(
-    targets: list[int] | tuple[()], ops: list[str] | tuple[()], date: str | None, *, write: bool
-) -> None:
+def _refuse_nonsense(targets: Collection[int], ops: Collection[str], date: str | None, *, write: bool) -> None:
     known = {place.case.op for place in all_cases()} | {case.op for case in all_cpu_cases()}
     if unknown := set(targets) - set(TARGETS):
         raise typer.BadParameter(f"unknown target {', '.join(map(str, unknown))}; known: {TARGETS}")
@@ -87,7 +86,7 @@ def _refuse_impossible(*, compiles: bool, on_gpu: bool) -> None:
         raise CannotRunError("TRITON_INTERPRET is set, so nothing would be compiled; unset it")
 
 
-def _with_gpu(results: Results, ops: list[str] | tuple[()], *, check: bool) -> Results:
+def _with_gpu(results: Results, ops: Collection[str], *, check: bool) -> Results:
     device = torch.device("cuda")
     progress.print("what the GPU can do")
     rates = gpu_rates(device)

@@ -1,7 +1,10 @@
 """The CPU's forms of ops beside their references: how far they are from them, and how long both take."""
 
+import shutil
+import tempfile
 import time
 from collections.abc import Callable, Collection
+from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -12,6 +15,7 @@ from torch import Tensor
 from benchmarks.kernels.case import CpuCase
 from benchmarks.kernels.discovery import all_cpu_cases
 from benchmarks.report import progress
+from prfaas_kernels import native
 
 Row = dict[str, Any]
 
@@ -19,9 +23,15 @@ _RUNS, _BUDGET_S = 20, 0.5
 
 
 def measure_all(ops: Collection[str] = ()) -> list[Row]:
-    """A row for every case."""
-    with torch.inference_mode():
-        return [measure(case) for case in track(all_cpu_cases(ops), "the CPU's forms", console=progress)]
+    """A row for every case, by the compiled kernels if there is a compiler, as an engine has them."""
+    compiler = shutil.which("g++")
+    progress.print("the CPU's kernels are compiled" if compiler else "no g++ here: the CPU's forms are torch's ops")
+    with torch.inference_mode(), tempfile.TemporaryDirectory(prefix="prfaas-bench-") as directory:
+        if compiler:
+            native.enable(Path(directory))
+        rows = [measure(case) for case in track(all_cpu_cases(ops), "the CPU's forms", console=progress)]
+        native.disable()
+    return rows
 
 
 def measure(case: CpuCase) -> Row:

@@ -35,7 +35,8 @@ spilled per thread. {allowed}
 
 ## The CPU's forms
 
-Error ratio is the RMS of the difference from the reference over the RMS of the reference.
+Error ratio is the RMS of the difference from the reference over the RMS of the reference. Where there is a compiler,
+the forms are the compiled kernels that an engine on a CPU has.
 
 {cpu_table}
 """

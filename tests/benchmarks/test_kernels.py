@@ -13,12 +13,12 @@ import torch
 import typer
 
 from benchmarks.kernels import __main__ as command
-from benchmarks.kernels import compilation, page
+from benchmarks.kernels import compilation, gpu_forms, page
 from benchmarks.kernels.case import Case, CpuCase, Run
 from benchmarks.kernels.cpu_forms import error_ratio, measure
-from benchmarks.kernels.discovery import all_cases, all_cpu_cases
-from benchmarks.kernels.gpu_checks import Check
-from benchmarks.kernels.gpu_forms import row_of
+from benchmarks.kernels.discovery import Place, all_cases, all_cpu_cases
+from benchmarks.kernels.gpu_checks import Check, check_files
+from benchmarks.kernels.gpu_forms import OUT_OF_TIME, row_of, time_all
 from benchmarks.kernels.gpu_timing import GpuRates
 from benchmarks.kernels.tables import Results, as_object, show_all
 from prfaas_kernels.aot import SHARED_BYTES, Resources
@@ -160,6 +160,39 @@ def test_the_floor_is_the_longer_of_moving_and_multiplying() -> None:
     assert (row["gb_s"], row["tflop_s"]) == (pytest.approx(50.0), pytest.approx(50.0))
     assert row["times_peer"] == {"torch": pytest.approx(1.5)}
     assert row_of(replace(CASE, operations=0), RATES, ms=20.0)["floor_ms"] == pytest.approx(1.0)
+
+
+def not_installed(_: torch.device) -> Run:
+    raise ImportError
+
+
+def test_a_case_or_a_peer_that_fails_costs_only_its_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    measured = replace(CASE, make=lambda _: lambda: 20.0)
+    peers = {"fast": lambda _: lambda: 10.0, "absent": not_installed, "broken": no_run}
+    cases = {"a": replace(measured, peers=peers), "b": CASE, "c": measured}
+    monkeypatch.setattr(gpu_forms, "all_cases", lambda _: [Place(name, 0) for name in cases])
+    monkeypatch.setattr(Place, "case", property(lambda place: cases[place.module]))
+    monkeypatch.setattr(gpu_forms, "median_ms", lambda call, _: call())
+    first, second, third = time_all(RATES, torch.device("cpu"), budget_s=100.0)
+    assert (first["ok"], first["ms"], first["peers_ms"]) == (True, 20.0, {"fast": 10.0})
+    assert "no absent: not installed" in first["error"]
+    assert "no broken: AssertionError" in first["error"]
+    assert (second["ok"], second["ms"]) == (False, None)
+    assert second["error"].startswith("failed")
+    assert third["ok"]
+    assert [row["error"] for row in time_all(RATES, torch.device("cpu"), budget_s=-1.0)] == [OUT_OF_TIME] * 3
+
+
+def test_files_of_tests_are_judged_by_how_they_end(tmp_path: Path) -> None:
+    ends = {"test_good": "", "test_bad": "raise SystemExit(3)", "test_slow": "import time; time.sleep(60)"}
+    files = [tmp_path / f"{name}.py" for name in ends]
+    for file in files:
+        file.write_text(ends[file.stem])
+    good, bad, slow = files
+    found = check_files("tests", [sys.executable], [good, bad], 100.0, {})
+    assert found == Check("tests", False, "1 of 2 files passed; failed: test_bad")
+    found = check_files("tests", [sys.executable], [slow], 0.2, {})
+    assert found == Check("tests", True, "0 of 1 files passed; not finished in time: test_slow")
 
 
 def canned(**changed: Any) -> Results:

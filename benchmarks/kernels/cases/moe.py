@@ -75,11 +75,11 @@ def _route(tokens: int, model: _Model, device: torch.device) -> Run:
     return lambda: route(logits, bias, model.routing)
 
 
-def _experts_case(tokens: int, model: _Model, name: str, asked: str = "") -> Case:
+def _experts_case(tokens: int, model: _Model, name: str) -> Case:
     make: Make = partial(_experts, tokens, model)
     operations = 6 * tokens * model.routing.top_k * model.hidden * model.inner
     peers: dict[str, Make] = {"vllm": partial(_vllm_experts, tokens, model)}
-    return Case("moe", f"experts, {model.name}, {name}", make, _moved(tokens, model), operations, peers, asked)
+    return Case("moe", f"experts, {model.name}, {name}", make, _moved(tokens, model), operations, peers)
 
 
 def _route_case(model: _Model) -> Case:
@@ -90,9 +90,9 @@ def _route_case(model: _Model) -> Case:
 CASES = (
     *(_route_case(model) for model in (_KIMI, _QWEN, _RING)),
     _experts_case(1, _KIMI, "decode of 1"),
-    _experts_case(64, _KIMI, "decode of 64", ">= 0.60 of copy bandwidth"),
+    _experts_case(64, _KIMI, "decode of 64"),
     _experts_case(1024, _KIMI, "1K tokens"),
-    _experts_case(_PROMPT, _KIMI, "8K tokens", ">= 0.45 of the matrix rate"),
+    _experts_case(_PROMPT, _KIMI, "8K tokens"),
     _experts_case(64, _QWEN, "decode of 64"),
     _experts_case(_PROMPT, _QWEN, "8K tokens"),
     _experts_case(_PROMPT, _MIMO, "8K tokens"),

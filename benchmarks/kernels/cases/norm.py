@@ -19,7 +19,6 @@ from prfaas_kernels.norm import (
 from prfaas_kernels.norm.cpu import Activation
 
 _TOKENS, _EPS = 8192, 1e-6
-_COPY = ">= 0.80 of copy bandwidth"
 
 
 def _weight(size: int, device: torch.device) -> Tensor:
@@ -69,10 +68,9 @@ CASES = (
         partial(_rms_norm, 2304),
         4 * _TOKENS * 2304,
         peers={"torch": partial(_torch_rms_norm, 2304)},
-        asked=_COPY,
     ),
     Case("norm", "rms_norm, latents of Kimi-Linear, 8K tokens", _latent_norm, 4 * _TOKENS * 512),
-    Case("norm", "add_rms_norm, Kimi-Linear, 8K tokens", partial(_add, _TOKENS, 2304), 8 * _TOKENS * 2304, asked=_COPY),
+    Case("norm", "add_rms_norm, Kimi-Linear, 8K tokens", partial(_add, _TOKENS, 2304), 8 * _TOKENS * 2304),
     Case("norm", "add_rms_norm, Qwen3.5, 8K tokens", partial(_add, _TOKENS, 4096), 8 * _TOKENS * 4096),
     Case("norm", "add_rms_norm, Ring-2.5, 8K tokens", partial(_add, _TOKENS, 8192), 8 * _TOKENS * 8192),
     Case("norm", "add_rms_norm, Qwen3.5, decode of 64", partial(_add, 64, 4096), 8 * 64 * 4096),
@@ -81,7 +79,6 @@ CASES = (
         "rms_norm_gated, Kimi-Linear, 8K tokens",
         partial(_gated, 32, 4 * 4096, "sigmoid"),
         8 * _TOKENS * 32 * 128,
-        asked=_COPY,
     ),
     Case("norm", "rms_norm_gated, Qwen3.5, 8K tokens", partial(_gated, 64, 20608, "silu"), 8 * _TOKENS * 64 * 128),
     Case("norm", "silu_and_mul, Kimi-Linear's dense layer, 8K tokens", partial(_silu, 9216), 6 * _TOKENS * 9216),

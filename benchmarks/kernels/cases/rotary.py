@@ -36,7 +36,6 @@ CASES = (
         "Qwen3.5, 32 query heads of 256, 8K tokens",
         partial(_rotary, 17408, 32, 256, 64, False),
         _moved(32, 256, 64),
-        asked=">= 0.80 of copy bandwidth",
     ),
     Case(
         "rotary",

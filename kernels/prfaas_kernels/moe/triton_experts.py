@@ -110,10 +110,8 @@ def _sum_kernel(x_ptr, weights_ptr, out_ptr, width, TOP_K: tl.constexpr, WIDTH: 
     total = tl.zeros((WIDTH,), tl.float32)
     for i in tl.static_range(TOP_K):
         choice = token * TOP_K + i
-        # A vector of one, since the interpreter takes the comparison of a lone number for no mask.
-        taken = tl.load(weights_ptr + choice + tl.zeros((1,), tl.int32)) != 0
-        there = (column < width) & taken
-        total += tl.load(x_ptr + choice * width + column, mask=there, other=0.0).to(tl.float32)
+        computed = tl.where(tl.load(weights_ptr + choice) != 0, width, 0)  # columns
+        total += tl.load(x_ptr + choice * width + column, mask=column < computed, other=0.0).to(tl.float32)
     tl.store(out_ptr + token * width + column, total.to(out_ptr.dtype.element_ty), mask=column < width)
 
 

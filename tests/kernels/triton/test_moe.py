@@ -8,6 +8,7 @@ from torch import Tensor
 
 from prfaas_kernels.moe import Routing, apply_experts_reference, route_reference, triton_sort
 from prfaas_kernels.moe.triton import apply_experts, route
+from prfaas_kernels.moe.triton_experts import Blocks, down_product, gate_up_product
 from prfaas_kernels.moe.triton_sort import FEW, Tiles, sort_choices
 from tests.kernels.error_ratio import error_ratio
 
@@ -162,6 +163,21 @@ def test_many_tokens_for_few_experts(
         made = weights * ((gate * gate.sigmoid() * up) @ down[expert].float().t())
         expected = torch.where(ids == expert, made, expected)
     assert error_ratio(out.cpu(), expected) < TOLERANCE[dtype]
+
+
+def test_a_tile_ends_with_its_expert(device: torch.device) -> None:
+    """Rows beyond it would be overwritten by the next tile, or not, as it happens; here there is no next one."""
+    x, (gate_up, down) = torch.randn(9, 32, device=device), weights_of(2, 24, 32, torch.float32)
+    weights, ids = torch.ones(9, 1, device=device), torch.ones(9, 1, dtype=torch.int64, device=device)
+    weights[4:] = 0
+    blocks = Blocks(rows=16, gated=16, columns=16, depth=32, warps=4, stages=2)
+    tiles = sort_choices(ids, weights, 2, blocks.rows)
+    inner = gate_up_product(x, gate_up.to(device), tiles, 1, blocks)
+    assert inner[:4].isfinite().all()
+    assert inner[4:].isnan().all()
+    by_choice = down_product(inner, down.to(device), weights, tiles, blocks)
+    assert by_choice[:4].isfinite().all()
+    assert by_choice[4:].isnan().all()
 
 
 def test_choices_of_weight_zero_are_not_computed(device: torch.device) -> None:
