@@ -1,10 +1,12 @@
 """Sequences scattered over pages, with NaN wherever a kernel has no business; knows nothing of kernels."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 
-def paged(parts: list[list[Tensor]], page_tokens: int, unread: tuple[int, ...]) -> list[Tensor]:
+def paged(parts: list[list[Tensor]], page_tokens: int, unread: Sequence[int]) -> list[Tensor]:
     """Tensors of pages, one for each list of sequences' tensors [L, ...], and after them the block table [S, P].
 
     Pages of all parts lie in one tensor, so that their strides are odd. The first `unread` tokens of each sequence are
