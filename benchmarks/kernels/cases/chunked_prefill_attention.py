@@ -71,7 +71,7 @@ def _cpu_case() -> CpuCase:
     table = torch.randperm(-(-length // _PAGE))[None]
     k_pages, v_pages = (torch.zeros(table.shape[1], _PAGE, groups, size) for _ in range(2))
     for pages, x in ((k_pages, k), (v_pages, v)):
-        for page, part in zip(table[0].tolist(), x.split(_PAGE), strict=True):
+        for page, part in zip(table[0].tolist(), torch.split(x, _PAGE), strict=True):
             pages[page, : len(part)] = part
     spans, scale = Spans.packed((tokens,), (context,)), size**-0.5
     return CpuCase(

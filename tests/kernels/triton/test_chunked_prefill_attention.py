@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
@@ -36,7 +38,7 @@ class Batch:
         self.spans = Spans.of(rows, contexts, device)
         self.scale = key**-0.5
         lengths = [n + context for n, context in zip(lens, contexts, strict=True)]
-        new = {"device": device, "dtype": dtype}
+        new: dict[str, Any] = {"device": device, "dtype": dtype}
         self.k = [torch.randn(n, groups, key, **new) for n in lengths]
         self.v = [torch.randn(n, groups, value, **new) for n in lengths]
         unread = [0 if window is None else max(0, context - window + 1) for context in contexts]

@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 import torch
 
@@ -33,7 +35,7 @@ class Batch:
         starts = [5 + 3 * i + sum(lens[:i]) for i in range(len(lens))]
         rows = tuple((start, start + n) for start, n in zip(starts, lens, strict=True))
         self.spans = Spans.of(rows, contexts, device)
-        new = {"device": device, "dtype": dtype}
+        new: dict[str, Any] = {"device": device, "dtype": dtype}
         lengths = [n + context for n, context in zip(lens, contexts, strict=True)]
         self.latents = [torch.randn(n, rank + rope, **new) for n in lengths]
         self.pages, self.table = paged([self.latents], page, (0,) * len(lens))
@@ -60,7 +62,8 @@ class Batch:
     def expanded(self, round_tokens: int) -> torch.Tensor:
         used = [i for i, n in enumerate(self.spans.lens) if n]
         rows, contexts = [self.spans.rows[i] for i in used], [self.spans.context_lens[i] for i in used]
-        out = self.q.new_empty(*self.q.shape[:2], self.kv_up.shape[1] - self.q.shape[2] + self.rope)
+        value = self.kv_up.shape[1] - self.q.shape[2] + self.rope
+        out = torch.empty(*self.q.shape[:2], value, dtype=self.q.dtype, device=self.q.device)
         attend_expanded(self.q, self.pages, self.table, rows, contexts, used, self.kv_up, self.rope, out, round_tokens)
         return out
 
@@ -85,7 +88,7 @@ def test_short_spans_in_latent_space(device: torch.device, page: int) -> None:
 
 
 def test_sizes_of_kimi_linear(device: torch.device) -> None:
-    sizes = {"nope": 128, "rope": 64, "value": 128, "rank": 512, "heads": 2, "page": 64}
+    sizes: dict[str, Any] = {"nope": 128, "rope": 64, "value": 128, "rank": 512, "heads": 2, "page": 64}
     short = Batch(device, (3,), (70,), **sizes)
     short.check(FP32, short.prefill())
     long = Batch(device, (180,), (70,), **sizes)

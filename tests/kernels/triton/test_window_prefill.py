@@ -1,4 +1,5 @@
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -29,11 +30,10 @@ def rings(
     shape = (2, len(sequences), entries)
     arena = torch.full((max(1, shape[0] * shape[1] * entries) * row // x.element_size(),), torch.nan, dtype=x.dtype)
     read, written = torch.randperm(shape[0] * shape[1] * entries).view(shape) * row
-    new = {"device": x.device}
     states = StateRows(
-        arena.view(torch.uint8).to(**new),
-        read.to(**new),
-        (read if in_place else written).to(**new),
+        arena.view(torch.uint8).to(x.device),
+        read.to(x.device),
+        (read if in_place else written).to(x.device),
         ((first, first + size),),
         tuple(x.shape[1:]),
         x.dtype,
@@ -65,7 +65,7 @@ def check(
     starts = [2 + 3 * i + sum(lens[:i]) for i in range(len(lens))]
     spans = Spans.of(tuple((start, start + n) for start, n in zip(starts, lens, strict=True)), contexts, device)
     lengths = [n + context for n, context in zip(lens, contexts, strict=True)]
-    new = {"device": device, "dtype": dtype}
+    new: dict[str, Any] = {"device": device, "dtype": dtype}
     k = [torch.randn(n, groups, KEY, **new) for n in lengths]
     v = [torch.randn(n, groups, VALUE, **new) for n in lengths]
     k_rings, k_expected = rings(k, contexts, window - 1, in_place)
@@ -83,9 +83,10 @@ def check(
     for i, (start, stop) in enumerate(spans.rows):
         between[start:stop] = False
         if start < stop:
-            dense = (x.cpu() for x in (q[start:stop], k[i], v[i]))
             logits = None if sinks is None else sinks.cpu()
-            expected = window_prefill_reference(*dense, scale, window, sinks=logits)
+            expected = window_prefill_reference(
+                q[start:stop].cpu(), k[i].cpu(), v[i].cpu(), scale, window, sinks=logits
+            )
             assert error_ratio(out[start:stop].cpu(), expected) < tolerance
         held = min(lengths[i], window - 1)
         for states, ring in ((k_rings, k_expected[i]), (v_rings, v_expected[i])):
