@@ -28,6 +28,10 @@ def _attention(
     return lambda: chunked_prefill_attention(q, k_pages, v_pages, table, spans, key**-0.5, gate=gate)
 
 
+def _count(tokens: int) -> str:
+    return f"{tokens // 1024}K" if tokens >= 1024 else str(tokens)
+
+
 def _case(
     model: str, tokens: int, heads: int, groups: int, key: int, value: int, *, context: int = 0, gated: bool = False
 ) -> Case:
@@ -37,7 +41,7 @@ def _case(
     whole = {} if context else sdpa_peers(tokens, heads, groups, key, value)
     return Case(
         "chunked_prefill_attention",
-        f"{model}, {tokens // 1024}K tokens" + (f" after {context // 1024}K" if context else ""),
+        f"{model}, {_count(tokens)} tokens" + (f" after {_count(context)}" if context else ""),
         partial(_attention, tokens, context, heads, groups, key, value, gated),
         2 * (queries + length * groups * (key + value)) + 4 * tokens * heads,
         operations=2 * seen * heads * (key + value),
@@ -54,6 +58,7 @@ CASES = (
     _case("Qwen3-235B", _8K, 64, 4, 128, 128, context=_128K - _8K),
     _case("Qwen3-Next", _8K, 16, 2, 256, 256, gated=True),
     _case("Qwen3-Next", _128K, 16, 2, 256, 256, gated=True),
+    _case("Qwen3-Next", 128, 16, 2, 256, 256, context=_128K, gated=True),
     _case("Qwen3.5-397B", _8K, 32, 2, 256, 256, gated=True),
     _case("MiMo, full attention", _8K, 64, 4, 192, 128),
 )
@@ -66,7 +71,7 @@ def _cpu_case() -> CpuCase:
     table = torch.randperm(-(-length // _PAGE))[None]
     k_pages, v_pages = (torch.zeros(table.shape[1], _PAGE, groups, size) for _ in range(2))
     for pages, x in ((k_pages, k), (v_pages, v)):
-        for page, part in zip(table[0].tolist(), x.split(_PAGE), strict=True):
+        for page, part in zip(table[0].tolist(), torch.split(x, _PAGE), strict=True):
             pages[page, : len(part)] = part
     spans, scale = Spans.packed((tokens,), (context,)), size**-0.5
     return CpuCase(

@@ -47,8 +47,8 @@ def _cpu_case() -> CpuCase:
     spans, scale = Spans.packed((tokens,), (0,)), 64**-0.5
 
     def run() -> Tensor:
-        rings = [_rings(2, 64, window, torch.float32, device) for _ in range(2)]
-        return window_prefill(q, k, v, *rings, spans, scale, window)
+        k_rings, v_rings = (_rings(2, 64, window, torch.float32, device) for _ in range(2))
+        return window_prefill(q, k, v, k_rings, v_rings, spans, scale, window)
 
     return CpuCase(
         "window_attention",

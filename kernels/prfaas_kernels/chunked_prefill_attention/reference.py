@@ -15,6 +15,6 @@ def chunked_prefill_attention_reference(
     window: int | None = None,
     gate: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """`gqa_reference_with_totals` of one sequence; `gate` [T, H, Dv] goes through a sigmoid and multiplies the output."""
+    """`gqa_reference_with_totals`, and `gate` [T, H, Dv], which goes through a sigmoid and multiplies the output."""
     out, totals = gqa_reference_with_totals(q, k, v, scale, sinks=sinks, window=window)
     return (out if gate is None else out / (1 + (-gate.float()).exp())), totals

@@ -7,8 +7,9 @@ import triton.language as tl
 from torch import Tensor
 
 from prfaas_kernels.chunked_prefill_attention.triton_fold import LOG2_E, LOWEST, fold, load_tile
-from prfaas_kernels.chunked_prefill_attention.triton_tiling import packed_heads, tiling
-from prfaas_kernels.launch import block, capability, dot_type, launch
+from prfaas_kernels.chunked_prefill_attention.triton_join import empty_parts, join_parts, parts_of
+from prfaas_kernels.chunked_prefill_attention.triton_tiling import Tiling, packed_heads, tiling
+from prfaas_kernels.launch import block, capability, dot_type, launch, multiprocessors
 from prfaas_kernels.spans import Spans
 
 
@@ -42,6 +43,8 @@ def _attend_pages_kernel(
     gate_head_stride,
     heads,
     sharing,
+    part_rows,
+    parts,
     window,
     scale,
     WIDTH: tl.constexpr,
@@ -60,7 +63,8 @@ def _attend_pages_kernel(
     start = tl.load(starts_ptr + span)
     tokens = tl.load(stops_ptr + span) - start
     # Blocks with most keys first: those with few fill the gaps at the end.
-    block_start = (tl.num_programs(0) - 1 - tl.program_id(0)) * (BLOCK_M // PACK)
+    block_start = (tl.num_programs(0) - 1 - tl.program_id(0)) // parts * (BLOCK_M // PACK)
+    cut = tl.program_id(0) % parts
     if block_start >= tokens:
         return
     context = tl.load(contexts_ptr + span)
@@ -88,8 +92,8 @@ def _attend_pages_kernel(
         peak = tl.full((BLOCK_M,), LOWEST, tl.float32)
         total = tl.zeros((BLOCK_M,), tl.float32)
     else:  # one more key, the first, with a value of zero
-        peak = tl.load(sinks_ptr + head).to(tl.float32) * LOG2_E
-        total = tl.full((BLOCK_M,), 1.0, tl.float32)
+        peak = tl.where(cut == 0, tl.load(sinks_ptr + head).to(tl.float32) * LOG2_E, LOWEST)
+        total = tl.full((BLOCK_M,), 1.0, tl.float32) * (cut == 0)
 
     # Keys [whole_start, whole_stop) are seen by all rows; those at either side, whole blocks of them, by some.
     first_position = context + block_start
@@ -97,6 +101,7 @@ def _attend_pages_kernel(
     lowest = 0 if window is None else tl.maximum(first_position - window + 1, 0)
     whole_start = 0 if window is None else tl.cdiv(tl.maximum(length - window, 0), BLOCK_N) * BLOCK_N
     whole_stop = (first_position + 1) // BLOCK_N * BLOCK_N
+    cut_keys = tl.cdiv(tl.cdiv(length, BLOCK_N), parts) * BLOCK_N
     lane = tl.arange(0, BLOCK_N)
     for part in tl.static_range(1 if window is None else 0, 3):
         if part == 0:
@@ -105,7 +110,7 @@ def _attend_pages_kernel(
             first, stop = whole_start, whole_stop
         else:
             first, stop = tl.maximum(whole_start, whole_stop), length
-        for n in range(first, stop, BLOCK_N):
+        for n in range(tl.maximum(first, cut * cut_keys), tl.minimum(stop, (cut + 1) * cut_keys), BLOCK_N):
             key = n + lane
             there = None if part == 1 else (key >= lowest) & (key < length)
             if PAGE % BLOCK_N == 0:
@@ -133,14 +138,16 @@ def _attend_pages_kernel(
 
     column = tl.arange(0, V_BLOCK)
     written = (place < tokens)[:, None] & (column < VALUE_WIDTH)[None, :]
+    total = tl.where(total > 0, total, 1.0)  # of a cut without keys
     out = mixed / total[:, None]
     if gate_ptr is not None:
         gate_rows = gate_ptr + at * gate_stride + head * gate_head_stride
         gate = tl.load(gate_rows[:, None] + column[None, :], mask=written, other=0.0).to(tl.float32)
         out = out * tl.sigmoid(gate)
-    out_rows = out_ptr + (at * heads + head) * VALUE_WIDTH
+    out_row = cut.to(tl.int64) * part_rows + at * heads + head
+    out_rows = out_ptr + out_row * VALUE_WIDTH
     tl.store(out_rows[:, None] + column[None, :], out.to(out_ptr.dtype.element_ty), mask=written)
-    tl.store(lse_ptr + at * heads + head, (peak + tl.math.log2(total)) / LOG2_E, mask=place < tokens)
+    tl.store(lse_ptr + out_row, (peak + tl.math.log2(total)) / LOG2_E, mask=place < tokens)
 
 
 def attend_pages(
@@ -163,19 +170,47 @@ def attend_pages(
     [pages, page_tokens, G, E] with the strides of `k_pages`. Without `v_pages` values are `k_pages`.
     """
     tokens, heads, width = q.shape
+    groups, values = k_pages.shape[2], k_pages if v_pages is None else v_pages
+    tiles = tiling(max(block(width), block(values.shape[-1])), q.element_size(), capability(q))
+    pack = packed_heads(heads // groups, tiles.block_m)
+    parts = 1
+    if window is None:
+        programs = sum(triton.cdiv(n * pack, tiles.block_m) for n in spans.lens) * heads // pack
+        parts = parts_of(programs, multiprocessors(q), spans.longest_context + spans.longest)
+    out = torch.empty(tokens, heads, values.shape[-1], dtype=q.dtype, device=q.device)
+    lse = torch.empty(tokens, heads, dtype=torch.float32, device=q.device)
+    found = (out, lse) if parts == 1 else empty_parts(parts, out)
+    own_gate = gate if parts == 1 else None
+    paged = (k_pages, k_tail_pages, v_pages, block_table)
+    _launch((q, q_tail), paged, spans, sinks, own_gate, found, parts, window, scale, tiles, pack)
+    if parts > 1:
+        join_parts(*found, spans, gate, out, lse)
+    return out, lse
+
+
+def _launch(
+    queries: tuple[Tensor, Tensor | None],
+    paged: tuple[Tensor, Tensor | None, Tensor | None, Tensor],
+    spans: Spans,
+    sinks: Tensor | None,
+    gate: Tensor | None,
+    found: tuple[Tensor, Tensor],
+    parts: int,
+    window: int | None,
+    scale: float,
+    tiles: Tiling,
+    pack: int,
+) -> None:
+    """Writes `found`, outputs [parts, T, H, Dv] and logs of totals [parts, T, H]; no first dimension for one part."""
+    (q, q_tail), (k_pages, k_tail_pages, v_pages, block_table) = queries, paged
+    tokens, heads, width = q.shape
     page_tokens, groups = k_pages.shape[1:3]
     values = k_pages if v_pages is None else v_pages
-    value_width = values.shape[-1]
     tail = 0 if q_tail is None else q_tail.shape[-1]
     assert k_tail_pages is None or k_tail_pages.stride() == k_pages.stride()
-    sharing = heads // groups
-    tiles = tiling(max(block(width), block(value_width)), q.element_size(), capability(q))
-    pack = packed_heads(sharing, tiles.block_m)
-    out = torch.empty(tokens, heads, value_width, dtype=q.dtype, device=q.device)
-    lse = torch.empty(tokens, heads, dtype=torch.float32, device=q.device)
     launch(
         _attend_pages_kernel,
-        (triton.cdiv(spans.longest * pack, tiles.block_m), heads // pack, len(spans)),
+        (triton.cdiv(spans.longest * pack, tiles.block_m) * parts, heads // pack, len(spans)),
         q,
         q_tail,
         k_pages,
@@ -187,8 +222,7 @@ def attend_pages(
         spans.contexts,
         sinks,
         gate,
-        out,
-        lse,
+        *found,
         *q.stride()[:2],
         *(0, 0) if q_tail is None else q_tail.stride()[:2],
         *k_pages.stride()[:3],
@@ -196,21 +230,22 @@ def attend_pages(
         block_table.stride(0),
         *(0, 0) if gate is None else gate.stride()[:2],
         heads,
-        sharing,
+        heads // groups,
+        tokens * heads,
+        parts,
         window,
         scale * LOG2_E.value,
         num_warps=tiles.num_warps,
         num_stages=tiles.num_stages,
         WIDTH=width,
         TAIL=tail,
-        VALUE_WIDTH=value_width,
+        VALUE_WIDTH=values.shape[-1],
         PAGE=page_tokens,
         PACK=pack,
         K_BLOCK=block(width),
         TAIL_BLOCK=block(tail),
-        V_BLOCK=block(value_width),
+        V_BLOCK=block(values.shape[-1]),
         BLOCK_M=tiles.block_m,
         BLOCK_N=tiles.block_n,
         DOT=dot_type(q.dtype),
     )
-    return out, lse

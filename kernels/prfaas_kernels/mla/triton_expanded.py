@@ -119,15 +119,16 @@ def _attend_expanded_kernel(
     for part in tl.static_range(2):
         for n in range(whole * part, keys if part == 1 else whole, BLOCK_N):
             key = n + lane
-            there = None if part == 0 else key < keys
-            k = load_tile(kv_start + key.to(tl.int64) * kv_stride, there, NOPE, NOPE_BLOCK, DOT)
+            there = key < keys
+            read = None if part == 0 else there
+            k = load_tile(kv_start + key.to(tl.int64) * kv_stride, read, NOPE, NOPE_BLOCK, DOT)
             logits = tl.dot(q, tl.trans(k), input_precision="tf32")
             if ROPE > 0:
-                k_rope = load_tile(rope_start + key * latents_stride, there, ROPE, ROPE_BLOCK, DOT)
+                k_rope = load_tile(rope_start + key.to(tl.int64) * latents_stride, read, ROPE, ROPE_BLOCK, DOT)
                 logits = tl.dot(q_rope, tl.trans(k_rope), logits, input_precision="tf32")
             if part == 1:
                 logits = tl.where((key[None, :] <= ahead[:, None]) & there[None, :], logits, float("-inf"))
-            v = load_tile(kv_start + NOPE + key.to(tl.int64) * kv_stride, there, VALUE, VALUE_BLOCK, DOT)
+            v = load_tile(kv_start + NOPE + key.to(tl.int64) * kv_stride, read, VALUE, VALUE_BLOCK, DOT)
             mixed, peak, total = fold(logits, v, mixed, peak, total, scale)
 
     mixed = mixed / total[:, None]

@@ -14,7 +14,8 @@ def mla_prefill(q: Tensor, pages: Tensor, block_table: Tensor, spans: Spans, kv_
     tokens, heads, width = q.shape
     value = kv_up.shape[1] - (width - rope_dim)
     out = torch.empty(tokens, heads, value, dtype=q.dtype, device=q.device)
-    absorbed, expanded = [], []
+    absorbed: list[int] = []
+    expanded: list[int] = []
     for sequence, length in enumerate(spans.lens):
         if length > 0:
             cheaper = _absorbed_is_cheaper(length, width, rope_dim, kv_up)

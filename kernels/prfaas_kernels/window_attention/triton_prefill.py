@@ -1,4 +1,4 @@
-"""Prefill with a sliding window in Triton: one kernel attends to rings and new tokens, another then renews the rings."""
+"""Prefill with a sliding window in Triton: one kernel reads rings and new tokens, another then renews the rings."""
 # mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-decorators
 
 import torch
