@@ -17,7 +17,7 @@ _STATE_BYTES = _SIZE * _SIZE * 4
 def _inputs(tokens: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Queries, keys and values as slices of one projection, and a decay for each head."""
     qkv = torch.randn(tokens, _HEADS, 3 * _SIZE, device=device, dtype=torch.bfloat16)
-    q, k, v = qkv.split(_SIZE, dim=2)
+    q, k, v = torch.split(qkv, _SIZE, dim=2)
     return q, k, v, -(2.0 ** (-8 * torch.arange(1, _HEADS + 1) / _HEADS)).to(device)
 
 

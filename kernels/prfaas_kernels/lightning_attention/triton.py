@@ -157,7 +157,8 @@ def lightning_attention(q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor, stat
     segment = _segment_tokens(spans, heads * blocks, multiprocessors(q))
     segments = max(1, triton.cdiv(spans.longest, segment))  # an empty span's state moves too
     sizes = {"K": keys, "V": values, "KEYS": wide, "VALUES": narrow, "CHUNK": _CHUNK, "DOT": dot_type(q.dtype)}
-    warps = 4 if capability(q) >= 90 else 8  # without products that read shared memory, twice the registers
+    # Where products do not read shared memory, or take halves of fp32, 4 warps would not have the registers.
+    warps = 4 if capability(q) >= 90 and q.element_size() == 2 else 8
     work = arena
     if segments > 1:
         work = torch.empty(len(spans), segments, heads, keys, values, dtype=torch.float32, device=q.device)

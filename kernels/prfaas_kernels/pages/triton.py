@@ -80,7 +80,8 @@ def copy_rows(arena: Tensor, read: Tensor, written: Tensor, widths: Tensor, long
 
 
 def _move_rows(arena: Tensor, offsets: Tensor, dense: Tensor, start: int, *, to_arena: bool) -> None:
-    table, size, width = torch.atleast_2d(offsets), dense.element_size(), dense.shape[-1]
+    table = offsets if offsets.dim() == 2 else offsets[None]  # [B, n]
+    size, width = dense.element_size(), dense.shape[-1]
     rows, columns = tile(width, size)
     grid = (triton.cdiv(offsets.numel(), rows), triton.cdiv(width, columns))
     launch(

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from prfaas_kernels.causal_conv1d import conv_reference
 from prfaas_kernels.causal_conv1d.triton import causal_conv1d
@@ -35,6 +36,13 @@ def check(x: Tensor, weight: Tensor, before: Tensor, spans: Spans, *, in_place: 
 
 def inputs(rows: int, channels: int, taps: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
     return (torch.randn(rows, channels, device=device).to(dtype), torch.randn(taps, channels, device=device).to(dtype))
+
+
+def test_the_reference_agrees_with_torch(device: torch.device) -> None:
+    x, weight = inputs(50, 24, 4, torch.float32, device)
+    before = torch.randn(3, 24, device=device)
+    theirs = functional.conv1d(torch.cat([before, x]).T[None], weight.T[:, None], groups=24)
+    assert error_ratio(conv_reference(x, weight, before)[0], functional.silu(theirs)[0].T) < 1e-6
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE)

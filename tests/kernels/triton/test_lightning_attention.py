@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor
+from transformers.models.minimax.configuration_minimax import MiniMaxConfig
+from transformers.models.minimax.modeling_minimax import MiniMaxLightningAttention
 
 from prfaas_kernels.lightning_attention import lightning_reference
 from prfaas_kernels.lightning_attention import triton as lightning
@@ -27,8 +29,13 @@ def inputs(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Slices of wider rows, as layers have them."""
     qkv = torch.randn(tokens, HEADS, 2 * KEY + value, device=device).to(dtype)
-    q, k, v = qkv.split([KEY, KEY, value], dim=2)
+    q, k, v = torch.split(qkv, [KEY, KEY, value], dim=2)
     return q, k, v
+
+
+def part(qkv: tuple[Tensor, Tensor, Tensor], start: int, stop: int) -> tuple[Tensor, Tensor, Tensor]:
+    q, k, v = qkv
+    return q[start:stop], k[start:stop], v[start:stop]
 
 
 def decays(device: torch.device) -> Tensor:
@@ -44,19 +51,35 @@ def check(
     before = torch.randn(len(spans), HEADS, key * value, device=device)
     states = states_of(torch.where(known, before, torch.nan), (key, value), in_place=in_place)
     out = lightning_attention(*qkv, decay, states, spans)
-    after = written_rows(states, key * value).unflatten(-1, (key, value))
+    after = written_rows(states, key * value).view(-1, HEADS, key, value)
     assert out.dtype == qkv[2].dtype
     outside = torch.ones(out.shape[0], dtype=torch.bool, device=device)
-    old = torch.where(known, before, 0.0).unflatten(-1, (key, value))
+    old = torch.where(known, before, 0.0).view(-1, HEADS, key, value)
     for i, (start, stop) in enumerate(spans.rows):
         outside[start:stop] = False
         if start == stop:
             assert torch.equal(after[i], old[i])
             continue
-        expected, moved = lightning_reference(*(x[start:stop] for x in qkv), decay, old[i])
+        expected, moved = lightning_reference(*part(qkv, start, stop), decay, old[i])
         assert error_ratio(out[start:stop], expected) < limit
         assert error_ratio(after[i], moved) < limit
     assert out[outside].isnan().all()
+
+
+def test_the_reference_agrees_with_transformers() -> None:
+    config = MiniMaxConfig(
+        hidden_size=48, num_attention_heads=HEADS, head_dim=16, num_hidden_layers=4, block_size=32,
+        layer_types=["linear_attention"] * 4,
+    )  # fmt: skip
+    layer = MiniMaxLightningAttention(config, 1).eval()
+    seen: list[Tensor] = []
+    layer.norm.register_forward_pre_hook(lambda _, args: seen.append(args[0][0]))
+    layer.act_fn.register_forward_hook(lambda _, _args, out: seen.append(out[0]))
+    layer(torch.randn(1, 75, 48), None, None)
+    qkv, theirs = seen
+    q, k, v = torch.split(qkv.view(75, HEADS, 48), 16, dim=2)
+    ours, _ = lightning_reference(q, k, v, -layer.slope_rate.flatten(), torch.zeros(HEADS, 16, 16))
+    assert error_ratio(ours.flatten(1), theirs) < 1e-5
 
 
 @pytest.fixture
@@ -119,7 +142,7 @@ def test_a_sequence_may_be_cut_anywhere(device: torch.device) -> None:
     parts = []
     for start, stop in ((0, 1), (1, 70), (70, 150)):
         spans = Spans.packed((stop - start,), (start,), device)
-        parts.append(lightning_attention(*(x[start:stop] for x in qkv), decay, states, spans))
+        parts.append(lightning_attention(*part(qkv, start, stop), decay, states, spans))
     limit = tolerance(device, torch.float32)
     assert error_ratio(torch.cat(parts), whole) < limit
     assert error_ratio(written_rows(states, KEY * VALUE), after) < limit
@@ -148,7 +171,7 @@ def test_decode_is_a_step_of_the_reference(
     after = written_rows(states, KEY * value).view_as(before)
     assert out.dtype == dtype
     for i in range(5):
-        expected, moved = lightning_reference(*(x[i : i + 1] for x in (q, k, v)), decays(device), before[i])
+        expected, moved = lightning_reference(*part((q, k, v), i, i + 1), decays(device), before[i])
         assert error_ratio(out[i : i + 1], expected) < (1e-2 if dtype is torch.bfloat16 else 2e-6)
         assert error_ratio(after[i], moved) < 2e-6
 
@@ -168,6 +191,6 @@ def test_states_far_into_the_arena(device: torch.device, tmp_path: Path) -> None
     assert error_ratio(out, expected) < limit
     assert error_ratio(states.load_all()[0], moved) < limit
     states.store_all(before)
-    lightning_decode(*(x[:1] for x in qkv), decays(device), states)
-    expected, moved = lightning_reference(*(x[:1] for x in qkv), decays(device), before[0])
+    lightning_decode(*part(qkv, 0, 1), decays(device), states)
+    expected, moved = lightning_reference(*part(qkv, 0, 1), decays(device), before[0])
     assert error_ratio(states.load_all()[0], moved) < 2e-6

@@ -1,5 +1,7 @@
 """Rows and tokens in and out of poisoned pages by Triton's kernels, against one after another."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -22,9 +24,8 @@ from prfaas_kernels.pages.triton import (
     scatter_tokens,
     write_tokens,
 )
+from tests.kernels.triton.poisoned_states import POISON, sparse_bytes
 
-POISON = 0xFF
-"""Four of it are a NaN in fp32, and two in bf16."""
 DTYPES = [torch.float32, torch.bfloat16]
 
 
@@ -165,6 +166,24 @@ def test_any_range_of_any_pages(
     scatter_tokens(values, pages, page_ids, start)
     assert pages.isnan().sum() == (pages.shape[0] * page_tokens - (stop - start)) * width
     assert torch.equal(gather_tokens(pages, page_ids, start, stop), values)
+
+
+def test_rows_and_pages_far_into_memory(device: torch.device, tmp_path: Path) -> None:
+    """Offsets of more elements than 31 bits count."""
+    base = 2**33
+    arena = sparse_bytes(base + 4096, tmp_path, device)
+    near, far = torch.tensor([[0, 128]], device=device), torch.tensor([[base, base + 128]], device=device)
+    values = torch.randn(1, 2, 20, device=device)
+    scatter_rows(arena, near, values)
+    copy_rows(arena, near, far, torch.tensor([80, 80], device=device), 80)
+    assert torch.equal(gather_rows(arena, far, 20, torch.float32), values)
+    pages = arena.view(torch.bfloat16).view(-1, 8, 16)
+    last = torch.tensor([pages.shape[0] - 1], device=device)
+    tokens = torch.randn(5, 16, device=device).bfloat16()
+    write_tokens(tokens[:1], pages, last, torch.tensor([2], device=device))
+    assert torch.equal(gather_tokens(pages, last, 2, 3), tokens[:1])
+    scatter_tokens(tokens, pages, last, 3)
+    assert torch.equal(pages[-1, 3:], tokens)
 
 
 @pytest.mark.parametrize("shape", [(0,), (0, 3), (3, 0)])
