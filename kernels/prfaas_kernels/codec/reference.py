@@ -61,10 +61,8 @@ def _quantised(values: Tensor, dim: int) -> tuple[Tensor, Tensor]:
 def _block(bits: list[int]) -> tuple[bytes, bytes, bytes, bytes]:
     run = ExactLayout(len(bits)).last_run
     exponents = [pattern >> 7 & 0xFF for pattern in bits]
-    places = [16 * sample + sample % 16 for sample in range(256)]
-    sample = [exponents[place] for place in places if place < len(bits)]
-    hits = [sum(top - 7 < exponent <= top for exponent in sample) for top in range(256)]
-    top = hits.index(max(hits))
+    counted = [exponent for exponent in exponents if exponent]
+    top = min(sum(counted) // max(len(counted), 1) + 3, 255)
     words, escapes = [], []
     for column in range(run):
         word = 0
