@@ -130,4 +130,4 @@ def decode_state16(data: Tensor, out: Tensor, span: StateSpan | None = None) -> 
     """
     rows = StateValues.of(out, span)
     check_size(data, state16_bytes(rows.n, (rows.width,)))
-    rows.scatter(state16.decode(data, rows.n))
+    rows.scatter(state16.decode(data, rows.n, rows.width))
