@@ -95,7 +95,7 @@ def decode_exact(data: Tensor, out: Tensor, span: PageSpan | None = None) -> Ten
     """Writes what `encode_exact` made of as many tokens (the bytes that count), to `out` or the tokens `span` of pages.
 
     Returns an int32 scalar: 0 if `data` is consistent. On a CPU CodecError is raised if not; on a GPU only for a wrong
-    size, and the caller must look at the scalar. What is written of inconsistent bytes is undefined, within those tokens.
+    size, and the caller must look at the scalar. What inconsistent bytes leave in those tokens is undefined.
     """
     check_bytes(data)
     check_exact(out)

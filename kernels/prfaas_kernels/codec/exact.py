@@ -13,8 +13,8 @@ PACKED, RAW = 0, 1
 CODES = 7
 """Exponents of a block that have a code; the eighth code says that the exponent stands among the escapes."""
 ABOVE_MEAN = 3
-"""Of a block's largest coded exponent over the mean of those that are not 0: of normal and heavier distributions, few lie
-further up, and few four below the mean."""
+"""Of a block's largest coded exponent over the mean of those that are not 0. Of a normal distribution, and of some with
+heavier tails, hardly any lie further up, and few more than three below the mean."""
 WRONG_COUNT = "a block has not as many escapes as its entry in the table says"
 
 _SHIFTS = 3 * torch.arange(LANES, dtype=torch.int32).view(LANES, 1)
@@ -50,7 +50,10 @@ def decode(data: Tensor, num_values: int) -> Tensor:
     whole = int((table[:full] & 0xFFFF).sum())
     planes = data[HEADER_BYTES : layout.codes_at], data[layout.codes_at : layout.table_at]
     at = full * BLOCK_VALUES, full * 3 * RUN_VALUES, full, whole
-    parts = [torch.tensor_split(part, [cut]) for part, cut in zip((*planes, table, data[layout.escapes_at :]), at, strict=True)]
+    parts = [
+        torch.tensor_split(part, [cut])
+        for part, cut in zip((*planes, table, data[layout.escapes_at :]), at, strict=True)
+    ]
     groups = [_decoded(*(part[i] for part in parts)) for i in (0, 1)]
     return torch.cat(groups)[:num_values]
 
@@ -102,8 +105,8 @@ def _encoded(bits: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     table = (escaped.sum(1) | top << 16).to(torch.int32)
     kept = blocks >> 8 & 0x80 | blocks & 0x7F
     escapes = _by_column(exponents, run)[_by_column(escaped, run)]
-    narrow = (part.flatten().to(torch.uint8) for part in (kept, planes))
-    return *narrow, table.view(torch.uint8), escapes.to(torch.uint8)
+    signs, codes_of = (part.flatten().to(torch.uint8) for part in (kept, planes))
+    return signs, codes_of, table.view(torch.uint8), escapes.to(torch.uint8)
 
 
 def _decoded(kept: Tensor, planes: Tensor, table: Tensor, escapes: Tensor) -> Tensor:

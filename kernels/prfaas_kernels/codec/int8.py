@@ -17,9 +17,9 @@ LARGEST_PEAK = torch.finfo(torch.bfloat16).max
 
 def encode_channel(rows: Tensor) -> Tensor:
     """`rows` [n, C] as bytes: scales of 64 tokens of a channel, then codes."""
-    n, channels = rows.shape
+    n = rows.shape[0]
     padded = functional.pad(rows.float(), (0, 0, 0, -n % BLOCK_TOKENS))
-    scales, codes = _quantised(padded.unflatten(0, (-1, BLOCK_TOKENS)), dim=1)
+    scales, codes = _quantised(torch.unflatten(padded, 0, (-1, BLOCK_TOKENS)), dim=1)
     return torch.cat([_bytes(scales), _bytes(codes.flatten(0, 1)[:n])])
 
 
@@ -32,9 +32,9 @@ def decode_channel(data: Tensor, n: int, channels: int) -> Tensor:
 
 def encode_token(rows: Tensor) -> Tensor:
     """`rows` [n, C] as bytes: scales of 64 channels of a token, then codes."""
-    n, channels = rows.shape
+    channels = rows.shape[1]
     padded = functional.pad(rows.float(), (0, -channels % GROUP_CHANNELS))
-    scales, codes = _quantised(padded.unflatten(1, (-1, GROUP_CHANNELS)), dim=2)
+    scales, codes = _quantised(torch.unflatten(padded, 1, (-1, GROUP_CHANNELS)), dim=2)
     return torch.cat([_bytes(scales), _bytes(codes.flatten(1)[:, :channels])])
 
 
@@ -47,7 +47,9 @@ def decode_token(data: Tensor, n: int, channels: int) -> Tensor:
 
 def _quantised(values: Tensor, dim: int) -> tuple[Tensor, Tensor]:
     peak = values.abs().amax(dim, keepdim=True)
-    largest = torch.full_like(peak, LARGEST_CODE)  # a number over a tensor is its reciprocal times the number, rounded twice
+    largest = torch.full_like(
+        peak, LARGEST_CODE
+    )  # a number over a tensor is its reciprocal times the number, rounded twice
     encodable = (peak >= SMALLEST_PEAK) & (peak <= LARGEST_PEAK)
     scale = torch.where(encodable, peak * UNIT, torch.where(peak < SMALLEST_PEAK, 0.0, torch.nan))
     factor = torch.where(encodable, largest / peak, 0.0)

@@ -26,7 +26,7 @@ _WARPS = 2  # so that what a block costs whoever works on it is shared out to fe
 
 @triton.jit
 def _block_pages(block, values, page_ids_ptr, page_stride, first, PAGE_VALUES: tl.constexpr):
-    """What `_place` takes of a block: values before it in its first page, and what leads into that and the next page."""
+    """What `_place` takes of a block: values before it in its first page, and what leads to that and the next page."""
     base = block * _BLOCK
     if PAGE_VALUES == 0:
         return base, block.to(tl.int64), block.to(tl.int64)
@@ -142,14 +142,14 @@ def _encode_block(
     planes_ptr = data_ptr + codes_at + wide * (3 * _RUN)
     for plane in tl.static_range(3):
         tl.store(planes_ptr + plane * run + column, ((word >> (8 * plane)) & 0xFF).to(tl.uint8), mask=stored)
-    # Scattered stores want one column to a thread: gathering moves three tensors there, and not each that is made of them.
+    # Scattered stores want one column to a thread: gathering moves three tensors there, not each that they lead to.
     word = tl.gather(word, column, 0)
     low = tl.gather(low, column, 0)
     high = tl.gather(high, column, 0)
     marks, count = _escapes(word)
     tl.store(table_ptr + block, tl.sum(count, 0) | (top << 16))
     escape_ptr = scratch_ptr + wide * _BLOCK + tl.cumsum(count, 0) - count
-    for i in range(0, tl.max(count, 0)):
+    for i in range(tl.max(count, 0)):
         escaped = marks != 0
         in_low, shift, marks = _first_mark(marks)
         tl.store(escape_ptr + i, (tl.where(in_low, low, high) >> shift).to(tl.uint8), mask=escaped)
@@ -235,7 +235,7 @@ def _decode_block(
     rank = tl.cumsum(count, 0) - count
     low = _below(top, _widened(word))
     high = _below(top, _widened(word >> 12))
-    for i in range(0, tl.max(count, 0)):
+    for i in range(tl.max(count, 0)):
         there = (marks != 0) & (rank + i < room)
         in_low, shift, marks = _first_mark(marks)
         escape = tl.load(data_ptr + escapes_at + before + rank + i, mask=there, other=0).to(tl.int32)
@@ -313,8 +313,7 @@ def decode_exact(data: Tensor, out: Tensor, span: PageSpan | None = None) -> Ten
         return (data[:HEADER_BYTES] != expected).any().to(torch.int32)
     flaws = torch.zeros((), dtype=torch.int32, device=data.device)
     header, table = (
-        data[start:stop].view(torch.int32)
-        for start, stop in ((0, HEADER_BYTES), (layout.table_at, layout.escapes_at))
+        data[start:stop].view(torch.int32) for start, stop in ((0, HEADER_BYTES), (layout.table_at, layout.escapes_at))
     )
     ends = (table & 0xFFFF).cumsum(0)
     where, paged = _where(rows)
@@ -327,4 +326,6 @@ def decode_exact(data: Tensor, out: Tensor, span: PageSpan | None = None) -> Ten
 
 def _where(rows: TokenRows) -> tuple[tuple[int, int, int], dict[str, int]]:
     """How kernels find values: the strides and counts they take, and their constant."""
-    return (rows.page_stride, rows.first * rows.channels, rows.values), {"PAGE_VALUES": rows.page_tokens * rows.channels}
+    return (rows.page_stride, rows.first * rows.channels, rows.values), {
+        "PAGE_VALUES": rows.page_tokens * rows.channels
+    }

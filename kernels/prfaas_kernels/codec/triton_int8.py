@@ -32,7 +32,7 @@ def _row_starts(token, there, page_ids_ptr, page_stride, first, channels, PAGE_T
 
 @triton.jit
 def _quantised(x, AXIS: tl.constexpr):
-    """Scales of `x` fp32 along an axis, kept as 1, and codes. Magnitudes are compared as bits, which do not lose a NaN."""
+    """Scales of `x` fp32 along an axis, kept as 1, and codes. Magnitudes are compared as bits: that keeps a NaN."""
     bits = x.to(tl.int32, bitcast=True) & _MAGNITUDE
     peak = tl.max(bits, axis=AXIS, keep_dims=True).to(tl.float32, bitcast=True)
     small = peak < _SMALLEST_PEAK

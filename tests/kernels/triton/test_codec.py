@@ -16,7 +16,8 @@ KINDS = ["int8_channel", "int8_token", "exact"]
 
 def encoded(form: object, kind: str, values: Tensor, span: PageSpan | None = None) -> Tensor:
     found = getattr(form, f"encode_{kind}")(values, span)
-    return (found[0][: int(found[1])] if kind == "exact" else found).cpu()
+    data: Tensor = found[0][: int(found[1])] if kind == "exact" else found
+    return data.cpu()
 
 
 def decoder(form: object, kind: str) -> Callable[..., Tensor | None]:
