@@ -135,12 +135,11 @@ static bool decode_block(const Exact& a, int64_t block, const uint8_t* escapes) 
     uint16_t bits[BLOCK];
     uint8_t exponents[BLOCK], codes[BLOCK], marks[RUN];
     const uint8_t *kept = a.kept(block), *planes = a.planes(block);
-    uint8_t* c = codes;
-    for (int64_t i = 0; i < run; ++i) {
-        const uint8_t low = planes[i], middle = planes[run + i], high = planes[2 * run + i];
-        c[i] = low & 7, c[run + i] = low >> 3 & 7, c[2 * run + i] = (low >> 6 | middle << 2) & 7;
-        c[3 * run + i] = middle >> 1 & 7, c[4 * run + i] = middle >> 4 & 7;
-        c[5 * run + i] = (middle >> 7 | high << 1) & 7, c[6 * run + i] = high >> 2 & 7, c[7 * run + i] = high >> 5;
+    for (int64_t lane = 0; lane < LANES; ++lane) {
+        const int shift = 3 * lane % 8;
+        const uint8_t* low = planes + 3 * lane / 8 * run;
+        const uint8_t* high = shift > 5 ? low + run : low;  // where a code begins in one plane and ends in the next
+        for (int64_t i = 0; i < run; ++i) codes[lane * run + i] = (low[i] >> shift | high[i] << (8 - shift)) & 7;
     }
     const uint8_t top = entry >> 16;
     for (int64_t i = 0; i < LANES * run; ++i) exponents[i] = top - codes[i];
