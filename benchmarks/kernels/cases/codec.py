@@ -70,8 +70,8 @@ def _decode_states(device: torch.device) -> Run:
     return lambda: codec.decode_state16(data, arena, span)
 
 
-def _case(name: str, size: _Size, make: Make, encoded_bytes: float) -> Case:
-    moved = int(2 * size[1] * prod(size[2]) + encoded_bytes)
+def _case(name: str, size: _Size, make: Make, encoded_bytes: int) -> Case:
+    moved = 2 * size[1] * prod(size[2]) + encoded_bytes
     return Case("codec", f"{name}, {size[0]}", make, moved, asked=_ASKED)
 
 
@@ -90,7 +90,7 @@ def _cases() -> tuple[Case, ...]:
         made.append(_case(f"encode_{name}", shape, _encode(formats[0], shape), encoded))
         made.append(_case(f"decode_{name}", shape, _decode(*formats, shape), encoded))
     for shape in (_KEYS, _LATENTS):
-        encoded = exact(*shape[1:]) / _EXACT_RATIO
+        encoded = int(exact(*shape[1:]) / _EXACT_RATIO)
         made.append(_case("encode_exact", shape, _encode(codec.encode_exact, shape), encoded))
         made.append(_case("decode_exact", shape, _decode(_exactly, codec.decode_exact, shape), encoded))
     states = 6 * _STATE_ROWS * prod(_STATE_DIMS)
@@ -102,23 +102,23 @@ def _cases() -> tuple[Case, ...]:
 CASES = _cases()
 
 
-def _bytes(encoded: bytes) -> Tensor:
-    return torch.frombuffer(bytearray(encoded), dtype=torch.uint8).float()
+def _cpu_case(name: str, run: Callable[[], Tensor], reference: Callable[[], bytes]) -> CpuCase:
+    def wanted() -> Tensor:
+        return torch.frombuffer(bytearray(reference()), dtype=torch.uint8).float()
+
+    return CpuCase("codec", f"encode_{name}", lambda: run().float(), wanted, tolerance=0.0)
 
 
 def _cpu_cases() -> tuple[CpuCase, ...]:
-    values = torch.randn(128, 576).bfloat16()
-    exact, length = cpu.encode_exact(values)
-    states = torch.randn(8, 64, 64)
-    run_and_reference: tuple[tuple[str, Callable[[], Tensor], Callable[[], bytes]], ...] = (
-        ("int8_channel", lambda: cpu.encode_int8_channel(values), lambda: codec.encode_int8_channel_reference(values)),
-        ("int8_token", lambda: cpu.encode_int8_token(values), lambda: codec.encode_int8_token_reference(values)),
-        ("exact", lambda: cpu.encode_exact(values)[0][: int(length)], lambda: codec.encode_exact_reference(values)),
-        ("state16", lambda: cpu.encode_state16(states)[0], lambda: codec.encode_state16_reference(states)),
-    )
-    return tuple(
-        CpuCase("codec", f"encode_{name}, 128 x 576", lambda run=run: run().float(), lambda ref=ref: _bytes(ref()), 0.0)
-        for name, run, ref in run_and_reference
+    values, states = torch.randn(128, 576).bfloat16(), torch.randn(8, 64, 64)
+    length = len(codec.encode_exact_reference(values))
+    channel, token = codec.encode_int8_channel_reference, codec.encode_int8_token_reference
+    exact, state16 = codec.encode_exact_reference, codec.encode_state16_reference
+    return (
+        _cpu_case("int8_channel, 128 x 576", lambda: cpu.encode_int8_channel(values), lambda: channel(values)),
+        _cpu_case("int8_token, 128 x 576", lambda: cpu.encode_int8_token(values), lambda: token(values)),
+        _cpu_case("exact, 128 x 576", lambda: cpu.encode_exact(values)[0][:length], lambda: exact(values)),
+        _cpu_case("state16, 8 x 64 x 64", lambda: cpu.encode_state16(states)[0], lambda: state16(states)),
     )
 
 

@@ -6,6 +6,7 @@ An encoder takes a dense tensor, or pages and which tokens of them; a decoder wr
 import torch
 from torch import Tensor
 
+from prfaas_kernels import native
 from prfaas_kernels.codec import compiled, exact, int8, state16
 from prfaas_kernels.codec.checks import check_bytes, check_exact, check_size
 from prfaas_kernels.codec.errors import CodecError
@@ -95,7 +96,7 @@ def decode_exact(data: Tensor, out: Tensor, span: PageSpan | None = None) -> Ten
     """Writes what `encode_exact` made of as many tokens (the bytes that count), to `out` or the tokens `span` of pages.
 
     Returns an int32 scalar: 0 if `data` is consistent. On a CPU CodecError is raised if not; on a GPU only for a wrong
-    size, and the caller must look at the scalar. What is written of inconsistent bytes is undefined, within those tokens.
+    size, and the caller must look at the scalar. What inconsistent bytes leave in those tokens is undefined.
     """
     check_bytes(data)
     check_exact(out)
@@ -119,7 +120,11 @@ def encode_state16(values: Tensor, span: StateSpan | None = None) -> tuple[Tenso
     are: a row with a NaN or an infinity is decoded as NaN.
     """
     rows = StateValues.of(values, span)
-    data = state16.encode(rows.gather())
+    if native.active() and values.is_cpu:
+        data = torch.empty(state16_bytes(rows.n, (rows.width,)), dtype=torch.uint8)
+        compiled.state16("encode_state16", rows, data)
+    else:
+        data = state16.encode(rows.gather())
     return data, ~state16.units(data, rows.n).isnan().any()
 
 
@@ -130,4 +135,7 @@ def decode_state16(data: Tensor, out: Tensor, span: StateSpan | None = None) -> 
     """
     rows = StateValues.of(out, span)
     check_size(data, state16_bytes(rows.n, (rows.width,)))
-    rows.scatter(state16.decode(data, rows.n))
+    if native.active() and out.is_cpu:
+        compiled.state16("decode_state16", rows, data)
+    else:
+        rows.scatter(state16.decode(data, rows.n, rows.width))

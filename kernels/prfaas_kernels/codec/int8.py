@@ -17,10 +17,10 @@ LARGEST_PEAK = torch.finfo(torch.bfloat16).max
 
 def encode_channel(rows: Tensor) -> Tensor:
     """`rows` [n, C] as bytes: scales of 64 tokens of a channel, then codes."""
-    n, channels = rows.shape
-    blocks = functional.pad(rows.float(), (0, 0, 0, -n % BLOCK_TOKENS)).view(-1, BLOCK_TOKENS, channels)
-    scales, codes = _quantised(blocks, dim=1)
-    return torch.cat([_bytes(scales), _bytes(codes.view(-1, channels)[:n])])
+    n = rows.shape[0]
+    padded = functional.pad(rows.float(), (0, 0, 0, -n % BLOCK_TOKENS))
+    scales, codes = _quantised(torch.unflatten(padded, 0, (-1, BLOCK_TOKENS)), dim=1)
+    return torch.cat([_bytes(scales), _bytes(codes.flatten(0, 1)[:n])])
 
 
 def decode_channel(data: Tensor, n: int, channels: int) -> Tensor:
@@ -32,9 +32,9 @@ def decode_channel(data: Tensor, n: int, channels: int) -> Tensor:
 
 def encode_token(rows: Tensor) -> Tensor:
     """`rows` [n, C] as bytes: scales of 64 channels of a token, then codes."""
-    n, channels = rows.shape
-    groups = functional.pad(rows.float(), (0, -channels % GROUP_CHANNELS)).view(n, -1, GROUP_CHANNELS)
-    scales, codes = _quantised(groups, dim=2)
+    channels = rows.shape[1]
+    padded = functional.pad(rows.float(), (0, -channels % GROUP_CHANNELS))
+    scales, codes = _quantised(torch.unflatten(padded, 1, (-1, GROUP_CHANNELS)), dim=2)
     return torch.cat([_bytes(scales), _bytes(codes.flatten(1)[:, :channels])])
 
 

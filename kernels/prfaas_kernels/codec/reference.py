@@ -12,13 +12,13 @@ from prfaas_kernels.codec.sizes import BLOCK_TOKENS, BLOCK_VALUES, GROUP_CHANNEL
 def encode_int8_channel_reference(values: Tensor) -> bytes:
     """`values` [n, *dims] by scales of 64 tokens of one channel."""
     rows = values.flatten(1).float()
-    pairs = [_quantised(block, 0) for block in rows.split(BLOCK_TOKENS)]
+    pairs = [_quantised(block, 0) for block in torch.split(rows, BLOCK_TOKENS)]
     return _joined([scales for scales, _ in pairs]) + _joined([codes for _, codes in pairs])
 
 
 def encode_int8_token_reference(values: Tensor) -> bytes:
     """`values` [n, *dims] by scales of 64 channels of one token."""
-    groups = values.flatten(1).float().split(GROUP_CHANNELS, dim=1)
+    groups = torch.split(values.flatten(1).float(), GROUP_CHANNELS, dim=1)
     pairs = [_quantised(group, 1) for group in groups]
     scales, codes = (torch.cat(part, dim=1) for part in zip(*pairs, strict=True))
     return _joined([scales]) + _joined([codes])
@@ -61,10 +61,8 @@ def _quantised(values: Tensor, dim: int) -> tuple[Tensor, Tensor]:
 def _block(bits: list[int]) -> tuple[bytes, bytes, bytes, bytes]:
     run = ExactLayout(len(bits)).last_run
     exponents = [pattern >> 7 & 0xFF for pattern in bits]
-    places = [16 * sample + sample % 16 for sample in range(256)]
-    sample = [exponents[place] for place in places if place < len(bits)]
-    hits = [sum(top - 7 < exponent <= top for exponent in sample) for top in range(256)]
-    top = hits.index(max(hits))
+    counted = [exponent for exponent in exponents if exponent]
+    top = min(sum(counted) // max(len(counted), 1) + 3, 255)
     words, escapes = [], []
     for column in range(run):
         word = 0

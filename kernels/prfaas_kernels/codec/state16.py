@@ -20,9 +20,9 @@ def encode(rows: Tensor) -> Tensor:
     return torch.cat([part.contiguous().view(-1).view(torch.uint8) for part in (unit, values)])
 
 
-def decode(data: Tensor, n: int) -> Tensor:
-    """The values of `encode`, [n, D] fp32."""
-    return data[4 * n :].clone().view(torch.float16).view(n, -1).float() * units(data, n)
+def decode(data: Tensor, n: int, width: int) -> Tensor:
+    """The values of `encode`, [n, width] fp32."""
+    return data[4 * n :].clone().view(torch.float16).view(n, width).float() * units(data, n)
 
 
 def units(data: Tensor, n: int) -> Tensor:

@@ -13,20 +13,20 @@ from prfaas_kernels.codec.token_rows import PageSpan, TokenRows
 from prfaas_kernels.launch import launch
 
 _CODES = tl.constexpr(exact.CODES)
-_SAMPLES = tl.constexpr(exact.SAMPLES)
-_SAMPLE_STEP = tl.constexpr(exact.SAMPLE_STEP)
+_ABOVE_MEAN = tl.constexpr(exact.ABOVE_MEAN)
+_HIGH_BITS = tl.constexpr(-0x7F7F7F80)  # 0x80808080 in 32 bits
 _LANES = tl.constexpr(LANES)
 _BLOCK = tl.constexpr(BLOCK_VALUES)
 _RUN = tl.constexpr(RUN_VALUES)
 _HEADER = tl.constexpr(HEADER_BYTES)
 _PACKED_WORD = tl.constexpr(exact.MAGIC | exact.VERSION << 16 | exact.PACKED << 24)
 _RAW_WORD = tl.constexpr(exact.MAGIC | exact.VERSION << 16 | exact.RAW << 24)
-_WARPS = 4  # so that a thread holds 4 values of a run, and 32 in all
+_WARPS = 2  # so that what a block costs whoever works on it is shared out to few; with one, registers spill
 
 
 @triton.jit
 def _block_pages(block, values, page_ids_ptr, page_stride, first, PAGE_VALUES: tl.constexpr):
-    """What `_place` takes of a block: values before it in its first page, and what leads into that and the next page."""
+    """What `_place` takes of a block: values before it in its first page, and what leads to that and the next page."""
     base = block * _BLOCK
     if PAGE_VALUES == 0:
         return base, block.to(tl.int64), block.to(tl.int64)
@@ -53,16 +53,59 @@ def _place(offset, there, pages, page_ids_ptr, page_stride, PAGE_VALUES: tl.cons
 
 
 @triton.jit
-def _top(x_ptr, left, pages, page_ids_ptr, page_stride, PAGE_VALUES: tl.constexpr):
-    """The largest of the 7 exponents in sequence that most of a sample of the block has; the smallest such."""
-    sample = tl.arange(0, _SAMPLES)
-    offset = sample * _SAMPLE_STEP + sample % _SAMPLE_STEP
-    place = _place(offset, offset < left, pages, page_ids_ptr, page_stride, PAGE_VALUES)
-    bits = tl.load(x_ptr + place, mask=offset < left, other=0).to(tl.int32)
-    total = tl.cumsum(tl.histogram((bits >> 7) & 0xFF, 256, mask=offset < left), 0)
-    exponent = tl.arange(0, 256)
-    below = tl.gather(total, tl.maximum(exponent - _CODES, 0), 0)
-    return tl.argmax(total - tl.where(exponent < _CODES, 0, below), 0)
+def _bytes_in(four):
+    """The sum of the bytes of each word, and how many are not 0."""
+    pairs = (four & 0x00FF00FF) + ((four >> 8) & 0x00FF00FF)
+    marks = ((((four & 0x7F7F7F7F) + 0x7F7F7F7F) | four) >> 7) & 0x01010101
+    return (pairs & 0xFFFF) + ((pairs >> 16) & 0xFFFF), (marks * 0x01010101) >> 24
+
+
+@triton.jit
+def _top(low, high):
+    """A block's largest exponent with a code, from all exponents."""
+    low_sum, low_count = _bytes_in(low)
+    high_sum, high_count = _bytes_in(high)
+    mean = tl.sum(low_sum + high_sum, 0) // tl.maximum(tl.sum(low_count + high_count, 0), 1)
+    return tl.minimum(mean + _ABOVE_MEAN, 255)
+
+
+@triton.jit
+def _below(top, four):
+    """`top` less each byte of four, each modulo 256."""
+    tops = top * 0x01010101
+    return ((tops | _HIGH_BITS) - (four & 0x7F7F7F7F)) ^ ((tops ^ ~four) & _HIGH_BITS)
+
+
+@triton.jit
+def _narrow(four):
+    """Four bytes of codes, of which those above 7 become 7, as 12 bits."""
+    marks = ((((four & 0x7F7F7F7F) + 0x79797979) | four) >> 7) & 0x01010101  # those of 7 and more
+    four = (four | marks * 7) & 0x07070707
+    two = (four | (four >> 5)) & 0x003F003F
+    return (two | (two >> 10)) & 0xFFF
+
+
+@triton.jit
+def _widened(bits):
+    """Four codes of 12 bits as bytes."""
+    two = (bits & 0x3F) | ((bits & 0xFC0) << 10)
+    return (two | (two << 5)) & 0x07070707
+
+
+@triton.jit
+def _escapes(word):
+    """A mark at the lowest bit of each code of a word that is 7, and how many there are."""
+    marks = word & (word >> 1) & (word >> 2) & 0x249249
+    pairs = (marks & 0x041041) + ((marks >> 3) & 0x041041)
+    return marks, (pairs + (pairs >> 6) + (pairs >> 12) + (pairs >> 18)) & 0xF
+
+
+@triton.jit
+def _first_mark(marks):
+    """Whether a column's first mark is in its first four lanes, bits before that lane's byte, and the other marks."""
+    first = marks & -marks
+    bit = (first.to(tl.float32).to(tl.int32, bitcast=True) >> 23) - 127
+    return bit < 12, ((bit * 11) >> 2) & 24, marks ^ first
 
 
 @triton.jit
@@ -74,12 +117,11 @@ def _encode_block(
     wide = block.to(tl.int64)
     left = values - block * _BLOCK
     pages = _block_pages(block, values, page_ids_ptr, page_stride, first, PAGE_VALUES)
-    top = _top(x_ptr, left, pages, page_ids_ptr, page_stride, PAGE_VALUES)
     column = tl.arange(0, _RUN)
     stored = tl.full([_RUN], 1, tl.int1) if FULL else column < run
-    word = tl.zeros([_RUN], tl.int32)
     low = tl.zeros([_RUN], tl.int32)  # exponents of four lanes
     high = tl.zeros([_RUN], tl.int32)
+    absent = tl.zeros([_RUN], tl.int32)  # codes of what is past the end
     for lane in tl.static_range(_LANES):
         offset = lane * run + column
         there = stored if FULL else stored & (offset < left)
@@ -92,31 +134,25 @@ def _encode_block(
             low |= exponent << (8 * lane)
         else:
             high |= exponent << (8 * (lane - 4))
-        code = tl.minimum((top - exponent) & 0xFF, _CODES)
-        word |= (code if FULL else tl.where(there, code, 0)) << (3 * lane)
+        if not FULL:
+            absent |= tl.where(there, 0, 7 << (3 * lane))
+    top = _top(low, high)
+    word = _narrow(_below(top, low)) | (_narrow(_below(top, high)) << 12)
+    word = word if FULL else word & ~absent
     planes_ptr = data_ptr + codes_at + wide * (3 * _RUN)
     for plane in tl.static_range(3):
         tl.store(planes_ptr + plane * run + column, ((word >> (8 * plane)) & 0xFF).to(tl.uint8), mask=stored)
-    # Scattered stores want one column to a thread: gathering moves three tensors there, and not each that is made of them.
+    # Scattered stores want one column to a thread: gathering moves three tensors there, not each that they lead to.
     word = tl.gather(word, column, 0)
     low = tl.gather(low, column, 0)
     high = tl.gather(high, column, 0)
-    count = _escapes_of(word)
+    marks, count = _escapes(word)
     tl.store(table_ptr + block, tl.sum(count, 0) | (top << 16))
-    rank = tl.cumsum(count, 0) - count
-    for lane in tl.static_range(_LANES):
-        escaped = ((word >> (3 * lane)) & 7) == _CODES
-        exponent = (low >> (8 * lane)) & 0xFF if lane < 4 else (high >> (8 * (lane - 4))) & 0xFF
-        tl.store(scratch_ptr + wide * _BLOCK + rank, exponent.to(tl.uint8), mask=escaped)
-        rank += escaped.to(tl.int32)
-
-
-@triton.jit
-def _escapes_of(word):
-    """How many of a word's 8 codes are 7."""
-    marks = word & (word >> 1) & (word >> 2) & 0x249249
-    marks = (marks & 0x041041) + ((marks >> 3) & 0x041041)
-    return (marks + (marks >> 6) + (marks >> 12) + (marks >> 18)) & 0xF
+    escape_ptr = scratch_ptr + wide * _BLOCK + tl.cumsum(count, 0) - count
+    for i in range(tl.max(count, 0)):
+        escaped = marks != 0
+        in_low, shift, marks = _first_mark(marks)
+        tl.store(escape_ptr + i, (tl.where(in_low, low, high) >> shift).to(tl.uint8), mask=escaped)
 
 
 @triton.jit(do_not_specialize=["values"])
@@ -184,7 +220,7 @@ def _decode_block(
     for plane in tl.static_range(3):
         part = tl.load(data_ptr + codes_at + wide * (3 * _RUN) + plane * run + column, mask=stored, other=0)
         word |= part.to(tl.int32) << (8 * plane)
-    count = _escapes_of(word)
+    marks, count = _escapes(word)
     entry = tl.load(table_ptr + block)
     top = (entry >> 16) & 0xFF
     expected = entry & 0xFFFF
@@ -196,16 +232,21 @@ def _decode_block(
     tl.store(flaws_ptr, 1, mask=flawed)
     before = tl.load(ends_ptr + block) - expected
     room = tl.minimum(tl.maximum(escapes - before, 0), _BLOCK).to(tl.int32)
-    escape_ptr = data_ptr + escapes_at + before
     rank = tl.cumsum(count, 0) - count
+    low = _below(top, _widened(word))
+    high = _below(top, _widened(word >> 12))
+    for i in range(tl.max(count, 0)):
+        there = (marks != 0) & (rank + i < room)
+        in_low, shift, marks = _first_mark(marks)
+        escape = tl.load(data_ptr + escapes_at + before + rank + i, mask=there, other=0).to(tl.int32)
+        # What stands there now is top - 7.
+        change = tl.where(there, (escape ^ ((top - _CODES) & 0xFF)) << shift, 0)
+        low ^= tl.where(in_low, change, 0)
+        high ^= tl.where(in_low, 0, change)
     pages = _block_pages(block, values, page_ids_ptr, page_stride, first, PAGE_VALUES)
     for lane in tl.static_range(_LANES):
         offset = lane * run + column
-        code = (word >> (3 * lane)) & 7
-        escaped = code == _CODES
-        escape = tl.load(escape_ptr + rank, mask=escaped & (rank < room), other=0)
-        exponent = tl.where(escaped, escape.to(tl.int32), (top - code) & 0xFF)
-        rank += escaped.to(tl.int32)
+        exponent = ((low >> (8 * lane)) if lane < 4 else (high >> (8 * (lane - 4)))) & 0xFF
         kept = tl.load(data_ptr + _HEADER + wide * _BLOCK + offset, mask=stored, other=0).to(tl.int32)
         bits = ((kept & 0x80) << 8) | (exponent << 7) | (kept & 0x7F)
         there = stored if FULL else stored & (offset < values - block * _BLOCK)

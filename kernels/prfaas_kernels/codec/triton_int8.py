@@ -32,7 +32,7 @@ def _row_starts(token, there, page_ids_ptr, page_stride, first, channels, PAGE_T
 
 @triton.jit
 def _quantised(x, AXIS: tl.constexpr):
-    """Scales of `x` fp32 along an axis, kept as 1, and codes. Magnitudes are compared as bits, which do not lose a NaN."""
+    """Scales of `x` fp32 along an axis, kept as 1, and codes. Magnitudes are compared as bits: that keeps a NaN."""
     bits = x.to(tl.int32, bitcast=True) & _MAGNITUDE
     peak = tl.max(bits, axis=AXIS, keep_dims=True).to(tl.float32, bitcast=True)
     small = peak < _SMALLEST_PEAK
@@ -41,7 +41,7 @@ def _quantised(x, AXIS: tl.constexpr):
     scale = tl.where(encodable, safe * _UNIT, tl.where(small, 0.0, float("nan")))
     factor = tl.div_rn(127.0, safe)
     # Clamping between the product and the sum also keeps them from being fused, which would round once.
-    scaled = tl.minimum(tl.maximum(tl.where(encodable, x * factor, 0.0), -127.0), 127.0)
+    scaled = tl.minimum(tl.maximum(tl.where(encodable, x, 0.0) * factor, -127.0), 127.0)
     return scale, (scaled + _ROUND).to(tl.int32, bitcast=True).to(tl.int8)
 
 

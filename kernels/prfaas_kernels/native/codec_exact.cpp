@@ -6,6 +6,7 @@
 
 constexpr int64_t MIN_PARALLEL = 1 << 15;  // values below which waking the other threads costs more than it gives
 constexpr int64_t HEADER = 16, LANES = 8, RUN = 512, BLOCK = LANES * RUN, CODES = 7;
+constexpr uint32_t ABOVE_MEAN = 3;
 
 struct Exact {
     TokenRows rows;
@@ -41,17 +42,15 @@ struct Exact {
     }
 };
 
-// The largest of the 7 exponents in sequence that most of a sample of the block has; the smallest such.
-static uint8_t top_of(const uint8_t* exponents, int64_t size) {
-    uint16_t counts[256 + CODES] = {};  // 7 zeros first
-    for (int64_t i = 0; i < 256; ++i)
-        if (16 * i + i % 16 < size) ++counts[CODES + exponents[16 * i + i % 16]];
-    int64_t hits = 0, most = -1, top = 0;
-    for (int64_t e = 0; e < 256; ++e) {
-        hits += counts[CODES + e] - counts[e];
-        if (hits > most) most = hits, top = e;
+// The largest exponent with a code: a little above the mean of those that are not 0. What is past the end is 0.
+static uint8_t top_of(const uint8_t* exponents, int64_t count) {
+    uint32_t sum = 0, counted = 0;
+    for (int64_t i = 0; i < count; ++i) {
+        sum += exponents[i];
+        counted += exponents[i] != 0;
     }
-    return top;
+    const uint32_t top = sum / (counted ? counted : 1) + ABOVE_MEAN;
+    return top < 255 ? top : 255;
 }
 
 // Which of a column's 8 codes are escapes, as bits. Returns how many there are.
@@ -94,7 +93,7 @@ static void encode_block(const Exact& a, int64_t block, std::vector<uint8_t>& es
         exponents[i] = bits[i] >> 7;
         kept[i] = (bits[i] >> 8 & 0x80) | (bits[i] & 0x7f);
     }
-    const uint8_t top = top_of(exponents, size);
+    const uint8_t top = top_of(exponents, LANES * run);
     for (int64_t i = 0; i < LANES * run; ++i) {
         const uint8_t below = top - exponents[i];
         codes[i] = below < CODES ? below : CODES;
@@ -136,12 +135,11 @@ static bool decode_block(const Exact& a, int64_t block, const uint8_t* escapes) 
     uint16_t bits[BLOCK];
     uint8_t exponents[BLOCK], codes[BLOCK], marks[RUN];
     const uint8_t *kept = a.kept(block), *planes = a.planes(block);
-    uint8_t* c = codes;
-    for (int64_t i = 0; i < run; ++i) {
-        const uint8_t low = planes[i], middle = planes[run + i], high = planes[2 * run + i];
-        c[i] = low & 7, c[run + i] = low >> 3 & 7, c[2 * run + i] = (low >> 6 | middle << 2) & 7;
-        c[3 * run + i] = middle >> 1 & 7, c[4 * run + i] = middle >> 4 & 7;
-        c[5 * run + i] = (middle >> 7 | high << 1) & 7, c[6 * run + i] = high >> 2 & 7, c[7 * run + i] = high >> 5;
+    for (int64_t lane = 0; lane < LANES; ++lane) {
+        const int shift = 3 * lane % 8;
+        const uint8_t* low = planes + 3 * lane / 8 * run;
+        const uint8_t* high = shift > 5 ? low + run : low;  // where a code begins in one plane and ends in the next
+        for (int64_t i = 0; i < run; ++i) codes[lane * run + i] = (low[i] >> shift | high[i] << (8 - shift)) & 7;
     }
     const uint8_t top = entry >> 16;
     for (int64_t i = 0; i < LANES * run; ++i) exponents[i] = top - codes[i];
