@@ -1,5 +1,7 @@
 """Norms and gates in Triton: a program takes some rows, reads each once and writes it once. Knows no layer."""
 
+from typing import Any
+
 import torch
 import triton
 import triton.language as tl
@@ -105,13 +107,14 @@ def _norm(
     strides = (*read.stride()[:2], *other.stride()[:2])
     sizes = (num_rows, width, read.shape[1], *strides)
     warps = min(16, rows * wide // _PER_WARP)
-    options = {"ADD": add, "GATE": gate, "ROWS": rows, "WIDTH": wide, "num_warps": warps}
-    launch(_norm_kernel, (triton.cdiv(num_rows, rows),), read, other, weight, out, *sizes, eps, **options)
+    grid, tensors = (triton.cdiv(num_rows, rows),), (read, other, weight, out)
+    flags: dict[str, Any] = {"ADD": add, "GATE": gate, "ROWS": rows, "WIDTH": wide}
+    launch(_norm_kernel, grid, *tensors, *sizes, eps, num_warps=warps, **flags)
     return out
 
 
 def _three(x: Tensor, *, written: bool = False) -> Tensor:
-    """`x` [..., D] as [A, B, D] with dense rows: a view of up to three dimensions, and of all where one is `written`."""
+    """`x` [..., D] as [A, B, D] with dense rows: a view where `x` has at most three dimensions or is `written`."""
     if x.dim() <= 2:
         return _dense_rows(x.view(-1, 1, x.shape[-1]) if x.dim() == 1 else x[:, None], written=written)
     outer = x.view(-1, *x.shape[-2:]) if written else x.flatten(0, -3)

@@ -1,0 +1,32 @@
+"""Torch's own attention, to compare with: causal, over dense tensors. Knows nothing of pages."""
+
+from functools import partial
+from typing import Any
+
+import torch
+from torch.nn.functional import pad, scaled_dot_product_attention
+
+from benchmarks.kernels.case import Make, Run
+
+
+def sdpa_peers(
+    tokens: int, heads: int, groups: int, key: int, value: int, backends: tuple[str, ...] = ("flash", "cudnn")
+) -> dict[str, Make]:
+    """Of one prompt of `tokens`, a peer for each backend."""
+    return {f"SDPA {name}": partial(_sdpa, name, tokens, heads, groups, key, value) for name in backends}
+
+
+def _sdpa(backend: str, tokens: int, heads: int, groups: int, key: int, value: int, device: torch.device) -> Run:
+    """Values narrower than keys are padded: not all backends take them otherwise."""
+    from torch.nn.attention import SDPBackend, sdpa_kernel  # noqa: PLC0415  missing in a torch without a GPU's kernels
+
+    used = {"flash": SDPBackend.FLASH_ATTENTION, "cudnn": SDPBackend.CUDNN_ATTENTION}[backend]
+    new: dict[str, Any] = {"device": device, "dtype": torch.bfloat16}
+    q, k = torch.randn(1, heads, tokens, key, **new), torch.randn(1, groups, tokens, key, **new)
+    v = pad(torch.randn(1, groups, tokens, value, **new), (0, key - value))
+
+    def run() -> object:
+        with sdpa_kernel(used):
+            return scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=groups != heads)
+
+    return run

@@ -1,0 +1,173 @@
+"""Lightning attention by Triton's kernels, against the recurrence."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from prfaas_kernels.lightning_attention import lightning_reference
+from prfaas_kernels.lightning_attention import triton as lightning
+from prfaas_kernels.lightning_attention.triton import lightning_attention, lightning_decode
+from prfaas_kernels.spans import Spans
+from prfaas_kernels.state_rows import StateRows
+from tests.kernels.error_ratio import error_ratio
+from tests.kernels.triton.poisoned_states import POISON, sparse_bytes, states_of, written_rows
+
+HEADS, KEY, VALUE = 3, 32, 48
+
+
+def tolerance(device: torch.device, dtype: torch.dtype) -> float:
+    """A GPU multiplies bf16, or tf32; the interpreter multiplies fp32, and cuts off what bf16 has no bits for."""
+    return 1e-2 if dtype is torch.bfloat16 else 2e-3 if device.type == "cuda" else 1e-5
+
+
+def inputs(
+    tokens: int, device: torch.device, dtype: torch.dtype = torch.float32, value: int = VALUE
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Slices of wider rows, as layers have them."""
+    qkv = torch.randn(tokens, HEADS, 2 * KEY + value, device=device).to(dtype)
+    q, k, v = qkv.split([KEY, KEY, value], dim=2)
+    return q, k, v
+
+
+def decays(device: torch.device) -> Tensor:
+    return torch.tensor([-1.0, -0.05, 0.0], device=device)
+
+
+def check(
+    qkv: tuple[Tensor, Tensor, Tensor], decay: Tensor, spans: Spans, *, limit: float, in_place: bool = False
+) -> None:
+    """Runs the kernels on random states, which are left out where there is no context."""
+    device, (key, value) = decay.device, (qkv[0].shape[2], qkv[2].shape[2])
+    known = torch.tensor(spans.context_lens, device=device)[:, None, None] > 0
+    before = torch.randn(len(spans), HEADS, key * value, device=device)
+    states = states_of(torch.where(known, before, torch.nan), (key, value), in_place=in_place)
+    out = lightning_attention(*qkv, decay, states, spans)
+    after = written_rows(states, key * value).unflatten(-1, (key, value))
+    assert out.dtype == qkv[2].dtype
+    outside = torch.ones(out.shape[0], dtype=torch.bool, device=device)
+    old = torch.where(known, before, 0.0).unflatten(-1, (key, value))
+    for i, (start, stop) in enumerate(spans.rows):
+        outside[start:stop] = False
+        if start == stop:
+            assert torch.equal(after[i], old[i])
+            continue
+        expected, moved = lightning_reference(*(x[start:stop] for x in qkv), decay, old[i])
+        assert error_ratio(out[start:stop], expected) < limit
+        assert error_ratio(after[i], moved) < limit
+    assert out[outside].isnan().all()
+
+
+@pytest.fixture
+def short_segments(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Segments of two chunks, so that spans of a few hundred tokens have several."""
+    monkeypatch.setattr(lightning, "_SHORTEST_SEGMENT", 128)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("context", [0, 5])
+@pytest.mark.parametrize("tokens", [0, 1, 63, 64, 65, 200])
+def test_one_span(device: torch.device, dtype: torch.dtype, tokens: int, context: int) -> None:
+    spans = Spans.packed((tokens,), (context,), device)
+    check(inputs(tokens, device, dtype), decays(device), spans, in_place=True, limit=tolerance(device, dtype))
+
+
+@pytest.mark.usefixtures("short_segments")
+@pytest.mark.parametrize("context", [0, 5])
+@pytest.mark.parametrize("tokens", [128, 129, 256, 385, 600])
+def test_a_span_of_several_segments(device: torch.device, tokens: int, context: int) -> None:
+    spans = Spans.packed((tokens,), (context,), device)
+    check(inputs(tokens, device), decays(device), spans, in_place=True, limit=tolerance(device, torch.float32))
+
+
+@pytest.mark.usefixtures("short_segments")
+@pytest.mark.parametrize("in_place", [True, False])
+def test_uneven_spans_with_gaps(device: torch.device, in_place: bool) -> None:
+    spans = Spans.of(((0, 0), (2, 3), (3, 260), (270, 270), (280, 410), (411, 475)), (3, 0, 4, 0, 0, 9), device)
+    limit = tolerance(device, torch.float32)
+    check(inputs(480, device), decays(device), spans, in_place=in_place, limit=limit)
+
+
+@pytest.mark.usefixtures("short_segments")
+@pytest.mark.parametrize("log_decay", [0.0, -1e-3, -30.0, -200.0])
+def test_weak_and_strong_decays(device: torch.device, log_decay: float) -> None:
+    decay = torch.tensor([log_decay, log_decay / 3, -0.5], device=device)
+    limit = tolerance(device, torch.float32)
+    check(inputs(300, device), decay, Spans.packed((300,), (1,), device), limit=limit)
+
+
+@pytest.mark.parametrize(("key", "value"), [(128, 128), (20, 96)])
+def test_other_sizes_of_heads(device: torch.device, key: int, value: int) -> None:
+    q, k = (torch.randn(70, HEADS, key, device=device) for _ in range(2))
+    v = torch.randn(70, HEADS, value, device=device)
+    limit = tolerance(device, torch.float32)
+    check((q, k, v), decays(device), Spans.packed((70,), (1,), device), limit=limit)
+
+
+def test_large_values(device: torch.device) -> None:
+    q, k, v = inputs(130, device)
+    limit = tolerance(device, torch.float32)
+    check((300 * q, 300 * k, 300 * v), decays(device), Spans.packed((130,), (1,), device), limit=limit)
+
+
+def test_a_sequence_may_be_cut_anywhere(device: torch.device) -> None:
+    qkv, decay = inputs(150, device), decays(device)
+    states = states_of(torch.full((1, HEADS, KEY * VALUE), torch.nan, device=device), (KEY, VALUE), in_place=True)
+    whole = lightning_attention(*qkv, decay, states, Spans.packed((150,), (0,), device))
+    after = written_rows(states, KEY * VALUE)
+    parts = []
+    for start, stop in ((0, 1), (1, 70), (70, 150)):
+        spans = Spans.packed((stop - start,), (start,), device)
+        parts.append(lightning_attention(*(x[start:stop] for x in qkv), decay, states, spans))
+    limit = tolerance(device, torch.float32)
+    assert error_ratio(torch.cat(parts), whole) < limit
+    assert error_ratio(written_rows(states, KEY * VALUE), after) < limit
+
+
+def test_only_the_written_rows_change(device: torch.device) -> None:
+    states = states_of(torch.randn(1, HEADS, KEY * VALUE, device=device), (KEY, VALUE))
+    untouched = states.arena.clone()
+    lightning_attention(*inputs(70, device), decays(device), states, Spans.packed((70,), (1,), device))
+    lightning_decode(*inputs(1, device), decays(device), states)
+    for where in states.written.flatten().tolist():
+        states.arena[where : where + 4 * KEY * VALUE] = POISON
+    assert torch.equal(states.arena, untouched)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("in_place", [True, False])
+@pytest.mark.parametrize("value", [VALUE, 20])
+def test_decode_is_a_step_of_the_reference(
+    device: torch.device, dtype: torch.dtype, in_place: bool, value: int
+) -> None:
+    q, k, v = inputs(5, device, dtype, value)
+    before = torch.randn(5, HEADS, KEY, value, device=device)
+    states = states_of(before.flatten(2), (KEY, value), in_place=in_place)
+    out = lightning_decode(q, k, v, decays(device), states)
+    after = written_rows(states, KEY * value).view_as(before)
+    assert out.dtype == dtype
+    for i in range(5):
+        expected, moved = lightning_reference(*(x[i : i + 1] for x in (q, k, v)), decays(device), before[i])
+        assert error_ratio(out[i : i + 1], expected) < (1e-2 if dtype is torch.bfloat16 else 2e-6)
+        assert error_ratio(after[i], moved) < 2e-6
+
+
+@pytest.mark.usefixtures("short_segments")
+def test_states_far_into_the_arena(device: torch.device, tmp_path: Path) -> None:
+    """Offsets of more elements than 31 bits count."""
+    base, row_bytes = 2**33, KEY * VALUE * 4
+    arena = sparse_bytes(base + HEADS * row_bytes, tmp_path, device)
+    rows = base + torch.arange(HEADS, device=device)[None] * row_bytes
+    states = StateRows(arena, rows, rows, ((0, KEY * VALUE),), (KEY, VALUE), torch.float32)
+    before = torch.randn(1, HEADS, KEY, VALUE, device=device)
+    states.store_all(before)
+    qkv, limit = inputs(200, device), tolerance(device, torch.float32)
+    expected, moved = lightning_reference(*qkv, decays(device), before[0])
+    out = lightning_attention(*qkv, decays(device), states, Spans.packed((200,), (1,), device))
+    assert error_ratio(out, expected) < limit
+    assert error_ratio(states.load_all()[0], moved) < limit
+    states.store_all(before)
+    lightning_decode(*(x[:1] for x in qkv), decays(device), states)
+    expected, moved = lightning_reference(*(x[:1] for x in qkv), decays(device), before[0])
+    assert error_ratio(states.load_all()[0], moved) < 2e-6
