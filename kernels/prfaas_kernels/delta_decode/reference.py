@@ -17,15 +17,13 @@ def delta_decode_reference(
 
     The others are as in `cpu.delta_decode`. Returns outputs [B, H V], the new states and the new inputs, all fp32.
     """
-    steps = [
-        _step(*rows, layer=layer) for rows in zip(qkv, gate, decay, beta, states, inputs, strict=True)
-    ]
+    steps = [_step(layer, *rows) for rows in zip(qkv, gate, decay, beta, states, inputs, strict=True)]
     out, moved, cached = (torch.stack(parts) for parts in zip(*steps, strict=True))
     return out, moved, cached
 
 
 def _step(
-    qkv: Tensor, gate: Tensor, decay: Tensor, beta: Tensor, state: Tensor, inputs: Tensor, layer: DeltaLayer
+    layer: DeltaLayer, qkv: Tensor, gate: Tensor, decay: Tensor, beta: Tensor, state: Tensor, inputs: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     mixed, cached = conv_reference(qkv[None], layer.conv, inputs)
     q, k, v = torch.split(mixed, layer.widths, dim=1)

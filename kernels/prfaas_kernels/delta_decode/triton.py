@@ -41,17 +41,15 @@ def _convolve_kernel(
     newest = tl.load(x_ptr + sequence * x_stride + channel, mask=there, other=0.0)
     last = tl.load(taps_ptr + (TAPS - 1) * taps_stride + channel, mask=there, other=0.0)
     total = newest.to(tl.float32) * last.to(tl.float32)
-    for tap in tl.static_range(TAPS - 1):
-        row = tl.multiple_of(tl.load(rows_ptr + sequence * rows_stride + tap) // size, 16)
+    later = newest
+    for back in tl.static_range(2, TAPS + 1):
+        row = tl.multiple_of(tl.load(rows_ptr + sequence * rows_stride + TAPS - back) // size, 16)
         cached = cache_ptr + row + shift + channel
         x = tl.load(cached, mask=there, other=0.0)
-        weight = tl.load(taps_ptr + tap * taps_stride + channel, mask=there, other=0.0)
+        weight = tl.load(taps_ptr + (TAPS - back) * taps_stride + channel, mask=there, other=0.0)
         total += x.to(tl.float32) * weight.to(tl.float32)
-        if tap > 0:
-            tl.store(before, x, mask=there)  # noqa: F821 - of the tap before
-        before = cached
-    if TAPS > 1:
-        tl.store(before, newest, mask=there)
+        tl.store(cached, later, mask=there)
+        later = x
     tl.store(out_ptr + sequence * channels + channel, total / (1.0 + tl.exp(-total)), mask=there)
 
 
@@ -205,5 +203,5 @@ def _convolve(qkv: Tensor, layer: DeltaLayer, arena: Tensor, conv_rows: Tensor) 
 
 
 def _warps(elements: int) -> int:
-    """Of a program that holds a state: 128 of its elements a thread, in registers, so that two programs share a processor."""
+    """Of a program that holds a state: 128 elements a thread, so that two programs' registers fit a processor."""
     return min(16, max(1, elements // 4096))

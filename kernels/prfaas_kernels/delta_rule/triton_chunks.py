@@ -30,7 +30,9 @@ class Chunks:
     @classmethod
     def of(cls, spans: Spans) -> "Chunks":
         """On the device of `spans`, from what the host knows, in one copy."""
-        starts, stops, first = [], [], []
+        starts: list[int] = []
+        stops: list[int] = []
+        first: list[int] = []
         for start, stop in spans.rows:
             first.append(len(starts))
             starts += range(start, stop, CHUNK)

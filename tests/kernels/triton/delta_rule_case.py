@@ -1,4 +1,4 @@
-"""Inputs of either delta rule for a batch of spans, and what its reference makes of them; NaN wherever none may look."""
+"""Inputs of either delta rule for a batch of spans, and what its reference makes of them; all else is NaN."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace

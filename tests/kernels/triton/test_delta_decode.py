@@ -1,11 +1,13 @@
 """A delta rule layer's decode in Triton against its reference."""
 
 from dataclasses import fields, replace
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
+from prfaas_kernels.delta_decode import DeltaLayer
 from prfaas_kernels.delta_decode.reference import delta_decode_reference
 from prfaas_kernels.delta_decode.triton import delta_decode
 from tests.kernels.error_ratio import error_ratio
@@ -15,8 +17,8 @@ from tests.kernels.test_delta_decode import Case, Sizes, make_case, poison
 def on(device: torch.device, case: Case) -> Case:
     """The same on another device."""
 
-    def moved(x: object) -> dict[str, Tensor]:
-        found = {field.name: getattr(x, field.name) for field in fields(x)}  # type: ignore[arg-type]
+    def moved(x: Case | DeltaLayer) -> dict[str, Any]:
+        found = {field.name: getattr(x, field.name) for field in fields(x)}
         return {name: value.to(device) for name, value in found.items() if isinstance(value, Tensor)}
 
     return replace(case, layer=replace(case.layer, **moved(case.layer)), **moved(case))
@@ -77,9 +79,8 @@ def test_strong_decays_and_closed_gates(by_channel: bool, device: torch.device) 
 
 def test_no_sequences(device: torch.device) -> None:
     case = on(device, make_case(1, (2, 16, 2, 16), by_channel=False))
-    rows = [x[:0] for x in (case.qkv, case.gate, case.decay, case.beta)]
-    out = delta_decode(*rows, case.layer, case.arena, case.state_rows[:0], case.conv_rows[:0])
-    assert out.shape == (0, 32)
+    rows = ("qkv", "gate", "decay", "beta", "state_rows", "conv_rows")
+    assert run(replace(case, **{name: getattr(case, name)[:0] for name in rows})).shape == (0, 32)
 
 
 @pytest.mark.parametrize("of_ranks", [False, True])

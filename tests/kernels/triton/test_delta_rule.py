@@ -130,7 +130,5 @@ def test_log_decays_far_out(device: torch.device) -> None:
 
 def test_value_heads_share_key_heads_in_order(device: torch.device) -> None:
     case = make_case("per head", device, ((0, 65),), heads=(2, 6))
-    shared: DeltaRuleCase = replace(
-        case, q=case.q.repeat_interleave(3, dim=1), k=case.k.repeat_interleave(3, dim=1)
-    )
+    shared: DeltaRuleCase = replace(case, q=case.q.repeat_interleave(3, dim=1), k=case.k.repeat_interleave(3, dim=1))
     assert error_ratio(case.run()[:65], shared.run()[:65]) < tolerance(case.v)
