@@ -38,18 +38,20 @@ def _convolve_kernel(
     there = channel < channels
     shift = tl.where(first < keys, q_start, tl.where(first < 2 * keys, k_start - keys, v_start - 2 * keys))
     size: tl.constexpr = cache_ptr.dtype.element_ty.primitive_bitwidth // 8
-    newest = tl.load(x_ptr + sequence * x_stride + channel, mask=there, other=0.0)
-    last = tl.load(taps_ptr + (TAPS - 1) * taps_stride + channel, mask=there, other=0.0)
-    total = newest.to(tl.float32) * last.to(tl.float32)
-    later = newest
-    for back in tl.static_range(2, TAPS + 1):
-        row = tl.multiple_of(tl.load(rows_ptr + sequence * rows_stride + TAPS - back) // size, 16)
-        cached = cache_ptr + row + shift + channel
-        x = tl.load(cached, mask=there, other=0.0)
-        weight = tl.load(taps_ptr + (TAPS - back) * taps_stride + channel, mask=there, other=0.0)
-        total += x.to(tl.float32) * weight.to(tl.float32)
-        tl.store(cached, later, mask=there)
-        later = x
+    row = rows_ptr + sequence * rows_stride
+    total = tl.zeros((CHANNELS,), dtype=tl.float32)
+    window = ()
+    for tap in tl.static_range(TAPS - 1):
+        cached = cache_ptr + tl.multiple_of(tl.load(row + tap) // size, 16) + shift + channel
+        window += (tl.load(cached, mask=there, other=0.0),)
+    window += (tl.load(x_ptr + sequence * x_stride + channel, mask=there, other=0.0),)
+    for tap in tl.static_range(TAPS):
+        weight = tl.load(taps_ptr + tap * taps_stride + channel, mask=there, other=0.0)
+        total += window[tap].to(tl.float32) * weight.to(tl.float32)
+    # Nothing is stored until all is loaded: a load that comes after a store waits for it.
+    for tap in tl.static_range(TAPS - 1):
+        cached = cache_ptr + tl.multiple_of(tl.load(row + tap) // size, 16) + shift + channel
+        tl.store(cached, window[tap + 1], mask=there)
     tl.store(out_ptr + sequence * channels + channel, total / (1.0 + tl.exp(-total)), mask=there)
 
 
