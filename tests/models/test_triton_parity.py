@@ -28,10 +28,10 @@ def in_triton(tiny: Tiny) -> LoadedModel:
 def mixed(rig: Rig) -> list[Tensor]:
     """A prompt; then its decode beside one of a single token, the rest of a prompt in two spans, and a new one."""
     torch.manual_seed(7)
-    ids = [prompt(n) for n in (21, 70, 1)]
-    first = forward(rig, [Part(0, ids[0][:20]), Part(1, ids[1][:3])])
-    second = [Part(0, ids[0][20:], 20), Part(1, ids[1][3:33], 3), Part(1, ids[1][33:], 33), Part(2, ids[2])]
-    third = [Part(2, [5], 1), Part(1, [6], 70)]
+    ids = [prompt(n) for n in (9, 37, 1)]
+    first = forward(rig, [Part(0, ids[0][:8]), Part(1, ids[1][:3])])
+    second = [Part(0, ids[0][8:], 8), Part(1, ids[1][3:20], 3), Part(1, ids[1][20:], 20), Part(2, ids[2])]
+    third = [Part(2, [5], 1), Part(1, [6], 37)]
     return [*first, *forward(rig, second, num_decodes=1), *forward(rig, third, num_decodes=2)]
 
 

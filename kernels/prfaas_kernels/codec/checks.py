@@ -16,7 +16,9 @@ def check_size(data: Tensor, expected: int) -> None:
 def check_bytes(data: Tensor) -> None:
     """Raises CodecError unless `data` is bytes in one dimension."""
     if data.dtype is not torch.uint8 or data.dim() != 1 or not data.is_contiguous():
-        raise CodecError(f"encoded bytes are a dense uint8 tensor of one dimension, not {data.dtype} {tuple(data.shape)}")
+        raise CodecError(
+            f"encoded bytes are a dense uint8 tensor of one dimension, not {data.dtype} {tuple(data.shape)}"
+        )
 
 
 def check_exact(values: Tensor) -> None:

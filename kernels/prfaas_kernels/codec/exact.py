@@ -57,7 +57,10 @@ def decode(data: Tensor, num_values: int) -> Tensor:
     whole = int((table[:full] & 0xFFFF).sum())
     planes = data[HEADER_BYTES : layout.codes_at], data[layout.codes_at : layout.table_at]
     at = full * BLOCK_VALUES, full * 3 * RUN_VALUES, full, whole
-    parts = [torch.tensor_split(part, [cut]) for part, cut in zip((*planes, table, data[layout.escapes_at :]), at, strict=True)]
+    parts = [
+        torch.tensor_split(part, [cut])
+        for part, cut in zip((*planes, table, data[layout.escapes_at :]), at, strict=True)
+    ]
     groups = [_decoded(*(part[i] for part in parts)) for i in (0, 1)]
     return torch.cat(groups)[:num_values]
 

@@ -47,7 +47,9 @@ def decode_token(data: Tensor, n: int, channels: int) -> Tensor:
 
 def _quantised(values: Tensor, dim: int) -> tuple[Tensor, Tensor]:
     peak = values.abs().amax(dim, keepdim=True)
-    largest = torch.full_like(peak, LARGEST_CODE)  # a number over a tensor is its reciprocal times the number, rounded twice
+    largest = torch.full_like(
+        peak, LARGEST_CODE
+    )  # a number over a tensor is its reciprocal times the number, rounded twice
     encodable = (peak >= SMALLEST_PEAK) & (peak <= LARGEST_PEAK)
     scale = torch.where(encodable, peak * UNIT, torch.where(peak < SMALLEST_PEAK, 0.0, torch.nan))
     factor = torch.where(encodable, largest / peak, 0.0)

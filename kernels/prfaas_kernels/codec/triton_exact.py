@@ -272,8 +272,7 @@ def decode_exact(data: Tensor, out: Tensor, span: PageSpan | None = None) -> Ten
         return (data[:HEADER_BYTES] != expected).any().to(torch.int32)
     flaws = torch.zeros((), dtype=torch.int32, device=data.device)
     header, table = (
-        data[start:stop].view(torch.int32)
-        for start, stop in ((0, HEADER_BYTES), (layout.table_at, layout.escapes_at))
+        data[start:stop].view(torch.int32) for start, stop in ((0, HEADER_BYTES), (layout.table_at, layout.escapes_at))
     )
     ends = (table & 0xFFFF).cumsum(0)
     where, paged = _where(rows)
@@ -286,4 +285,6 @@ def decode_exact(data: Tensor, out: Tensor, span: PageSpan | None = None) -> Ten
 
 def _where(rows: TokenRows) -> tuple[tuple[int, int, int], dict[str, int]]:
     """How kernels find values: the strides and counts they take, and their constant."""
-    return (rows.page_stride, rows.first * rows.channels, rows.values), {"PAGE_VALUES": rows.page_tokens * rows.channels}
+    return (rows.page_stride, rows.first * rows.channels, rows.values), {
+        "PAGE_VALUES": rows.page_tokens * rows.channels
+    }

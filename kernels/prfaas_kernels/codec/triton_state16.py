@@ -42,7 +42,9 @@ def _encode_state16_kernel(x_ptr, offsets_ptr, units_ptr, halves_ptr, width, PLA
 
 
 @triton.jit
-def _decode_state16_kernel(out_ptr, offsets_ptr, units_ptr, halves_ptr, width, PLACED: tl.constexpr, WIDTH: tl.constexpr):
+def _decode_state16_kernel(
+    out_ptr, offsets_ptr, units_ptr, halves_ptr, width, PLACED: tl.constexpr, WIDTH: tl.constexpr
+):
     row = tl.program_id(1)
     column = tl.program_id(0) * WIDTH + tl.arange(0, WIDTH)
     start = _row_start(row, offsets_ptr, width, PLACED)

@@ -175,9 +175,7 @@ def attend_expanded(
         _attend(q, kv, some, these, pieces, mixed, lse, out, rank)
 
 
-def _gather(
-    pages: Tensor, block_table: Tensor, table: Tensor, pieces: list[Piece], latents: Tensor, rank: int
-) -> None:
+def _gather(pages: Tensor, block_table: Tensor, table: Tensor, pieces: list[Piece], latents: Tensor, rank: int) -> None:
     """Copies the latents of `pieces` out of their pages."""
     rope = latents.shape[1] - rank
     longest = max(piece.keys for piece in pieces)

@@ -31,9 +31,7 @@ def paged_decode_partial(
     return join_partials(_split(q, k_pages, v_pages, block_table, lengths, scale))
 
 
-def _split(
-    q: Tensor, k_pages: Tensor, v_pages: Tensor, block_table: Tensor, lengths: Tensor, scale: float
-) -> Partial:
+def _split(q: Tensor, k_pages: Tensor, v_pages: Tensor, block_table: Tensor, lengths: Tensor, scale: float) -> Partial:
     head = first_part(q.shape[2])
     tail = q[..., head:] if head < q.shape[2] else None
     return split_attention(q[..., :head], tail, k_pages, v_pages, block_table, lengths, scale)

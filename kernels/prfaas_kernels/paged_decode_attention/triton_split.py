@@ -163,7 +163,9 @@ def _cut(ratio: int, token_bytes: int, value: int, element_bytes: int, target: i
     heads = min(block(ratio), 64, sums // block(value))
     tokens = 32 if whole or (ampere and token_bytes > 1024) else 64
     kept = heads * token_bytes + 4096  # queries, weights, what reductions pass between warps
-    half, full = ((shared - kept) // (tokens * token_bytes) for shared in (SHARED_BYTES[target] // 2, SHARED_BYTES[target]))
+    half, full = (
+        (shared - kept) // (tokens * token_bytes) for shared in (SHARED_BYTES[target] // 2, SHARED_BYTES[target])
+    )
     buffers, resident = (half, 2) if half >= 3 - ampere else (full, 1)
     return _Cut(heads, tokens, max(2, min(4, buffers + ampere)), 8 if value * heads > 8192 else 4, resident)
 
@@ -196,9 +198,7 @@ def split_attention(
     capacity_tokens = block_table.shape[1] * page_tokens
     splits = choose_splits(sequences * columns, capacity_tokens, multiprocessors(q) * cut.resident)
     numbers = torch.empty(splits.count, sequences, heads, value, dtype=torch.float32, device=q.device)
-    peak, total = (
-        torch.empty(splits.count, sequences, heads, dtype=torch.float32, device=q.device) for _ in range(2)
-    )
+    peak, total = (torch.empty(splits.count, sequences, heads, dtype=torch.float32, device=q.device) for _ in range(2))
     launch(
         _split_kernel,
         (columns, splits.count, sequences),

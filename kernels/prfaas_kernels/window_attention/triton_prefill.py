@@ -14,6 +14,7 @@ from prfaas_kernels.state_rows import StateRows
 
 _ELEMENTS = 8192  # of a ring that a program moves, more where one entry has more
 
+
 @triton.jit
 def _attend_window_kernel(
     q_ptr,
