@@ -43,7 +43,8 @@ class Products:
         )
 
 
-@triton.jit
+# Tables of spans are parts of one: where each begins must not make a kernel of its own.
+@triton.jit(do_not_specialize_on_alignment=["starts_ptr", "stops_ptr", "contexts_ptr", "first_ptr"])
 def _walk_kernel(
     q_ptr,
     k_ptr,

