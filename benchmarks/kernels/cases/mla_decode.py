@@ -1,6 +1,7 @@
 """One new token of each of some sequences over paged latents."""
 
 from dataclasses import dataclass
+from importlib import import_module
 
 import torch
 from torch import Tensor
@@ -33,23 +34,19 @@ class _Decode:
         return q, cache, table, torch.full((self.sequences,), self.tokens).to(device), kv_up / self.rank**0.5
 
     def make(self, device: torch.device) -> Run:
-        inputs = self.inputs(device)
-        return lambda: mla_decode(*inputs, self.rope)
+        q, cache, table, lengths, kv_up = self.inputs(device)
+        return lambda: mla_decode(q, cache, table, lengths, kv_up, self.rope)
 
     def make_flash_mla(self, device: torch.device) -> Run:
         """FlashMLA, whose queries are in latent space already and whose result stays there."""
-        from flash_mla import (  # noqa: PLC0415  # type: ignore[import-not-found]
-            flash_mla_with_kvcache,
-            get_mla_metadata,
-        )
-
+        flash_mla = import_module("flash_mla")
         _, cache, table, lengths, _ = self.inputs(device)
         width, lens = self.rank + self.rope, lengths.int()
         q = torch.randn(self.sequences, 1, self.heads, width, device=device, dtype=cache.dtype)
-        plan = get_mla_metadata(lens, self.heads, 1)
+        plan = flash_mla.get_mla_metadata(lens, self.heads, 1)
         ids, latents = table.int(), cache[:, :, None]
         scale = (self.nope + self.rope) ** -0.5
-        return lambda: flash_mla_with_kvcache(q, latents, ids, lens, self.rank, *plan, softmax_scale=scale)
+        return lambda: flash_mla.flash_mla_with_kvcache(q, latents, ids, lens, self.rank, *plan, softmax_scale=scale)
 
     def case(self, model: str) -> Case:
         width = self.rank + self.rope
@@ -60,7 +57,10 @@ class _Decode:
             f"decode, {model}, {self.sequences} x {self.tokens // 1024}K",
             self.make,
             2 * (latents + self.sequences * per_query + self.heads * (self.nope + self.value) * self.rank),
-            2 * self.sequences * self.heads * (self.tokens * (width + self.rank) + (self.nope + self.value) * self.rank),
+            2
+            * self.sequences
+            * self.heads
+            * (self.tokens * (width + self.rank) + (self.nope + self.value) * self.rank),
             {"FlashMLA": self.make_flash_mla},
             _ASKED,
         )

@@ -1,14 +1,17 @@
 """One new token of each of some sequences over paged keys and values, and the merge of what instances found."""
 
 from dataclasses import dataclass
+from importlib import import_module
 
 import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
 from benchmarks.kernels.case import Case, CpuCase, Make, Run
-from prfaas_kernels.merge_partials import merge_partials, merge_partials_reference
-from prfaas_kernels.paged_decode_attention import paged_decode_attention, paged_decode_attention_reference
+from prfaas_kernels.merge_partials import merge_partials
+from prfaas_kernels.merge_partials.reference import merge_partials_reference
+from prfaas_kernels.paged_decode_attention import paged_decode_attention, paged_decode_partial
+from prfaas_kernels.paged_decode_attention.reference import paged_decode_attention_reference
 
 _PAGE = 64
 _ASKED = ">= 0.80 of copy bandwidth"
@@ -47,10 +50,9 @@ class _Decode:
 
     def make_flashinfer(self, device: torch.device) -> Run:
         """FlashInfer's decode, planned beforehand."""
-        from flashinfer import BatchDecodeWithPagedKVCacheWrapper  # noqa: PLC0415  # type: ignore[import-not-found]
-
+        flashinfer = import_module("flashinfer")
         q, k, v, table, _ = self.inputs(device)
-        wrapper = BatchDecodeWithPagedKVCacheWrapper(
+        wrapper = flashinfer.BatchDecodeWithPagedKVCacheWrapper(
             torch.empty(1 << 28, dtype=torch.uint8, device=device), "NHD", use_tensor_cores=True
         )
         each = torch.arange(self.sequences + 1, dtype=torch.int32) * table.shape[1]
@@ -76,6 +78,11 @@ class _Decode:
         )
 
 
+def _part(device: torch.device) -> Run:
+    q, k, v, table, lengths = _Decode(1, 131072, 64, 4, 128, 128).inputs(device)
+    return lambda: paged_decode_partial(q, k, v, table, lengths, 128**-0.5)
+
+
 _INSTANCES = 3
 
 
@@ -91,6 +98,14 @@ CASES = (
     _Decode(128, 8192, 64, 4, 128, 128).case("Qwen3-235B"),
     _Decode(32, 32768, 32, 2, 256, 256, gated=True).case("Qwen3.5"),
     _Decode(32, 32768, 64, 4, 192, 128).case("MiMo-V2-Flash"),
+    Case(
+        "paged_decode_attention",
+        "Qwen3-235B, a part of 128K tokens",
+        _part,
+        2 * (131072 * 4 * 256 + 64 * 128) + 4 * 64 * 130,
+        2 * 131072 * 64 * 256,
+        asked=_ASKED,
+    ),
     Case(
         "merge_partials",
         "Qwen3-235B, 32 queries, 3 instances",

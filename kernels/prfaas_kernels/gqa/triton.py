@@ -13,6 +13,39 @@ Angles = tuple[Tensor, Tensor]
 
 
 @triton.jit
+def _placed(
+    x_ptr,
+    norm_ptr,
+    cos_ptr,
+    sin_ptr,
+    eps,
+    half,
+    channel,
+    SIZE: tl.constexpr,
+    INTERLEAVED: tl.constexpr,
+):
+    """One head, normalised and rotated, in fp32."""
+    known, turned = channel < SIZE, channel < 2 * half
+    if INTERLEAVED:
+        first, other, angle = channel % 2 == 0, channel ^ 1, channel // 2
+    else:
+        first = channel < half
+        angle = tl.where(first, channel, channel - half)
+        other = tl.where(first, channel + half, angle)
+    x = tl.load(x_ptr + channel, mask=known, other=0.0).to(tl.float32)
+    pair = tl.load(x_ptr + other, mask=turned, other=0.0).to(tl.float32)
+    if norm_ptr is not None:
+        inverse = tl.rsqrt(tl.sum(x * x, axis=0) / SIZE + eps)
+        x *= inverse * tl.load(norm_ptr + channel, mask=known, other=0.0).to(tl.float32)
+        pair *= inverse * tl.load(norm_ptr + other, mask=turned, other=0.0).to(tl.float32)
+    if cos_ptr is not None:
+        cos = tl.load(cos_ptr + angle, mask=turned, other=1.0)
+        sin = tl.load(sin_ptr + angle, mask=turned, other=0.0)
+        x = x * cos + tl.where(first, -pair, pair) * sin
+    return x
+
+
+@triton.jit
 def _place_kernel(
     rows_ptr,
     q_norm_ptr,
@@ -44,50 +77,29 @@ def _place_kernel(
     INTERLEAVED: tl.constexpr,
 ):
     head, token = tl.program_id(0), tl.program_id(1).to(tl.int64)
-    row_ptr = rows_ptr + token * row_stride
-    place = tl.load(lengths_ptr + token) - 1
-    page, slot = tl.load(table_ptr + token * table_stride + place // page_tokens), place % page_tokens
-    if head >= HEADS + GROUPS:
-        group = head - HEADS - GROUPS
-        value = tl.arange(0, VALUE)
-        v = tl.load(row_ptr + (HEADS + GROUPS) * KEY_SIZE + group * VALUE_SIZE + value, mask=value < VALUE_SIZE)
-        slot_ptr = v_ptr + page * v_page_stride + slot * v_token_stride + group * v_head_stride
-        tl.store(slot_ptr + value, v, mask=value < VALUE_SIZE)
+    channel, value = tl.arange(0, KEY), tl.arange(0, VALUE)
+    x_ptr = rows_ptr + token * row_stride + head * KEY_SIZE
+    if cos_ptr is not None:
+        cos_ptr += token * half
+        sin_ptr += token * half
+    if head < HEADS:
+        q = _placed(x_ptr, q_norm_ptr, cos_ptr, sin_ptr, eps, half, channel, KEY_SIZE, INTERLEAVED)
+        q_ptr += (token * HEADS + head) * KEY_SIZE
+        tl.store(q_ptr + channel, q.to(q_ptr.dtype.element_ty), mask=channel < KEY_SIZE)
         return
 
-    channel = tl.arange(0, KEY)
-    known = channel < KEY_SIZE
-    head_ptr = row_ptr + head * KEY_SIZE
-    x = tl.load(head_ptr + channel, mask=known, other=0.0).to(tl.float32)
-    turned = channel < 2 * half
-    if INTERLEAVED:
-        other, angle, first = channel ^ 1, channel // 2, channel % 2 == 0
+    place = tl.load(lengths_ptr + token) - 1
+    page, slot = tl.load(table_ptr + token * table_stride + place // page_tokens), place % page_tokens
+    if head < HEADS + GROUPS:
+        k = _placed(x_ptr, k_norm_ptr, cos_ptr, sin_ptr, eps, half, channel, KEY_SIZE, INTERLEAVED)
+        k_ptr += page * k_page_stride + slot * k_token_stride + (head - HEADS) * k_head_stride
+        tl.store(k_ptr + channel, k.to(k_ptr.dtype.element_ty), mask=channel < KEY_SIZE)
     else:
-        first = channel < half
-        other, angle = tl.where(first, channel + half, channel - half), tl.where(first, channel, channel - half)
-    if cos_ptr is not None:
-        pair = tl.load(head_ptr + other, mask=turned, other=0.0).to(tl.float32)
-    if q_norm_ptr is not None:
-        if head < HEADS:
-            inverse = tl.rsqrt(tl.sum(x * x, axis=0) / KEY_SIZE + eps)
-            x *= inverse * tl.load(q_norm_ptr + channel, mask=known, other=0.0).to(tl.float32)
-            if cos_ptr is not None:
-                pair *= inverse * tl.load(q_norm_ptr + other, mask=turned, other=0.0).to(tl.float32)
-    if k_norm_ptr is not None:
-        if head >= HEADS:
-            inverse = tl.rsqrt(tl.sum(x * x, axis=0) / KEY_SIZE + eps)
-            x *= inverse * tl.load(k_norm_ptr + channel, mask=known, other=0.0).to(tl.float32)
-            if cos_ptr is not None:
-                pair *= inverse * tl.load(k_norm_ptr + other, mask=turned, other=0.0).to(tl.float32)
-    if cos_ptr is not None:
-        cos = tl.load(cos_ptr + token * half + angle, mask=turned, other=1.0)
-        sin = tl.load(sin_ptr + token * half + angle, mask=turned, other=0.0)
-        x = x * cos + tl.where(first, -pair, pair) * sin
-    if head < HEADS:
-        tl.store(q_ptr + (token * HEADS + head) * KEY_SIZE + channel, x.to(q_ptr.dtype.element_ty), mask=known)
-    else:
-        slot_ptr = k_ptr + page * k_page_stride + slot * k_token_stride + (head - HEADS) * k_head_stride
-        tl.store(slot_ptr + channel, x.to(k_ptr.dtype.element_ty), mask=known)
+        group = head - HEADS - GROUPS
+        x_ptr = rows_ptr + token * row_stride + (HEADS + GROUPS) * KEY_SIZE + group * VALUE_SIZE
+        v = tl.load(x_ptr + value, mask=value < VALUE_SIZE)
+        v_ptr += page * v_page_stride + slot * v_token_stride + group * v_head_stride
+        tl.store(v_ptr + value, v, mask=value < VALUE_SIZE)
 
 
 def gqa_decode_layer(

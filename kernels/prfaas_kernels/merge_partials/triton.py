@@ -9,7 +9,7 @@ from prfaas_kernels.launch import block, launch
 from prfaas_kernels.merge_partials.partial import Partial
 
 _CHANNELS = 128  # of a program: its rows of a part are read 512 bytes at a time
-_PARTS = 32  # read at once
+_FEW_PARTS, _MANY_PARTS = 4, 32  # read at once
 
 
 @triton.jit
@@ -116,7 +116,7 @@ def _merge(
     assert total.is_contiguous()
     assert gate is None or gate.stride(2) == 1
     channels = min(_CHANNELS, block(size))
-    rows = sequences * heads
+    rows, few = sequences * heads, parts <= _FEW_PARTS
     launch(
         _merge_kernel,
         (rows, triton.cdiv(size, channels)),
@@ -133,8 +133,8 @@ def _merge(
         heads,
         0 if gate is None else gate.stride(0),
         0 if gate is None else gate.stride(1),
-        num_warps=4,
+        num_warps=1 if few else 4,
         SIZE=size,
         CHANNELS=channels,
-        PARTS=_PARTS,
+        PARTS=_FEW_PARTS if few else _MANY_PARTS,
     )

@@ -11,28 +11,23 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from prfaas_kernels.aot import SHARED_BYTES
 from prfaas_kernels.launch import block, capability, dot_type, launch, multiprocessors
 from prfaas_kernels.merge_partials.partial import Partial
 from prfaas_kernels.paged_decode_attention.splits import choose_splits
 from prfaas_kernels.paged_decode_attention.triton_tile import load_tile
 
+_SHARED = {80: 166_912, 90: 232_448, 100: 232_448}  # bytes that a program may have
+
 
 @triton.jit
 def _page(table_ptr, first, stop, token, page_tokens, BY_PAGE: tl.constexpr):
-    if BY_PAGE:
-        position = first
-    else:
-        position = first + token
+    position = first if BY_PAGE else first + token
     return tl.load(table_ptr + position // page_tokens, mask=position < stop, other=0)
 
 
 @triton.jit
 def _rows(ptr, page, page_stride, first, token, page_tokens, stride, BY_PAGE: tl.constexpr):
-    if BY_PAGE:
-        slot = first % page_tokens + token
-    else:
-        slot = (first + token) % page_tokens
+    slot = first % page_tokens + token if BY_PAGE else (first + token) % page_tokens
     return ptr + (page * page_stride + slot.to(tl.int64) * stride)[:, None]
 
 
@@ -154,20 +149,19 @@ class _Cut:
 def _cut(ratio: int, token_bytes: int, value: int, element_bytes: int, target: int) -> _Cut:
     """For `ratio` queries of a key head; `token_bytes` of keys and values, each counted once, go with a token.
 
-    Tiles of 64 tokens are the least that Hopper's matrix unit takes. Latents on an A100, and fp32, have to do with
+    Tiles of 64 tokens are the least that Hopper's matrix unit takes; fp32, and latents elsewhere, have to do with
     less. As many tiles as fit are under way, four at most. Two programs side by side hide each other's softmax, if
     that leaves each enough tiles. Sums of 64 heads of 512 channels leave registers for the rest on Hopper only.
     """
-    ampere, whole = target == 80, element_bytes == 4
-    sums = 8192 if whole else 32768 if target == 90 else 16384
-    heads = min(block(ratio), 64, sums // block(value))
-    tokens = 32 if whole or (ampere and token_bytes > 1024) else 64
+    hopper, whole = target == 90, element_bytes == 4
+    heads = min(block(ratio), 64, (8192 if whole else 32768 if hopper else 16384) // block(value))
+    tokens = 32 if whole or (token_bytes > 1024 and not hopper) else 64
     kept = heads * token_bytes + 4096  # queries, weights, what reductions pass between warps
-    half, full = (
-        (shared - kept) // (tokens * token_bytes) for shared in (SHARED_BYTES[target] // 2, SHARED_BYTES[target])
-    )
-    buffers, resident = (half, 2) if half >= 3 - ampere else (full, 1)
-    return _Cut(heads, tokens, max(2, min(4, buffers + ampere)), 8 if value * heads > 8192 else 4, resident)
+    half, full = ((bytes_ - kept) // (tokens * token_bytes) for bytes_ in (_SHARED[target] // 2, _SHARED[target]))
+    spare = int(target == 80)  # a tile that is read into registers leaves its buffer to the next
+    buffers, resident = (half, 2) if half + spare >= 3 else (full, 1)
+    warps = 8 if heads * value > (16384 if hopper else 8192) else 4
+    return _Cut(heads, tokens, max(2, min(4, buffers + spare)), warps, resident)
 
 
 def split_attention(

@@ -63,7 +63,8 @@ def test_sinks_and_gates(spread: float, dtype: torch.dtype, device: torch.device
 
 @pytest.mark.parametrize("with_sinks", [False, True])
 def test_no_keys_at_all_give_zeros(with_sinks: bool, device: torch.device) -> None:
-    nothing = parts_of(*(x[:, :0] if x.dim() == 4 else x[..., :0] for x in case(device)), [0])
+    scores, values = case(device)
+    nothing = parts_of(scores[..., :0], values[:, :0], [0])
     sinks = torch.randn(H, device=device) if with_sinks else None
     out = merge_partials(nothing.out, nothing.peak, nothing.total, sinks=sinks, dtype=torch.float32)
     assert out.eq(0).all()

@@ -38,7 +38,10 @@ def test_reads_its_ring_and_joins_it(window: int, sinks: bool, dtype: torch.dtyp
     logits = 2 * torch.randn(heads, device=device) if sinks else None
     lengths = torch.tensor(LENGTHS, device=device)
     out = window_decode(q, k, v, k_rings, v_rings, lengths, 0.2, sinks=logits)
-    wanted = [gqa_reference(q[i, None], *x, 0.2, sinks=logits, window=window) for i, x in enumerate(zip(*tokens))]
+    wanted = [
+        gqa_reference(q[i, None], k, v, 0.2, sinks=logits, window=window)
+        for i, (k, v) in enumerate(zip(*tokens, strict=True))
+    ]
     assert error_ratio(out, torch.cat(wanted)) < (5e-6 if dtype is torch.float32 else 1e-2)
     for at, new, old in ((k_rings, k, before[0]), (v_rings, v, before[1])):
         for i, length in enumerate(LENGTHS):
@@ -53,5 +56,7 @@ def test_heads_of_other_sizes(heads: int, key: int, value: int, device: torch.de
     k, v = (torch.stack([x[-1] for x in part]) for part in tokens)
     at = (rings(tokens[0], 80, 0), rings(tokens[1], 80, 0))
     out = window_decode(q, k, v, *at, torch.tensor([3, 90], device=device), key**-0.5)
-    wanted = [gqa_reference(q[i, None], *x, key**-0.5, window=80) for i, x in enumerate(zip(*tokens))]
+    wanted = [
+        gqa_reference(q[i, None], k, v, key**-0.5, window=80) for i, (k, v) in enumerate(zip(*tokens, strict=True))
+    ]
     assert error_ratio(out, torch.cat(wanted)) < 5e-6
