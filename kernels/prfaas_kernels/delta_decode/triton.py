@@ -38,20 +38,20 @@ def _convolve_kernel(
     there = channel < channels
     shift = tl.where(first < keys, q_start, tl.where(first < 2 * keys, k_start - keys, v_start - 2 * keys))
     size: tl.constexpr = cache_ptr.dtype.element_ty.primitive_bitwidth // 8
-    newest = tl.load(x_ptr + sequence * x_stride + channel, mask=there, other=0.0)
-    last = tl.load(taps_ptr + (TAPS - 1) * taps_stride + channel, mask=there, other=0.0)
-    total = newest.to(tl.float32) * last.to(tl.float32)
+    row = rows_ptr + sequence * rows_stride
+    total = tl.zeros((CHANNELS,), dtype=tl.float32)
+    window = ()
     for tap in tl.static_range(TAPS - 1):
-        row = tl.multiple_of(tl.load(rows_ptr + sequence * rows_stride + tap) // size, 16)
-        cached = cache_ptr + row + shift + channel
-        x = tl.load(cached, mask=there, other=0.0)
+        cached = cache_ptr + tl.multiple_of(tl.load(row + tap) // size, 16) + shift + channel
+        window += (tl.load(cached, mask=there, other=0.0),)
+    window += (tl.load(x_ptr + sequence * x_stride + channel, mask=there, other=0.0),)
+    for tap in tl.static_range(TAPS):
         weight = tl.load(taps_ptr + tap * taps_stride + channel, mask=there, other=0.0)
-        total += x.to(tl.float32) * weight.to(tl.float32)
-        if tap > 0:
-            tl.store(before, x, mask=there)  # noqa: F821 - of the tap before
-        before = cached
-    if TAPS > 1:
-        tl.store(before, newest, mask=there)
+        total += window[tap].to(tl.float32) * weight.to(tl.float32)
+    # Nothing is stored until all is loaded: a load that comes after a store waits for it.
+    for tap in tl.static_range(TAPS - 1):
+        cached = cache_ptr + tl.multiple_of(tl.load(row + tap) // size, 16) + shift + channel
+        tl.store(cached, window[tap + 1], mask=there)
     tl.store(out_ptr + sequence * channels + channel, total / (1.0 + tl.exp(-total)), mask=there)
 
 
@@ -205,5 +205,5 @@ def _convolve(qkv: Tensor, layer: DeltaLayer, arena: Tensor, conv_rows: Tensor) 
 
 
 def _warps(elements: int) -> int:
-    """Of a program that holds a state: 128 of its elements a thread, in registers, so that two programs share a processor."""
+    """Of a program that holds a state: 128 elements a thread, so that two programs' registers fit a processor."""
     return min(16, max(1, elements // 4096))

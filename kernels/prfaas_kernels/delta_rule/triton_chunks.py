@@ -30,13 +30,19 @@ class Chunks:
     @classmethod
     def of(cls, spans: Spans) -> "Chunks":
         """On the device of `spans`, from what the host knows, in one copy."""
-        starts, stops, first = [], [], []
+        starts: list[int] = []
+        stops: list[int] = []
+        first: list[int] = []
         for start, stop in spans.rows:
             first.append(len(starts))
             starts += range(start, stop, CHUNK)
-            stops += (*range(start + CHUNK, stop, CHUNK), *((stop,) if stop > start else ()))
-        table = torch.tensor([*starts, *stops, *first], dtype=torch.int32).to(spans.starts.device, non_blocking=True)
-        return cls(*torch.split(table, [len(starts), len(stops), len(first)]))
+            stops += [min(row + CHUNK, stop) for row in range(start, stop, CHUNK)]
+        # Each part begins at a multiple of 16 bytes: Triton compiles anew for pointers that do not.
+        padding = [0] * (-len(starts) % 4)
+        table = torch.tensor([*starts, *padding, *stops, *padding, *first], dtype=torch.int32)
+        table = table.to(spans.starts.device, non_blocking=True)
+        width = len(starts) + len(padding)
+        return cls(table[: len(starts)], table[width:][: len(stops)], table[2 * width :])
 
     def __len__(self) -> int:
         return self.starts.shape[0]

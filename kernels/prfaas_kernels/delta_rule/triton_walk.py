@@ -43,7 +43,8 @@ class Products:
         )
 
 
-@triton.jit
+# Tables of spans are parts of one: where each begins must not make a kernel of its own.
+@triton.jit(do_not_specialize_on_alignment=["starts_ptr", "stops_ptr", "contexts_ptr", "first_ptr"])
 def _walk_kernel(
     q_ptr,
     k_ptr,
@@ -127,10 +128,11 @@ def _walk_kernel(
         v = tl.load(v_ptr + token * v_stride + head * v_head_stride + v_tile, mask=cells, other=0.0)
 
         before = state.to(DOT)
-        recalled = tl.dot(k.to(DOT), before, input_precision="tf32") * to_recall[:, None]
-        missing = (v.to(tl.float32) - recalled).to(DOT)
+        recalled = tl.dot(k.to(DOT), before, input_precision="tf32")
+        out = tl.dot(q.to(DOT), before, input_precision="tf32")
+        missing = (v.to(tl.float32) - recalled * to_recall[:, None]).to(DOT)
         written = tl.dot(solved.to(DOT), missing, input_precision="tf32")
-        out = tl.dot(q.to(DOT), before, input_precision="tf32") * to_read[:, None]
+        out = out * to_read[:, None]
         out = tl.dot(scores.to(DOT), written.to(DOT), out, input_precision="tf32")
         written = (written * to_write[:, None]).to(DOT)
         state = tl.dot(tl.trans(kept.to(DOT)), written, state * decay, input_precision="tf32")

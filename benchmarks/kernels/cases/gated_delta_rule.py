@@ -1,0 +1,82 @@
+"""The gated delta rule at the sizes of Qwen3-Next and Qwen3.5: prompts of 4K to 128K tokens, and many short ones."""
+
+from functools import partial
+from importlib import import_module
+
+import torch
+
+from benchmarks.kernels.case import Case, CpuCase, Make, Run
+from benchmarks.kernels.delta_rule_inputs import (
+    BATCHES,
+    QWEN3_5,
+    QWEN3_NEXT,
+    Model,
+    Prompts,
+    bytes_moved,
+    operations,
+)
+from prfaas_kernels.gated_delta_rule import gated_delta_rule, gdn_log_decay, gdn_reference
+
+_TOKENS = 8192
+
+
+def _prefill(model: Model, lens: tuple[int, ...], device: torch.device) -> Run:
+    x = Prompts.of(model, lens, device)
+    return lambda: gated_delta_rule(x.q, x.k, x.v, x.log_decay, x.beta, x.states, x.spans)
+
+
+def _fla(model: Model, lens: tuple[int, ...], device: torch.device) -> Run:
+    """With a key head for each value head, which it may need."""
+    rule = import_module("fla.ops.gated_delta_rule").chunk_gated_delta_rule
+    x = Prompts.of(model, lens, device)
+    q, k = (part.repeat_interleave(model.heads // model.key_heads, dim=1)[None] for part in (x.q, x.k))
+    ends = torch.tensor([0, *lens]).cumsum(0).int().to(device)
+    options = {
+        "initial_state": torch.zeros(len(lens), model.heads, model.size, model.size, device=device),
+        "output_final_state": True,
+        "use_qk_l2norm_in_kernel": True,
+        "cu_seqlens": ends if len(lens) > 1 else None,
+    }
+    return lambda: rule(q, k, x.v[None].contiguous(), x.log_decay[None], x.beta[None], **options)
+
+
+def _case(model: Model, name: str) -> Case:
+    lens = BATCHES[name]
+    peers: dict[str, Make] = {"flash-linear-attention": partial(_fla, model, lens)}
+    return Case(
+        "gated_delta_rule",
+        f"{model.name}, {name}",
+        partial(_prefill, model, lens),
+        bytes_moved(model, lens),
+        operations(model, lens),
+        peers,
+        asked=">= 1.0 of flash-linear-attention",
+    )
+
+
+def _log_decay(model: Model, device: torch.device) -> Run:
+    a = torch.randn(_TOKENS, model.heads, device=device, dtype=torch.bfloat16)
+    a_log, dt_bias = torch.randn(2, model.heads, device=device)
+    return lambda: gdn_log_decay(a, a_log, dt_bias)
+
+
+CASES = (
+    *(_case(model, name) for model in (QWEN3_NEXT, QWEN3_5) for name in BATCHES),
+    Case("gated_delta_rule", "log decays, Qwen3-Next, 8K tokens", partial(_log_decay, QWEN3_NEXT), 6 * _TOKENS * 32),
+)
+
+
+def _cpu_case() -> CpuCase:
+    model = Model("", 2, 4, by_channel=False, size=64)
+    x = Prompts.of(model, (512,), torch.device("cpu"), torch.float32, context=0)
+    state = torch.zeros(4, 64, 64)
+    return CpuCase(
+        "gated_delta_rule",
+        "512 tokens, 2 and 4 heads of 64, fp32",
+        lambda: gated_delta_rule(x.q, x.k, x.v, x.log_decay, x.beta, x.states, x.spans),
+        lambda: gdn_reference(x.q, x.k, x.v, x.log_decay, x.beta, state)[0],
+        tolerance=1e-5,
+    )
+
+
+CPU_CASES = (_cpu_case(),)
