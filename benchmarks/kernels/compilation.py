@@ -1,5 +1,6 @@
 """Compiles every kernel that the cases launch, for GPUs that need not be there, and judges what each takes of one."""
 
+import functools
 import multiprocessing
 import os
 from collections.abc import Collection, Iterator, Sequence
@@ -56,7 +57,7 @@ def compile_all(targets: Sequence[int], ops: Collection[str] = ()) -> list[Row]:
 def compiled(job: Job) -> Row:
     """Records a case again and compiles one launch of it."""
     case = job.place.case
-    launch = launches(case, job.target)[job.launch]
+    launch = _launches(job.place, job.target)[job.launch]
     try:
         resources = aot.compile_launch(launch, job.target)
     except aot.CompileError as error:
@@ -69,6 +70,11 @@ def launches(case: Case, target: int) -> list[Launch]:
     with recorded(target) as found, triton_kernels():
         case.make(torch.device("meta"))()
     return list(found)
+
+
+@functools.lru_cache(maxsize=4)
+def _launches(place: Place, target: int) -> list[Launch]:
+    return launches(place.case, target)
 
 
 def problems(kernel: str, resources: aot.Resources, target: int) -> list[str]:
@@ -85,7 +91,7 @@ def problems(kernel: str, resources: aot.Resources, target: int) -> list[str]:
 
 def _jobs(place: Place, target: int, seen: set[str]) -> Iterator[Job]:
     """Jobs for what no case before this one launches; adds to `seen`."""
-    for i, launch in enumerate(launches(place.case, target)):
+    for i, launch in enumerate(_launches(place, target)):
         key = aot.key(launch)
         if key not in seen:
             seen.add(key)
@@ -98,7 +104,7 @@ def _row(
     kernel = "" if launch is None else str(launch.kernel.__name__)
     wrong = [error] if resources is None else problems(kernel, resources, target)
     return {
-        "op": case.op,
+        "op": case.op if launch is None else launch.kernel.__module__.split(".")[1],
         "kernel": kernel,
         "case": case.name,
         "target": target,

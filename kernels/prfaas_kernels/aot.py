@@ -57,9 +57,10 @@ class Resources:
 
 
 def key(launch: Launch) -> str:
-    """The same for launches that need the same code: kernel, types, alignments and constants."""
-    signature, constants, hints = _specialised(launch)
-    told = (launch.kernel.__name__, signature, sorted(constants.items(), key=str), sorted(hints))
+    """The same for launches of one variant of a kernel: types, constants and options; integers may be any."""
+    named = dict(zip(launch.kernel.arg_names, launch.arguments, strict=False))
+    types = [(name, None if value is None else _type_of(value)) for name, value in named.items()]
+    told = (launch.kernel.__module__, launch.kernel.__name__, types, sorted(launch.constants.items(), key=str))
     return hashlib.sha256(repr((told, launch.num_warps, launch.num_stages)).encode()).hexdigest()
 
 

@@ -1,7 +1,7 @@
 """A `DecoderSpec` and its weights put together into a decoder: one function per kind of part, for every family."""
 
 from dataclasses import dataclass, replace
-from typing import assert_never
+from typing import Protocol, assert_never
 
 import torch
 from torch import Tensor
@@ -18,9 +18,9 @@ from prfaas.models.layers.mlp import Mlp
 from prfaas.models.layers.moe import Moe
 from prfaas.models.layers.shared_norm import SharedNorm
 from prfaas.models.layers.vocabulary import Embedding, Head
+from prfaas.models.parts import Part
 from prfaas.models.ranks import Ranks
 from prfaas.models.shard import conv_ranges, local_mixer, slice_part, unit_range
-from prfaas.models.weights import Weights
 from prfaas_kernels import native
 from prfaas_kernels.dispatch import uses_triton
 from prfaas_kernels.linear import Weight, pack_linear
@@ -28,11 +28,23 @@ from prfaas_kernels.moe import Experts, Routing
 from prfaas_kernels.rotary import rotary_inverse_frequencies
 
 
+class PartSource(Protocol):
+    """Where a decoder's weights come from; see `prfaas.models.weights`."""
+
+    def part(self, name: str) -> Part | None:
+        """What a name stands for; None if the model has none of it."""
+        ...
+
+    def __getitem__(self, name: str) -> Tensor:
+        """The part, whole."""
+        ...
+
+
 @dataclass(frozen=True)
 class Reader:
     """Reads this rank's slices of the parts below a name."""
 
-    weights: Weights
+    weights: PartSource
     ranks: Ranks
     eps: float
     device: torch.device
@@ -43,10 +55,12 @@ class Reader:
 
     def __getitem__(self, name: str) -> Tensor:
         full = self.at + name
-        return slice_part(self.weights[full], self.weights.found[full].part.split, self.ranks).to(self.device)
+        part = self.weights.part(full)
+        assert part is not None, full
+        return slice_part(self.weights[full], part.split, self.ranks).to(self.device)
 
     def maybe(self, name: str) -> Tensor | None:
-        return self[name] if self.at + name in self.weights.found else None
+        return None if self.weights.part(self.at + name) is None else self[name]
 
     def fused(self, *names: str) -> Tensor:
         """Parts that share their input as one, stacked along the output dimension."""
@@ -57,7 +71,7 @@ class Reader:
         return pack_linear(self.fused(*names))
 
 
-def build_decoder(model: spec.DecoderSpec, weights: Weights, ranks: Ranks, device: torch.device) -> HybridDecoder:
+def build_decoder(model: spec.DecoderSpec, weights: PartSource, ranks: Ranks, device: torch.device) -> HybridDecoder:
     """Reads all weights to `device`, fusing projections that share their input.
 
     Raises UnsupportedModelError for odd splits.

@@ -34,6 +34,10 @@ class Weights:
     dtype: torch.dtype
     found: Mapping[str, FoundPart]
 
+    def part(self, name: str) -> Part | None:
+        """What a name stands for; None if the model has none of it."""
+        return self.found[name].part if name in self.found else None
+
     def __getitem__(self, name: str) -> Tensor:
         """A private copy of the part, whole, in the model's dtype (or fp32 where the part says so)."""
         found = self.found[name]
