@@ -92,12 +92,13 @@ def _specialised(launch: Launch) -> tuple[dict[str, str], dict[str, Any], list[s
     constants, hints = dict(launch.constants), []
     named = dict(zip(launch.kernel.arg_names, launch.arguments, strict=False))
     assert not named.keys() & constants.keys(), "an argument is given twice"
+    general = {parameter.name for parameter in launch.kernel.params if parameter.do_not_specialize}
     for name, value in named.items():
-        if value is None or (type(value) is int and value == 1):
+        if value is None or (type(value) is int and value == 1 and name not in general):
             constants[name] = value
             continue
         types[name] = _type_of(value)
-        if isinstance(value, Tensor) or (type(value) is int and value % 16 == 0):
+        if isinstance(value, Tensor) or (type(value) is int and value % 16 == 0 and name not in general):
             hints.append(name)
     return types | dict.fromkeys(constants, "constexpr"), constants, hints
 
