@@ -7,7 +7,10 @@ import triton.language as tl
 LOG2_E = tl.constexpr(1.4426950408889634)
 """Logits are kept times this: GPUs raise 2 to a power, not e."""
 LOWEST = tl.constexpr(-3.0e38)
-"""The peak before any key: finite, so that a step in which a row sees no key is not infinity less infinity."""
+"""The peak before any key, beside a total of 1 that the first key makes vanish.
+
+Finite, so that a step in which a row sees no key is not infinity less infinity.
+"""
 
 
 @triton.jit

@@ -88,12 +88,10 @@ def _attend_pages_kernel(
     table_ptr += span.to(tl.int64) * table_stride
 
     mixed = tl.zeros((BLOCK_M, V_BLOCK), tl.float32)
-    if sinks_ptr is None:
-        peak = tl.full((BLOCK_M,), LOWEST, tl.float32)
-        total = tl.zeros((BLOCK_M,), tl.float32)
-    else:  # one more key, the first, with a value of zero
-        peak = tl.where(cut == 0, tl.load(sinks_ptr + head).to(tl.float32) * LOG2_E, LOWEST)
-        total = tl.full((BLOCK_M,), 1.0, tl.float32) * (cut == 0)
+    peak = tl.full((BLOCK_M,), LOWEST, tl.float32)
+    total = tl.full((BLOCK_M,), 1.0, tl.float32)
+    if sinks_ptr is not None:  # one more key, the first, with a value of zero
+        peak = tl.where(cut == 0, tl.load(sinks_ptr + head).to(tl.float32) * LOG2_E, peak)
 
     # Keys [whole_start, whole_stop) are seen by all rows; those at either side, whole blocks of them, by some.
     first_position = context + block_start
@@ -138,7 +136,6 @@ def _attend_pages_kernel(
 
     column = tl.arange(0, V_BLOCK)
     written = (place < tokens)[:, None] & (column < VALUE_WIDTH)[None, :]
-    total = tl.where(total > 0, total, 1.0)  # of a cut without keys
     out = mixed / total[:, None]
     if gate_ptr is not None:
         gate_rows = gate_ptr + at * gate_stride + head * gate_head_stride

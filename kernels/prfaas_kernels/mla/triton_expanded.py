@@ -103,11 +103,10 @@ def _attend_expanded_kernel(
         q_rope = load_tile(q_rows + NOPE, None, ROPE, ROPE_BLOCK, DOT)
     mixed = tl.zeros((BLOCK_M, VALUE_BLOCK), tl.float32)
     peak = tl.full((BLOCK_M,), LOWEST, tl.float32)
-    total = tl.zeros((BLOCK_M,), tl.float32)
+    total = tl.full((BLOCK_M,), 1.0, tl.float32)
     if first > 0:  # earlier rounds count as one key
         mixed = tl.load(mixed_ptr + mixed_tile, mask=written, other=0.0)
         peak = tl.load(lse_ptr + at * heads + head, mask=place < tokens, other=0.0)
-        total = tl.full((BLOCK_M,), 1.0, tl.float32)
 
     offset = tl.load(piece_ptr + 6).to(tl.int64)
     kv_start = kv_ptr + offset * kv_stride + head * (NOPE + VALUE)

@@ -78,12 +78,10 @@ def _attend_window_kernel(
     group = tl.program_id(1) * PACK // sharing
 
     mixed = tl.zeros((BLOCK_M, V_BLOCK), tl.float32)
-    if sinks_ptr is None:
-        peak = tl.full((BLOCK_M,), LOWEST, tl.float32)
-        total = tl.zeros((BLOCK_M,), tl.float32)
-    else:  # one more key, the first, with a value of zero
+    peak = tl.full((BLOCK_M,), LOWEST, tl.float32)
+    total = tl.full((BLOCK_M,), 1.0, tl.float32)
+    if sinks_ptr is not None:  # one more key, the first, with a value of zero
         peak = tl.load(sinks_ptr + head).to(tl.float32) * LOG2_E
-        total = tl.full((BLOCK_M,), 1.0, tl.float32)
 
     lowest = tl.maximum(context + block_start - window + 1, 0)
     length = context + tl.minimum(block_start + BLOCK_M // PACK, tokens)

@@ -18,7 +18,7 @@ def paged(parts: list[list[Tensor]], page_tokens: int, unread: Sequence[int]) ->
     sizes = [x[0][0].numel() * page_tokens for x in parts]
     memory = torch.full((sum(counts) + 1, sum(sizes)), torch.nan, dtype=parts[0][0].dtype, device=device)
     shapes = [(page_tokens, *x[0].shape[1:]) for x in parts]
-    pages = [x.unflatten(1, shape) for x, shape in zip(torch.split(memory, sizes, dim=1), shapes, strict=True)]
+    pages = [torch.unflatten(x, 1, shape) for x, shape in zip(torch.split(memory, sizes, dim=1), shapes, strict=True)]
     table = torch.zeros(len(counts), max(counts) + 3, dtype=torch.int64)
     for i, count in enumerate(counts):
         for page in range(count):

@@ -81,6 +81,11 @@ def test_rounds_that_cut_sequences(device: torch.device, round_tokens: int) -> N
     batch.check(FP32, batch.expanded(round_tokens))
 
 
+def test_rounds_that_end_where_a_block_of_queries_does(device: torch.device) -> None:
+    batch = Batch(device, (150,), (0,))
+    batch.check(FP32, batch.expanded(64))
+
+
 @pytest.mark.parametrize("page", [8, 12, 64])
 def test_short_spans_in_latent_space(device: torch.device, page: int) -> None:
     batch = Batch(device, (5, 1, 20), (0, 63, 100), page=page, rank=128, heads=8)

@@ -71,8 +71,8 @@ def check(
     k_rings, k_expected = rings(k, contexts, window - 1, in_place)
     v_rings, v_expected = rings(v, contexts, window - 1, in_place)
     packed = torch.full((starts[-1] + lens[-1] + 2, heads * KEY + groups * (KEY + VALUE)), torch.nan, **new)
-    parts = packed.split([heads * KEY, groups * KEY, groups * VALUE], dim=1)
-    q, k_new, v_new = (x.unflatten(1, (-1, size)) for x, size in zip(parts, (KEY, KEY, VALUE), strict=True))
+    parts = torch.split(packed, [heads * KEY, groups * KEY, groups * VALUE], dim=1)
+    q, k_new, v_new = (torch.unflatten(x, 1, (-1, size)) for x, size in zip(parts, (KEY, KEY, VALUE), strict=True))
     for i, (start, stop) in enumerate(spans.rows):
         q[start:stop] = 2 * torch.randn(stop - start, heads, KEY, **new)
         k_new[start:stop], v_new[start:stop] = k[i][contexts[i] :], v[i][contexts[i] :]
