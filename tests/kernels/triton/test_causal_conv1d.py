@@ -128,3 +128,11 @@ def test_states_far_into_the_arena(device: torch.device, tmp_path: Path) -> None
     out = causal_conv1d(x, weight, states, Spans.packed((5,), (3,), device))
     assert error_ratio(out, conv_reference(x, weight, before)[0]) < 6e-3
     assert torch.equal(states.load_all()[0], x[2:])
+
+
+def test_rows_far_apart(device: torch.device, tmp_path: Path) -> None:
+    memory = sparse_bytes(2**33 + 4096, tmp_path, device).view(torch.bfloat16)
+    x, weight = inputs(5, 16, 4, torch.bfloat16, device)
+    far = memory.as_strided((5, 16), (2**30, 1)).copy_(x)
+    before = torch.randn(2, 3, 16, device=device).bfloat16()
+    check(far, weight, before, Spans.packed((1, 4), (3, 0), device), in_place=True, tolerance=6e-3)

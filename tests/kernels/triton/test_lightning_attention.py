@@ -8,6 +8,7 @@ from torch import Tensor
 from transformers.models.minimax.configuration_minimax import MiniMaxConfig
 from transformers.models.minimax.modeling_minimax import MiniMaxLightningAttention
 
+from prfaas_kernels.launch import recorded
 from prfaas_kernels.lightning_attention import lightning_reference
 from prfaas_kernels.lightning_attention import triton as lightning
 from prfaas_kernels.lightning_attention.triton import lightning_attention, lightning_decode
@@ -86,6 +87,17 @@ def test_the_reference_agrees_with_transformers() -> None:
 def short_segments(monkeypatch: pytest.MonkeyPatch) -> None:
     """Segments of two chunks, so that spans of a few hundred tokens have several."""
     monkeypatch.setattr(lightning, "_SHORTEST_SEGMENT", 128)
+
+
+@pytest.mark.usefixtures("short_segments")
+def test_only_long_spans_have_several_segments() -> None:
+    cpu = torch.device("cpu")
+    states = states_of(torch.zeros(1, HEADS, KEY * VALUE), (KEY, VALUE))
+    for tokens, segments in ((128, 1), (129, 2), (600, 5), (5000, 10)):  # 600: five of 128, 5,000: ten of 512
+        with recorded(90) as launches:
+            lightning_attention(*inputs(tokens, cpu), decays(cpu), states, Spans.packed((tokens,), (0,)))
+        first = [segments - 1] if segments > 1 else []
+        assert [launch.grid for launch in launches] == [(count, HEADS, 1) for count in (*first, segments)]
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -192,5 +204,17 @@ def test_states_far_into_the_arena(device: torch.device, tmp_path: Path) -> None
     assert error_ratio(states.load_all()[0], moved) < limit
     states.store_all(before)
     lightning_decode(*part(qkv, 0, 1), decays(device), states)
-    expected, moved = lightning_reference(*part(qkv, 0, 1), decays(device), before[0])
+    _, moved = lightning_reference(*part(qkv, 0, 1), decays(device), before[0])
     assert error_ratio(states.load_all()[0], moved) < 2e-6
+
+
+@pytest.mark.usefixtures("short_segments")
+def test_tokens_far_apart(device: torch.device, tmp_path: Path) -> None:
+    memory = sparse_bytes(2**33 + 2**27, tmp_path, device).view(torch.float32)
+    width = HEADS * KEY
+    q, k, v = (
+        memory.as_strided((130, HEADS, KEY), (2**24, KEY, 1), i * width).copy_(torch.randn(130, HEADS, KEY))
+        for i in range(3)
+    )
+    limit = tolerance(device, torch.float32)
+    check((q, k, v), decays(device), Spans.packed((130,), (1,), device), limit=limit)

@@ -120,6 +120,17 @@ def test_written_tokens_may_be_slices_of_wider_rows(device: torch.device, dense_
     assert torch.equal(pages[places // 8, places % 8], values)
 
 
+def test_entries_may_be_parts_of_what_a_page_has_of_a_token(device: torch.device) -> None:
+    pages = pages_of(4, 8, (3, 2, 16), torch.float32, device)[:, :, 1]
+    values, page_ids = torch.randn(20, 2, 16, device=device), torch.tensor([3, 0, 2], device=device)
+    tokens = torch.arange(2, 22, device=device)
+    write_tokens(values, pages, page_ids[tokens // 8], tokens % 8)
+    assert torch.equal(gather_tokens_reference(pages, page_ids, 2, 22), values)
+    scatter_tokens(-values, pages, page_ids, 2)
+    assert torch.equal(gather_tokens(pages, page_ids, 2, 22), -values)
+    assert torch.equal(gather_tokens_reference(pages, page_ids, 2, 22), -values)
+
+
 def test_no_tokens_are_written(device: torch.device) -> None:
     pages = pages_of(2, 8, (4,), torch.float32, device)
     none = torch.zeros(0, dtype=torch.int64, device=device)
@@ -172,11 +183,15 @@ def test_rows_and_pages_far_into_memory(device: torch.device, tmp_path: Path) ->
     """Offsets of more elements than 31 bits count."""
     base = 2**33
     arena = sparse_bytes(base + 4096, tmp_path, device)
-    near, far = torch.tensor([[0, 128]], device=device), torch.tensor([[base, base + 128]], device=device)
-    values = torch.randn(1, 2, 20, device=device)
+    near, far, back = (torch.tensor([[first, first + 128]], device=device) for first in (256, base, 512))
+    values, widths = torch.randn(1, 2, 20, device=device), torch.tensor([80, 80], device=device)
     scatter_rows(arena, near, values)
-    copy_rows(arena, near, far, torch.tensor([80, 80], device=device), 80)
+    copy_rows(arena, near, far, widths, 80)
     assert torch.equal(gather_rows(arena, far, 20, torch.float32), values)
+    scatter_rows(arena, far, -values)
+    assert torch.equal(gather_rows_reference(arena, far, 20, torch.float32), -values)
+    copy_rows(arena, far, back, widths, 80)
+    assert torch.equal(gather_rows_reference(arena, back, 20, torch.float32), -values)
     pages = arena.view(torch.bfloat16).view(-1, 8, 16)
     last = torch.tensor([pages.shape[0] - 1], device=device)
     tokens = torch.randn(5, 16, device=device).bfloat16()
