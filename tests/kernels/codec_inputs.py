@@ -16,6 +16,13 @@ def all_patterns() -> Tensor:
     return torch.randperm(2**16).to(torch.int16).view(torch.bfloat16)[:, None]
 
 
+def with_escapes(count: int, n: int) -> Tensor:
+    """[n, 1] ones, and `count` zeros among them, whose exponent `exact` has no code for."""
+    values = torch.ones(n, 1, dtype=torch.bfloat16)
+    values[torch.randperm(n)[:count]] = 0
+    return values
+
+
 def in_pages(values: Tensor, page_tokens: int, start: int) -> tuple[Tensor, PageSpan]:
     """Shuffled pages, a part of wider ones, with `values` from token `start` on."""
     stop = start + values.shape[0]

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from prfaas_kernels import codec
 from prfaas_kernels.codec import CodecError, PageSpan, StateSpan
-from tests.kernels.codec_inputs import all_patterns, bits_of, delta_rule_state, in_pages, values_of
+from tests.kernels.codec_inputs import all_patterns, bits_of, delta_rule_state, in_pages, values_of, with_escapes
 from tests.kernels.error_ratio import error_ratio
 
 LENGTHS = [1, 63, 64, 65, 200]
@@ -141,6 +141,17 @@ def test_exact_codes_what_is_common_and_keeps_what_is_rare(rare: int) -> None:
     assert torch.equal(bits_of(decoded), bits_of(values))
 
 
+@pytest.mark.parametrize("over", [-1, 0])
+def test_exact_codes_what_is_shorter_by_a_byte(over: int) -> None:
+    layout = codec.sizes.ExactLayout(5000)
+    values = with_escapes(layout.raw_bytes - layout.escapes_at + over, 5000)
+    data, decoded = exactly(values), torch.empty_like(values)
+    assert bytes(data.tolist()) == codec.encode_exact_reference(values)
+    assert (data.shape[0], int(data[3])) == (layout.raw_bytes + over, over + 1)
+    codec.decode_exact(data, decoded)
+    assert torch.equal(decoded, values)
+
+
 def test_exact_on_normal_values_is_a_third_smaller() -> None:
     values = torch.randn(910, 576).bfloat16()
     assert 2 * values.numel() / exactly(values).shape[0] > 1.42
@@ -152,6 +163,11 @@ def test_exact_is_for_bfloat16() -> None:
         codec.encode_exact(torch.zeros(2, 2))
     with pytest.raises(CodecError, match="bfloat16"):
         codec.decode_exact(torch.zeros(16, dtype=torch.uint8), torch.zeros(2, 2))
+
+
+def test_an_object_has_an_end() -> None:
+    with pytest.raises(CodecError, match="at most"):
+        codec.encode_exact(torch.empty(2**20, 1025, dtype=torch.bfloat16, device="meta"))
 
 
 def test_state16_is_the_reference_and_says_what_it_cannot_hold() -> None:

@@ -16,8 +16,8 @@ BLOCK_VALUES = 4096
 """Of `exact`; the last block may have fewer."""
 RUN_VALUES = BLOCK_VALUES // LANES
 """Of `exact`: in a block that is not the last."""
-MOST_VALUES = 2**31 - BLOCK_VALUES
-"""Of one object, so that kernels count values in 32 bits."""
+MOST_VALUES = 2**30
+"""Of one object, so that kernels count values, and those before them in a page, in 32 bits."""
 
 _RUN_STEP = 16  # so that runs begin at addresses that wide loads take
 

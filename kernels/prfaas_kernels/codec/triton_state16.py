@@ -45,8 +45,8 @@ def _encode_state16_kernel(x_ptr, offsets_ptr, units_ptr, halves_ptr, width, PLA
 def _decode_state16_kernel(
     out_ptr, offsets_ptr, units_ptr, halves_ptr, width, PLACED: tl.constexpr, WIDTH: tl.constexpr
 ):
-    row = tl.program_id(1)
-    column = tl.program_id(0) * WIDTH + tl.arange(0, WIDTH)
+    row = tl.program_id(0)
+    column = tl.program_id(1) * WIDTH + tl.arange(0, WIDTH)
     start = _row_start(row, offsets_ptr, width, PLACED)
     halves = tl.load(halves_ptr + row.to(tl.int64) * width + column, mask=column < width, other=0.0)
     out = halves.to(tl.float32) * tl.load(units_ptr + row)
@@ -77,7 +77,7 @@ def decode_state16(data: Tensor, out: Tensor, span: StateSpan | None = None) -> 
     check_size(data, state16_bytes(rows.n, (rows.width,)))
     units, halves = _parts(data, rows.n)
     wide = min(_DECODED, block(rows.width))
-    grid = (triton.cdiv(rows.width, wide), rows.n)
+    grid = (rows.n, triton.cdiv(rows.width, wide))
     floats, placed = out.view(torch.float32), rows.offsets is not None
     launch(_decode_state16_kernel, grid, floats, rows.offsets, units, halves, rows.width, PLACED=placed, WIDTH=wide)
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from prfaas_kernels.codec import CodecError, PageSpan, StateSpan, cpu, triton
 from prfaas_kernels.codec.sizes import ExactLayout
 from prfaas_kernels.launch import INTERPRETED
-from tests.kernels.codec_inputs import all_patterns, bits_of, in_pages, values_of
+from tests.kernels.codec_inputs import all_patterns, bits_of, in_pages, values_of, with_escapes
 
 KINDS = ["int8_channel", "int8_token", "exact"]
 
@@ -105,6 +105,15 @@ def test_exact_keeps_every_bit_pattern(rare: int, device: torch.device) -> None:
     assert torch.equal(bits_of(found.cpu()), bits_of(values))
 
 
+@pytest.mark.parametrize("over", [-1, 0])
+def test_exact_codes_what_is_shorter_by_a_byte(over: int, device: torch.device) -> None:
+    layout = ExactLayout(5000)
+    values = with_escapes(layout.raw_bytes - layout.escapes_at + over, 5000)
+    data = encoded(triton, "exact", values.to(device))
+    assert torch.equal(data, encoded(cpu, "exact", values))
+    assert (data.shape[0], int(data[3])) == (layout.raw_bytes + over, over + 1)
+
+
 def damaged(data: Tensor, layout: ExactLayout, part: str) -> None:
     counts = data[layout.table_at : layout.escapes_at].view(torch.int32)
     match part:
@@ -130,10 +139,13 @@ def test_exact_tells_of_bytes_that_contradict_each_other(part: str, device: torc
     data = encoded(cpu, "exact", values).clone()
     damaged(data, ExactLayout(values.numel()), part)
     pages, span = in_pages(values, 16, 5)
-    found = torch.full_like(pages, torch.nan).to(device)
-    # What is behind the bytes in memory must not matter, so there is nothing behind them that could be read for them.
-    flaws = triton.decode_exact(data.to(device), found, on(device, span))
-    assert int(flaws) != 0
+    outs = []
+    for behind in (0, 0xFF):  # in memory: it must not be read
+        longer = torch.cat([data, torch.full((8192,), behind, dtype=torch.uint8)]).to(device)
+        outs.append(torch.full_like(pages, torch.nan).to(device))
+        assert triton.decode_exact(longer[: data.shape[0]], outs[-1], on(device, span)) != 0
+    found = outs[0]
+    assert torch.equal(bits_of(found), bits_of(outs[1]))
     with pytest.raises(CodecError):
         cpu.decode_exact(data, pages.clone(), span)
     back = found.cpu()
