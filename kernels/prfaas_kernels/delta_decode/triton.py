@@ -43,12 +43,12 @@ def _convolve_kernel(
     window = ()
     for tap in tl.static_range(TAPS - 1):
         cached = cache_ptr + tl.multiple_of(tl.load(row + tap) // size, 16) + shift + channel
-        window += (tl.load(cached, mask=there, other=0.0),)
-    window += (tl.load(x_ptr + sequence * x_stride + channel, mask=there, other=0.0),)
+        window += (tl.load(cached, mask=there, other=0.0),)  # type: ignore[assignment]
+    window += (tl.load(x_ptr + sequence * x_stride + channel, mask=there, other=0.0),)  # type: ignore[assignment]
     for tap in tl.static_range(TAPS):
         weight = tl.load(taps_ptr + tap * taps_stride + channel, mask=there, other=0.0)
         total += window[tap].to(tl.float32) * weight.to(tl.float32)
-    # Nothing is stored until all is loaded: a load that comes after a store waits for it.
+    # Stores come last: among the loads, each would hold up the next until what it stores has arrived.
     for tap in tl.static_range(TAPS - 1):
         cached = cache_ptr + tl.multiple_of(tl.load(row + tap) // size, 16) + shift + channel
         tl.store(cached, window[tap + 1], mask=there)

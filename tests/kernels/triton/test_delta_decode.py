@@ -13,7 +13,6 @@ from prfaas_kernels.delta_decode.triton import delta_decode
 from tests.kernels.error_ratio import error_ratio
 from tests.kernels.test_delta_decode import Case, Sizes, make_case, poison
 
-
 TOLERANCE = 1e-5
 """In fp32. Exponentials of a GPU are some units in the last place off."""
 
