@@ -26,10 +26,10 @@ class Case:
     """Multiplications and additions of matrix products that it cannot avoid: the floor where arithmetic decides."""
     peers: Mapping[str, Make] = field(default_factory=dict)
     """The same work by others; those that raise ImportError are left out by name."""
-    timed: bool = True
-    """False: only compiled, since no single GPU could hold it."""
     asked: str = ""
     """What this is to reach, if anything, e.g. ">= 0.80 of copy bandwidth"."""
+    timed: bool = True
+    """False: only compiled, since no single GPU could hold it."""
 
 
 @dataclass(frozen=True, slots=True)

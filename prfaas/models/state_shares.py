@@ -37,5 +37,7 @@ class StateShares:
 
     def copy(self, arena: Tensor, read: Tensor, written: Tensor) -> None:
         """Copies the states of n sequences in `arena` from the rows at offsets `read` to `written`, [n, R] each."""
-        places = (rows.index_select(1, self.columns).add_(self.starts) for rows in (read, written))
-        copy_rows(arena, *places, self.widths, self.longest)
+        copy_rows(arena, self._places(read), self._places(written), self.widths, self.longest)
+
+    def _places(self, rows: Tensor) -> Tensor:
+        return rows.index_select(1, self.columns).add_(self.starts)
