@@ -16,6 +16,7 @@ INTERPRETED: bool = triton.knobs.runtime.interpret
 OPTIONS = {"enable_fp_fusion": True}
 """Of every kernel, beside its warps and stages."""
 
+_LARGEST_GRID = (2**31 - 1, 65_535, 65_535)  # a GPU refuses more, the interpreter does not
 _MULTIPROCESSORS = {80: 108, 90: 132, 100: 148}  # of A100, H200, B200
 
 
@@ -61,6 +62,7 @@ def launch(
 
     An empty grid starts nothing. All launches go through here, so what is compiled ahead of time is what runs.
     """
+    assert all(size <= most for size, most in zip(grid, _LARGEST_GRID, strict=False)), f"{kernel}: a grid of {grid}"
     if _recordings:
         _recordings[-1].launches.append(Launch(kernel, grid, arguments, constants, num_warps, num_stages))
     elif all(grid):

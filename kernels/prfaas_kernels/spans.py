@@ -32,8 +32,11 @@ class Spans:
     ) -> "Spans":
         """From what the host knows, in one copy. Spans may be empty, and need not be adjacent."""
         assert len(rows) == len(context_lens)
-        table = [*(start for start, _ in rows), *(stop for _, stop in rows), *context_lens]
-        starts, stops, contexts = torch.tensor(table, dtype=torch.int32).to(device, non_blocking=True).view(3, -1)
+        # Each of the three begins at a multiple of 16 bytes: a kernel is compiled anew for one that does not.
+        spare = (0,) * (-len(rows) % 4)
+        table = [*(start for start, _ in rows), *spare, *(stop for _, stop in rows), *spare, *context_lens, *spare]
+        parts = torch.tensor(table, dtype=torch.int32).to(device, non_blocking=True).view(3, -1)
+        starts, stops, contexts = parts[:, : len(rows)]
         return cls(starts, stops, contexts, rows, context_lens)
 
     @classmethod
