@@ -1,8 +1,9 @@
 """How Triton kernels are started, and how their starts are recorded for compilation without a GPU. Needs Triton."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from threading import Lock
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ INTERPRETED: bool = triton.knobs.runtime.interpret
 OPTIONS = {"enable_fp_fusion": True}
 """Of every kernel, beside its warps and stages."""
 
+_one_at_a_time = Lock() if INTERPRETED else nullcontext()  # the interpreter keeps its place in the grid in globals
 _LARGEST_GRID = (2**31 - 1, 65_535, 65_535)  # a GPU refuses more, the interpreter does not
 _MULTIPROCESSORS = {80: 108, 90: 132, 100: 148}  # of A100, H200, B200
 
@@ -66,7 +68,8 @@ def launch(
     if _recordings:
         _recordings[-1].launches.append(Launch(kernel, grid, arguments, constants, num_warps, num_stages))
     elif all(grid):
-        kernel[grid](*arguments, num_warps=num_warps, num_stages=num_stages, **OPTIONS, **constants)
+        with _one_at_a_time:
+            kernel[grid](*arguments, num_warps=num_warps, num_stages=num_stages, **OPTIONS, **constants)
 
 
 def capability(x: Tensor) -> int:
