@@ -9,6 +9,7 @@ import xxhash
 from prfaas.cache.pool import PagePool
 from prfaas.cache.prefix_cache import PrefixCache
 from prfaas.cache.snapshot_policy import SnapshotPolicy
+from prfaas.cli.device import device_name
 from prfaas.cli.load_rank import LoadedRank, load_rank
 from prfaas.cli.start_ranks import Followers
 from prfaas.engine.disk_folder import make_usable
@@ -86,7 +87,12 @@ def _engine(
     prefixes = Prefixes(cache, tier, time.monotonic, section.prefix_cache.announced_s)
     runner = Runner(forward, loaded.cache, build_drawer(settings.model_path, model.eos_token_ids))
     engine = Engine(scheduler, runner, model.shape, cache, prefixes, link, time.monotonic, loaded.copies)
-    return BuiltEngine(engine, Ready(model.fingerprint, model.vocab_size, loaded.compiled_kernels), stop)
+    return BuiltEngine(engine, _ready(loaded), stop)
+
+
+def _ready(loaded: LoadedRank) -> Ready:
+    device = device_name(loaded.cache.device)
+    return Ready(loaded.model.fingerprint, loaded.model.vocab_size, loaded.compiled_kernels, device)
 
 
 def _disk_moves(

@@ -16,6 +16,7 @@ def choose_device(wanted: Literal["auto", "cpu", "cuda"], ranks: int) -> torch.d
     """Raises ConfigError, with what to change, where the wanted one, or what it needs, is not there."""
     there = torch.cuda.is_available()
     if wanted == "cpu" or (wanted == "auto" and not there):
+        log.info("the model computes on the CPU%s", "" if wanted == "cpu" else ": torch finds no GPU here")
         return torch.device("cpu")
     if not there:
         raise ConfigError(
@@ -30,8 +31,14 @@ def choose_device(wanted: Literal["auto", "cpu", "cuda"], ranks: int) -> torch.d
             "engine.tensor_parallel is for CPUs only so far: set it to 1 and start one instance a GPU, "
             "or set engine.device: cpu"
         )
-    log.info("the model computes on %s", torch.cuda.get_device_name())
-    return torch.device("cuda", torch.cuda.current_device())
+    device = torch.device("cuda", torch.cuda.current_device())
+    log.info("the model computes on %s", device_name(device))
+    return device
+
+
+def device_name(device: torch.device) -> str:
+    """For people and metrics."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
 
 
 def allocate_pages(num_bytes: int, device: torch.device) -> Tensor:

@@ -67,7 +67,9 @@ class Ready(_Message, frozen=True):
     fingerprint: str
     vocab_size: int
     compiled_kernels: bool
-    """False: there is no compiler here, and torch's own operations do the work."""
+    """False: there is no compiler here, and torch's own operations do the work that is the CPU's."""
+    device: str = "cpu"
+    """What the model computes on: "cpu", or a GPU's name."""
 
 
 class NotReady(_Message, frozen=True):

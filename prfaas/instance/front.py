@@ -158,6 +158,7 @@ class Front:
                     self._metrics.preemptions.inc()
                 case Ready():
                     self._metrics.compiled_kernels.set(event.compiled_kernels)
+                    self._metrics.engine_device.labels(event.device).set(1)
                     self._ready.set_result(event)
                 case NotReady(code, message):
                     self._ready.set_exception(from_code(code, message))

@@ -153,6 +153,12 @@ class InstanceMetrics:
             ["reason"],
             registry=registry,
         )
+        self.engine_device = Gauge(
+            "prfaas_engine_device",
+            "1 for the device that the model computes on: cpu, or a GPU by its name",
+            ["device"],
+            registry=registry,
+        )
         self.compiled_kernels = Gauge(
             "prfaas_compiled_kernels",
             "1 when the CPU kernels are compiled for this machine, 0 when torch's operations stand in",

@@ -175,3 +175,10 @@ async def test_stop_tells_the_engine_and_later_commands_do_no_harm(ready: Talkin
 async def test_an_engine_that_still_loads_is_given_no_time(engine: TalkingEngine) -> None:
     await engine.front.stop()
     assert engine.stopped_within_s == 0
+
+
+async def test_what_the_model_computes_on_is_told(engine: TalkingEngine) -> None:
+    engine.say(Ready("f", 100, compiled_kernels=False, device="NVIDIA H200"))
+    await engine.front.ready()
+    found = engine.metrics.registry.get_sample_value("prfaas_engine_device", {"device": "NVIDIA H200"})
+    assert found == 1
