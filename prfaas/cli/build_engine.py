@@ -1,5 +1,6 @@
 """Puts the engine together in its own process: ranks, scheduler, loop."""
 
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,8 +24,11 @@ from prfaas.engine.parallel import Leader
 from prfaas.engine.prefixes import Prefixes
 from prfaas.engine.runner import Forward, Runner
 from prfaas.engine.settings import EngineSettings
+from prfaas.engine.warm_up import warm_up
 from prfaas.models.ranks import ALONE
 from prfaas.scheduler.scheduler import Scheduler
+
+log = logging.getLogger(__name__)
 
 _DISK_SHARE = 8
 """No more pages are given to the disk while one in so many waits for it already."""
@@ -86,8 +90,25 @@ def _engine(
     tier = _disk_moves(settings, link, loaded, cache, scheduler)
     prefixes = Prefixes(cache, tier, time.monotonic, section.prefix_cache.announced_s)
     runner = Runner(forward, loaded.cache, build_drawer(settings.model_path, model.eos_token_ids))
+    _compile_for_device(settings, loaded, forward)
     engine = Engine(scheduler, runner, model.shape, cache, prefixes, link, time.monotonic, loaded.copies)
     return BuiltEngine(engine, _ready(loaded), stop)
+
+
+def _compile_for_device(settings: EngineSettings, loaded: LoadedRank, forward: Forward) -> None:
+    """On a GPU: the first request of a shape shall not wait for its kernels."""
+    if loaded.cache.device.type != "cuda":
+        return
+    section, started = settings.engine, time.monotonic()
+    steps = warm_up(
+        forward,
+        loaded.cache,
+        num_pages=section.num_pages,
+        state_pages=loaded.layout.state_pages,
+        step_tokens=section.step_tokens,
+        max_decodes=section.max_running_requests,
+    )
+    log.info("%d steps to compile the kernels took %.1f s", steps, time.monotonic() - started)
 
 
 def _ready(loaded: LoadedRank) -> Ready:

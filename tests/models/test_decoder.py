@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from prfaas.engine.warm_up import warm_up
 from tests.models.conftest import Tiny
 from tests.models.rig import POISON, Part, Rig, forward, in_chunks, logit_error, make_rig, pack
 from tests.models.tiny_configs import VOCAB
@@ -106,3 +107,13 @@ def test_only_wanted_rows_get_logits(every: Tiny) -> None:
         logits = every.ours.decoder.forward(wanted, rig.cache)
         assert logits.shape == (len(rows), every.ours.vocab_size)
         torch.testing.assert_close(logits, whole[rows], rtol=1e-4, atol=1e-4)
+
+
+def test_warm_up_runs_every_kind_of_step_and_leaves_no_trace(every: Tiny) -> None:
+    (ids,) = prompts(40)
+    expected = in_chunks(make_rig(every.ours), ids, 20)
+    rig = make_rig(every.ours, sequences=2)
+    state_pages = rig.state_pages.shape[1]
+    sizes = {"num_pages": len(rig.pages), "state_pages": state_pages, "step_tokens": 70, "max_decodes": 2}
+    assert warm_up(every.ours.decoder.forward, rig.cache, **sizes) > 5
+    assert logit_error(in_chunks(rig, ids, 20), expected) < CLOSE
