@@ -1,6 +1,7 @@
 """A fleet without a file: sizes and dtype that fit the machine."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prfaas.cache.layout import lay_out
-from prfaas.cli.standalone import cpu_flags, fleet_file, free_bytes, preferred_dtype, sized
+from prfaas.cli.gpu_memory import free_gpu_bytes
+from prfaas.cli.standalone import ON_GPU, cpu_flags, fleet_file, free_bytes, preferred_dtype, sized
 from prfaas.core.errors import ConfigError, ModelError
 from prfaas.core.shape import CacheTensor, LayerCache, ModelShape
 from prfaas.models.demo_model import write_demo_model
@@ -80,3 +82,56 @@ def test_what_is_wrong_is_said_before_anything_starts(tmp_path: Path) -> None:
     write_demo_model(tmp_path / "demo")
     with pytest.raises(ConfigError, match="http"), fleet_file(tmp_path / "demo", "nowhere", None, []):
         pass
+
+
+@pytest.fixture
+def gpu_tool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Path]:
+    """Puts a program on the path that says of GPU 1, and of no other, what it is given."""
+
+    def says(text: str) -> Path:
+        tool, asked = tmp_path / "bin/nvidia-smi", tmp_path / "asked"
+        tool.parent.mkdir(exist_ok=True)
+        tool.write_text(f'#!/bin/sh\necho "$@" > {asked}\n[ "$1" = --id=1 ] && echo \'{text}\' || exit 6\n')
+        tool.chmod(0o755)
+        return asked
+
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:/usr/bin:/bin")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1,0")
+    return says
+
+
+def test_what_the_first_visible_gpu_has_free(gpu_tool: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = gpu_tool("140000")
+    assert free_gpu_bytes() == 140_000 * 2**20
+    assert "--query-gpu=memory.free" in asked.read_text()
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert free_gpu_bytes() is None, "it is hidden"
+
+
+@pytest.mark.parametrize(("said", "visible"), [("[N/A]", "1"), ("", "1"), ("140000", "2")])
+def test_a_gpu_that_does_not_say_is_none_and_the_log_says_why(
+    gpu_tool: Callable[[str], Path],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    said: str,
+    visible: str,
+) -> None:
+    gpu_tool(said)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert free_gpu_bytes() is None
+    assert f"what GPU {visible} has free" in caplog.text
+
+
+def test_without_the_tool_there_is_no_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert free_gpu_bytes() is None
+
+
+def test_a_fleet_on_a_gpu_has_its_sizes(gpu_tool: Callable[[str], Path], tmp_path: Path) -> None:
+    gpu_tool("2000")
+    write_demo_model(tmp_path / "demo")
+    with fleet_file(tmp_path / "demo", "127.0.0.1:0", None, []) as (_, on_gpu):
+        assert on_gpu.engine.step_tokens == ON_GPU.step_tokens
+    with fleet_file(tmp_path / "demo", "127.0.0.1:0", None, ["engine.device=cpu"]) as (_, on_cpu):
+        assert on_cpu.engine.device == "cpu"
+        assert on_cpu.engine.num_pages > on_gpu.engine.num_pages

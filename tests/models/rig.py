@@ -7,7 +7,7 @@ from torch import Tensor
 
 from prfaas.cache.layout import lay_out
 from prfaas.models.batch import CacheTensors, ForwardBatch, LayerDone
-from prfaas.models.cache_tensors import map_cache
+from prfaas.models.cache_tensors import lay_over
 from prfaas.models.loader import LoadedModel
 
 PAGE_TOKENS = 16
@@ -48,16 +48,17 @@ def make_rig(
     max_tokens: int = 400,
     page_tokens: int = PAGE_TOKENS,
     snapshots: int = 0,
+    device: torch.device | str = "cpu",
 ) -> Rig:
     layout, pages = lay_out(model.shape, page_tokens), -(-max_tokens // page_tokens)
     for_kv, for_states = sequences * pages, (sequences + snapshots) * layout.state_pages
     num_pages = for_kv + for_states + NOBODYS
-    block = memoryview(bytearray([POISON]) * layout.num_bytes(num_pages))
+    block = torch.full((layout.num_bytes(num_pages),), POISON, dtype=torch.uint8, device=device)
     table, states, _ = torch.split(torch.randperm(num_pages), [for_kv, for_states, NOBODYS])
     return Rig(
         model,
-        torch.frombuffer(block, dtype=torch.uint8).view(num_pages, layout.page_bytes),
-        map_cache(model.shape, layout, block),
+        block.view(num_pages, layout.page_bytes),
+        lay_over(model.shape, layout, block),
         table.view(sequences, pages),
         states.view(sequences + snapshots, layout.state_pages),
     )
@@ -85,7 +86,8 @@ def pack(rig: Rig, parts: list[Part], num_decodes: int = 0) -> ForwardBatch:
 
 def forward(rig: Rig, parts: list[Part], num_decodes: int = 0, on_layer: LayerDone | None = None) -> list[Tensor]:
     """Logits of every token of every part, [len(ids), vocab] each."""
-    logits = rig.model.decoder.forward(pack(rig, parts, num_decodes), rig.cache, on_layer)
+    batch = pack(rig, parts, num_decodes).to(rig.cache.device)
+    logits = rig.model.decoder.forward(batch, rig.cache, on_layer).cpu()
     return list(torch.split(logits, [len(part.ids) for part in parts]))
 
 
