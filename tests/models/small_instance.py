@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from prfaas.cache.layout import lay_out
@@ -19,10 +20,11 @@ from prfaas.engine.disk_moves import DiskMoves
 from prfaas.engine.disk_tier import DiskTier
 from prfaas.engine.drawer import Drawn, build_drawer
 from prfaas.engine.memory import CacheMemory
+from prfaas.engine.page_copies import DevicePages, SharedPages
 from prfaas.engine.prefixes import Prefixes
 from prfaas.engine.runner import Runner
 from prfaas.models.batch import CacheTensors, ForwardBatch, LayerDone
-from prfaas.models.cache_tensors import map_cache
+from prfaas.models.cache_tensors import lay_over
 from prfaas.models.loader import LoadedModel
 from prfaas.scheduler.plan import StepPlan
 from prfaas.scheduler.scheduler import Scheduler
@@ -64,6 +66,8 @@ class SmallInstance:
     eviction: str = "cost"
     disk: Path | None = None
     """Where prefixes go as well, if anywhere."""
+    own_memory: bool = False
+    """The model computes elsewhere than others read and write, as on a GPU."""
     preemptions: int = 0
     reused_tokens: int = 0
     reused: dict[str, int] = field(default_factory=dict)
@@ -82,8 +86,13 @@ class SmallInstance:
         layout = lay_out(shape, self.page_tokens)
         self.pool = PagePool(self.pages + (self.states or self.slots) * layout.state_pages)
         _scatter(self.pool)
-        block = memoryview(bytearray([POISON]) * layout.num_bytes(self.pool.size))
+        num_bytes = layout.num_bytes(self.pool.size)
+        block = memoryview(bytearray([POISON]) * num_bytes)
         self.memory = CacheMemory(shape, layout, block)
+        own = memoryview(bytearray([POISON]) * num_bytes) if self.own_memory else block
+        self.computed = CacheMemory(shape, layout, own)
+        computed, shared = (torch.frombuffer(each, dtype=torch.uint8) for each in (own, block))
+        self.copies = DevicePages(shape, layout, computed, shared) if self.own_memory else SharedPages()
         self.prefixes = PrefixCache(
             self.pool,
             block_tokens=self.page_tokens,
@@ -100,11 +109,11 @@ class SmallInstance:
             max_running=self.slots,
             eos_token_ids=frozenset({2}),
         )
-        cache = map_cache(shape, layout, block)
+        cache = lay_over(shape, layout, computed)
         self.runner = Runner(self._forward, cache, build_drawer(Path(), (2,)))
         self.tier = self._open_tier(repr(layout), layout.page_bytes)
         self.moves = Prefixes(self.prefixes, self.tier, time.monotonic, 60.0)
-        self.watch = PageWatch(self.prefixes, self.memory)
+        self.watch = PageWatch(self.prefixes, self.computed)
 
     def add(self, request: Request, mode: Mode = Mode.SERVE) -> None:
         self.scheduler.add(request, mode)
@@ -177,6 +186,7 @@ class SmallInstance:
         sequence = self.scheduler.get(request.request_id)
         assert sequence is not None
         rows = request.prompt_tokens
+        self.copies.fetch([*sequence.pages, *sequence.state_pages])
         tensors = [
             [
                 b"".join(self.memory.spans(i, j, 0, layer.num_rows(j, rows), sequence.pages, sequence.state_pages))
@@ -199,7 +209,7 @@ class SmallInstance:
             wake=lambda: None,
         )
         assert tier.scanned.wait(10)
-        return DiskMoves(tier, self.prefixes, page_bytes, self.scheduler.waiting_for, time.monotonic)
+        return DiskMoves(tier, self.prefixes, page_bytes, self.scheduler.waiting_for, time.monotonic, self.copies)
 
     def _deliver(self, sequence: Sequence, exported: Exported) -> None:
         """Of the KV only what is not held already; of the states all."""
@@ -214,6 +224,8 @@ class SmallInstance:
                 for span in self.memory.spans(i, j, first, rows, sequence.pages, sequence.state_pages):
                     span[:] = payload[taken : taken + span.nbytes]
                     taken += span.nbytes
+        held = sequence.held_tokens // self.page_tokens
+        self.copies.push([*sequence.pages[held:], *sequence.state_pages])
         begun = self.scheduler.begin_decode(sequence.request_id, exported.first_token_id)
         assert begun is not None
         self._note(*begun)

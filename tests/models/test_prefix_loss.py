@@ -19,7 +19,9 @@ from tests.models.uncached import Prompt, Uncached, asking
 pytestmark = [pytest.mark.usefixtures("form"), pytest.mark.parametrize("form", ["compiled"], indirect=True)]
 
 
-def instance_of(tiny: Tiny, disk: Path | None = None, snapshot_every: int = 0) -> SmallInstance:
+def instance_of(
+    tiny: Tiny, disk: Path | None = None, snapshot_every: int = 0, own_memory: bool = False
+) -> SmallInstance:
     return SmallInstance(
         tiny.ours,
         pages=120,
@@ -29,6 +31,7 @@ def instance_of(tiny: Tiny, disk: Path | None = None, snapshot_every: int = 0) -
         reuse=True,
         snapshot_every=snapshot_every,
         disk=disk,
+        own_memory=own_memory,
     )
 
 
@@ -87,11 +90,11 @@ def test_what_is_worth_least_is_lost(every: Tiny, uncached: Callable[[str], Unca
     instance.run()
 
 
-@pytest.mark.parametrize("restarted", [False, True])
+@pytest.mark.parametrize(("restarted", "own_memory"), [(False, False), (True, False), (False, True)])
 def test_a_prefix_comes_back_from_disk(
-    every: Tiny, uncached: Callable[[str], Uncached], tmp_path: Path, restarted: bool
+    every: Tiny, uncached: Callable[[str], Uncached], tmp_path: Path, restarted: bool, own_memory: bool
 ) -> None:
-    instance = instance_of(every, tmp_path, snapshot_every=8)
+    instance = instance_of(every, tmp_path, 8, own_memory)
     known = uncached(every.family)
     ask(instance, known, A[:39], B[:22])
     stored = instance.watch.digests()
@@ -117,8 +120,9 @@ def lose_all(instance: SmallInstance) -> None:
     instance.settle()
     instance.prefixes.clear()
     assert instance.pool.used == 0
-    for page in range(instance.pool.size):
-        instance.memory.page(page)[:] = bytes([POISON]) * instance.memory.page_bytes
+    for memory in (instance.memory, instance.computed):
+        for page in range(instance.pool.size):
+            memory.page(page)[:] = bytes([POISON]) * memory.page_bytes
 
 
 @pytest.mark.parametrize("family", KINDS)
