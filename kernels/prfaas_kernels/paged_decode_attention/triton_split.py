@@ -31,7 +31,7 @@ def _rows(ptr, page, page_stride, first, token, page_tokens, stride, BY_PAGE: tl
     return ptr + (page * page_stride + slot.to(tl.int64) * stride)[:, None]
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["table_ptr", "table_stride", "least_tokens"])
 def _split_kernel(
     q_ptr,
     q_tail_ptr,
@@ -86,8 +86,8 @@ def _split_kernel(
         tl.store(total_ptr + row + of_group, tl.zeros([HEADS], tl.float32), mask=known)
         return
 
-    q_ptr += sequence.to(tl.int64) * q_stride + group * ratio * q_head_stride
-    q = load_tile(q_ptr + (of_group * q_head_stride)[:, None], key, known, KEY, KEY_SIZE)
+    q_ptr += sequence.to(tl.int64) * q_stride + (group * ratio).to(tl.int64) * q_head_stride
+    q = load_tile(q_ptr + (of_group.to(tl.int64) * q_head_stride)[:, None], key, known, KEY, KEY_SIZE)
     q = tl.trans(q.to(DOT))  # [KEY, HEADS]
     if TAIL_SIZE > 0:
         tail = tl.arange(0, TAIL)

@@ -15,7 +15,7 @@ from prfaas_kernels.state_rows import StateRows
 _ELEMENTS = 8192  # of a ring that a program moves, more where one entry has more
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["k_rows_ptr", "v_rows_ptr"])
 def _attend_window_kernel(
     q_ptr,
     k_ptr,
@@ -81,7 +81,7 @@ def _attend_window_kernel(
     peak = tl.full((BLOCK_M,), LOWEST, tl.float32)
     total = tl.full((BLOCK_M,), 1.0, tl.float32)
     if sinks_ptr is not None:  # one more key, the first, with a value of zero
-        peak = tl.load(sinks_ptr + head).to(tl.float32) * LOG2_E
+        peak = tl.maximum(tl.load(sinks_ptr + head).to(tl.float32) * LOG2_E, LOWEST)
 
     lowest = tl.maximum(context + block_start - window + 1, 0)
     length = context + tl.minimum(block_start + BLOCK_M // PACK, tokens)
@@ -127,7 +127,7 @@ def _attend_window_kernel(
     )
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["read_ptr", "written_ptr"])
 def _renew_ring_kernel(
     new_ptr,
     arena_ptr,
