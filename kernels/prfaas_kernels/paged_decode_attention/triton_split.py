@@ -190,7 +190,8 @@ def split_attention(
     cut = _cut(ratio, token_bytes, value, k_pages.element_size(), capability(q))
     columns = groups * triton.cdiv(ratio, cut.heads)
     capacity_tokens = block_table.shape[1] * page_tokens
-    splits = choose_splits(sequences * columns, capacity_tokens, multiprocessors(q) * cut.resident)
+    slots, split_bytes = multiprocessors(q) * cut.resident, 4 * sequences * heads * (value + 2)
+    splits = choose_splits(sequences * columns, capacity_tokens, slots, split_bytes)
     numbers = torch.empty(splits.count, sequences, heads, value, dtype=torch.float32, device=q.device)
     peak, total = (torch.empty(splits.count, sequences, heads, dtype=torch.float32, device=q.device) for _ in range(2))
     launch(

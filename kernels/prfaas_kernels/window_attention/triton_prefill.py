@@ -183,7 +183,7 @@ def window_prefill(
     *,
     sinks: Tensor | None = None,
 ) -> Tensor:
-    """As `cpu.window_prefill`."""
+    """As `cpu.window_prefill`, of rings whose rows are each written where they are read, or where no row is read."""
     out = _attend(q, k, v, k_rings, v_rings, spans, scale, window, sinks)
     _renew(k_rings, k, spans, window - 1)
     _renew(v_rings, v, spans, window - 1)
@@ -204,6 +204,7 @@ def _attend(
     tokens, heads, _ = q.shape
     groups, value_width = v.shape[1:]
     assert k_rings.read.shape[1] == v_rings.read.shape[1] == window - 1
+    assert len(k_rings.parts) == len(v_rings.parts) == 1
     width, tail = split_width(q.shape[-1])
     sharing = heads // groups
     tiles = window_tiling(max(width, block(value_width)), q.element_size(), capability(q))
