@@ -13,8 +13,8 @@ from prfaas_kernels.spans import Spans
 _PAGE, _HEADS, _NOPE, _ROPE, _VALUE, _RANK = 64, 32, 128, 64, 128, 512
 
 
-def _mla(tokens: int, context: int, device: torch.device) -> Run:
-    new: dict[str, Any] = {"device": device, "dtype": torch.bfloat16}
+def _mla(tokens: int, context: int, device: torch.device, dtype: torch.dtype = torch.bfloat16) -> Run:
+    new: dict[str, Any] = {"device": device, "dtype": dtype}
     count = (context + tokens) // _PAGE
     q = torch.randn(tokens, _HEADS, _NOPE + _ROPE, **new)
     pages = torch.randn(count, _PAGE, _RANK + _ROPE, **new)
@@ -55,7 +55,16 @@ def _short(tokens: int, context: int) -> Case:
     )
 
 
-CASES = (_whole(8 << 10), _whole(128 << 10), _short(64, 32 << 10))
+_IN_FP32 = Case(
+    "mla",
+    "prefill, Kimi-Linear, 64 tokens after 32K, fp32",
+    partial(_mla, 64, 32 << 10, dtype=torch.float32),
+    bytes_moved=0,
+    timed=False,
+)
+"""The kernel that needs most shared memory."""
+
+CASES = (_whole(8 << 10), _whole(128 << 10), _short(64, 32 << 10), _IN_FP32)
 
 
 def _cpu_case() -> CpuCase:

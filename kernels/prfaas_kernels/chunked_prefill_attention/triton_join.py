@@ -20,7 +20,7 @@ def parts_of(programs: int, multiprocessors: int, keys: int) -> int:
     return max(1, min(multiprocessors // max(1, programs), keys // _FEWEST_KEYS, _MOST_PARTS))
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["part_rows", "parts"])
 def _join_kernel(
     mixed_ptr,
     part_lse_ptr,
@@ -57,7 +57,7 @@ def _join_kernel(
         mixed = mixed * shrink[:, None] + found * weight[:, None]
         total = total * shrink + weight
         peak = new_peak
-        mixed_ptr += part_rows * WIDTH
+        mixed_ptr += part_rows.to(tl.int64) * WIDTH
         part_lse_ptr += part_rows
     out = mixed / total[:, None]
     if gate_ptr is not None:

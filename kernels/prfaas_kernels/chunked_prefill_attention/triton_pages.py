@@ -13,7 +13,7 @@ from prfaas_kernels.launch import block, capability, dot_type, launch, multiproc
 from prfaas_kernels.spans import Spans
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["table_ptr", "table_stride", "part_rows", "parts"])
 def _attend_pages_kernel(
     q_ptr,
     q_tail_ptr,
@@ -71,7 +71,7 @@ def _attend_pages_kernel(
     row = tl.arange(0, BLOCK_M)
     place = block_start + row // PACK
     token = tl.minimum(place, tokens - 1)  # rows past the end do the last token's work once more
-    head = tl.program_id(1) * PACK + row % PACK
+    head = (tl.program_id(1) * PACK + row % PACK).to(tl.int64)  # of latent queries heads lie far apart
     position = context + token
     at = (start + token).to(tl.int64)
 
@@ -91,7 +91,7 @@ def _attend_pages_kernel(
     peak = tl.full((BLOCK_M,), LOWEST, tl.float32)
     total = tl.full((BLOCK_M,), 1.0, tl.float32)
     if sinks_ptr is not None:  # one more key, the first, with a value of zero
-        peak = tl.where(cut == 0, tl.load(sinks_ptr + head).to(tl.float32) * LOG2_E, peak)
+        peak = tl.where(cut == 0, tl.maximum(tl.load(sinks_ptr + head).to(tl.float32) * LOG2_E, LOWEST), peak)
 
     # Keys [whole_start, whole_stop) are seen by all rows; those at either side, whole blocks of them, by some.
     first_position = context + block_start

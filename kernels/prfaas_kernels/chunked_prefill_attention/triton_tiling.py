@@ -32,7 +32,7 @@ def tiling(widest: int, element_bytes: int, capability: int) -> Tiling:
     one is for the lookup of pages; keys and values of the next step are on their way during the present one.
     """
     if element_bytes > 2:
-        return Tiling(64, 32, 4 if widest <= 128 else 8, 2)
+        return Tiling(32, 16, 8, 2) if widest > 256 else Tiling(64, 32, 4 if widest <= 128 else 8, 2)
     if widest > 256:
         return Tiling(64, 32, 8, 3)
     if widest > 128:

@@ -45,7 +45,7 @@ def _placed(
     return x
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["table_ptr", "table_stride"])
 def _place_kernel(
     rows_ptr,
     q_norm_ptr,

@@ -12,7 +12,7 @@ _CHANNELS = 128  # of a program: its rows of a part are read 512 bytes at a time
 _FEW_PARTS, _MANY_PARTS = 4, 32  # read at once
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["parts", "rows"])
 def _merge_kernel(
     parts_ptr,
     peaks_ptr,

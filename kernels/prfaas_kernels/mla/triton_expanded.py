@@ -4,6 +4,8 @@ Knows nothing of when that pays.
 """
 # mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-decorators
 
+from collections.abc import Sequence
+
 import torch
 import triton
 import triton.language as tl
@@ -12,13 +14,13 @@ from torch import Tensor
 from prfaas_kernels.chunked_prefill_attention.triton_fold import LOG2_E, LOWEST, fold, load_tile
 from prfaas_kernels.chunked_prefill_attention.triton_tiling import dense_tiling
 from prfaas_kernels.launch import block, capability, dot_type, launch
-from prfaas_kernels.mla.triton_rounds import Piece, cut_rounds
+from prfaas_kernels.mla.triton_plan import Expanded
+from prfaas_kernels.mla.triton_rounds import Piece
 
-_ROUND_TOKENS = 8192  # expanded at once: 268 MB for 64 heads
 _GATHERED_ROWS = 16  # of latents that a program copies
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["table_ptr", "table_stride"])
 def _gather_kernel(
     pages_ptr,
     table_ptr,
@@ -140,42 +142,25 @@ def _attend_expanded_kernel(
 
 
 def attend_expanded(
-    q: Tensor,
-    pages: Tensor,
-    block_table: Tensor,
-    rows: list[tuple[int, int]],
-    contexts: list[int],
-    sequences: list[int],
-    kv_up: Tensor,
-    rope_dim: int,
-    out: Tensor,
-    round_tokens: int = _ROUND_TOKENS,
+    q: Tensor, pages: Tensor, block_table: Tensor, plan: Expanded, kv_up: Tensor, rope_dim: int, out: Tensor
 ) -> None:
-    """Writes attention of spans `rows` of `q` [T, H, nope + rope] to `out` [T, H, v], its rows dense.
-
-    Each has `contexts` tokens before it and a row of `block_table` in `sequences`. What is expanded at a time is of
-    `round_tokens` tokens.
-    """
+    """Writes attention of the planned spans of `q` [T, H, nope + rope] to `out` [T, H, v], its rows dense."""
     heads, expanded, rank = kv_up.shape
-    rounds = cut_rounds(rows, contexts, sequences, round_tokens)
-    table = torch.tensor([piece for pieces in rounds for piece in pieces], dtype=torch.int32)
-    device_table = table.to(q.device, non_blocking=True)
-    most = max(pieces[-1].offset + pieces[-1].keys for pieces in rounds)
+    most = max(pieces[-1].offset + pieces[-1].keys for pieces in plan.rounds)
     latents = torch.empty(most, rank + rope_dim, dtype=q.dtype, device=q.device)
-    carried = q.shape[0] if any(piece.first for pieces in rounds for piece in pieces) else 0
+    carried = q.shape[0] if any(piece.first for pieces in plan.rounds for piece in pieces) else 0
     mixed = torch.empty(carried, heads, out.shape[-1], dtype=torch.float32, device=q.device)
     lse = torch.empty(carried, heads, dtype=torch.float32, device=q.device)
-    done = 0
-    for pieces in rounds:
-        these = device_table[done : done + len(pieces)]
-        done += len(pieces)
-        _gather(pages, block_table, these, pieces, latents, rank)
+    for pieces, table in zip(plan.rounds, plan.tables, strict=True):
+        _gather(pages, block_table, table, pieces, latents, rank)
         some = latents[: pieces[-1].offset + pieces[-1].keys]
         kv = torch.matmul(some[:, :rank], kv_up.view(heads * expanded, rank).mT)  # [n, H * (nope + v)]
-        _attend(q, kv, some, these, pieces, mixed, lse, out, rank)
+        _attend(q, kv, some, table, pieces, mixed, lse, out, rank)
 
 
-def _gather(pages: Tensor, block_table: Tensor, table: Tensor, pieces: list[Piece], latents: Tensor, rank: int) -> None:
+def _gather(
+    pages: Tensor, block_table: Tensor, table: Tensor, pieces: Sequence[Piece], latents: Tensor, rank: int
+) -> None:
     """Copies the latents of `pieces` out of their pages."""
     rope = latents.shape[1] - rank
     longest = max(piece.keys for piece in pieces)
@@ -203,7 +188,7 @@ def _attend(
     kv: Tensor,
     latents: Tensor,
     table: Tensor,
-    pieces: list[Piece],
+    pieces: Sequence[Piece],
     mixed: Tensor,
     lse: Tensor,
     out: Tensor,

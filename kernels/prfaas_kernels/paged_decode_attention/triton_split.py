@@ -31,7 +31,7 @@ def _rows(ptr, page, page_stride, first, token, page_tokens, stride, BY_PAGE: tl
     return ptr + (page * page_stride + slot.to(tl.int64) * stride)[:, None]
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["table_ptr", "table_stride", "least_tokens"])
 def _split_kernel(
     q_ptr,
     q_tail_ptr,
@@ -86,8 +86,8 @@ def _split_kernel(
         tl.store(total_ptr + row + of_group, tl.zeros([HEADS], tl.float32), mask=known)
         return
 
-    q_ptr += sequence.to(tl.int64) * q_stride + group * ratio * q_head_stride
-    q = load_tile(q_ptr + (of_group * q_head_stride)[:, None], key, known, KEY, KEY_SIZE)
+    q_ptr += sequence.to(tl.int64) * q_stride + (group * ratio).to(tl.int64) * q_head_stride
+    q = load_tile(q_ptr + (of_group.to(tl.int64) * q_head_stride)[:, None], key, known, KEY, KEY_SIZE)
     q = tl.trans(q.to(DOT))  # [KEY, HEADS]
     if TAIL_SIZE > 0:
         tail = tl.arange(0, TAIL)
@@ -190,7 +190,8 @@ def split_attention(
     cut = _cut(ratio, token_bytes, value, k_pages.element_size(), capability(q))
     columns = groups * triton.cdiv(ratio, cut.heads)
     capacity_tokens = block_table.shape[1] * page_tokens
-    splits = choose_splits(sequences * columns, capacity_tokens, multiprocessors(q) * cut.resident)
+    slots, split_bytes = multiprocessors(q) * cut.resident, 4 * sequences * heads * (value + 2)
+    splits = choose_splits(sequences * columns, capacity_tokens, slots, split_bytes)
     numbers = torch.empty(splits.count, sequences, heads, value, dtype=torch.float32, device=q.device)
     peak, total = (torch.empty(splits.count, sequences, heads, dtype=torch.float32, device=q.device) for _ in range(2))
     launch(

@@ -22,7 +22,7 @@ def _row(table_ptr, position, stop, ELEMENT_BYTES: tl.constexpr):
     return tl.multiple_of(rows, [16])  # multiples of 64 bytes: loads can be wide
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["k_read_ptr", "k_written_ptr", "v_read_ptr", "v_written_ptr"])
 def _window_kernel(
     q_ptr,
     k_ptr,

@@ -15,7 +15,7 @@ from prfaas_kernels.state_rows import StateRows
 _ELEMENTS = 8192  # of a ring that a program moves, more where one entry has more
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["k_rows_ptr", "v_rows_ptr"])
 def _attend_window_kernel(
     q_ptr,
     k_ptr,
@@ -81,7 +81,7 @@ def _attend_window_kernel(
     peak = tl.full((BLOCK_M,), LOWEST, tl.float32)
     total = tl.full((BLOCK_M,), 1.0, tl.float32)
     if sinks_ptr is not None:  # one more key, the first, with a value of zero
-        peak = tl.load(sinks_ptr + head).to(tl.float32) * LOG2_E
+        peak = tl.maximum(tl.load(sinks_ptr + head).to(tl.float32) * LOG2_E, LOWEST)
 
     lowest = tl.maximum(context + block_start - window + 1, 0)
     length = context + tl.minimum(block_start + BLOCK_M // PACK, tokens)
@@ -127,7 +127,7 @@ def _attend_window_kernel(
     )
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["read_ptr", "written_ptr"])
 def _renew_ring_kernel(
     new_ptr,
     arena_ptr,
@@ -183,7 +183,7 @@ def window_prefill(
     *,
     sinks: Tensor | None = None,
 ) -> Tensor:
-    """As `cpu.window_prefill`."""
+    """As `cpu.window_prefill`, of rings whose rows are each written where they are read, or where no row is read."""
     out = _attend(q, k, v, k_rings, v_rings, spans, scale, window, sinks)
     _renew(k_rings, k, spans, window - 1)
     _renew(v_rings, v, spans, window - 1)
@@ -204,6 +204,7 @@ def _attend(
     tokens, heads, _ = q.shape
     groups, value_width = v.shape[1:]
     assert k_rings.read.shape[1] == v_rings.read.shape[1] == window - 1
+    assert len(k_rings.parts) == len(v_rings.parts) == 1
     width, tail = split_width(q.shape[-1])
     sharing = heads // groups
     tiles = window_tiling(max(width, block(value_width)), q.element_size(), capability(q))

@@ -5,6 +5,7 @@ import torch
 
 from prfaas_kernels.mla.reference import mla_reference
 from prfaas_kernels.mla.triton_expanded import attend_expanded
+from prfaas_kernels.mla.triton_plan import longest_absorbed, plan
 from prfaas_kernels.mla.triton_prefill import mla_prefill
 from prfaas_kernels.mla.triton_rounds import cut_rounds
 from prfaas_kernels.spans import Spans
@@ -60,11 +61,11 @@ class Batch:
         return mla_prefill(self.q, self.pages, self.table, self.spans, self.kv_up, self.rope)
 
     def expanded(self, round_tokens: int) -> torch.Tensor:
-        used = [i for i, n in enumerate(self.spans.lens) if n]
-        rows, contexts = [self.spans.rows[i] for i in used], [self.spans.context_lens[i] for i in used]
+        _, expanded = plan(self.spans.rows, self.spans.context_lens, 0, round_tokens, self.q.device)
+        assert expanded is not None
         value = self.kv_up.shape[1] - self.q.shape[2] + self.rope
         out = torch.empty(*self.q.shape[:2], value, dtype=self.q.dtype, device=self.q.device)
-        attend_expanded(self.q, self.pages, self.table, rows, contexts, used, self.kv_up, self.rope, out, round_tokens)
+        attend_expanded(self.q, self.pages, self.table, expanded, self.kv_up, self.rope, out)
         return out
 
 
@@ -122,6 +123,31 @@ def test_a_chunk_in_two(device: torch.device) -> None:
 def test_no_tokens(device: torch.device) -> None:
     batch = Batch(device, (0, 0), (5, 0))
     batch.check(0, batch.prefill())
+
+
+def test_all_layers_of_a_step_share_a_plan(device: torch.device) -> None:
+    rows, contexts = ((3, 5), (7, 7), (7, 200)), (4, 9, 0)
+    short, long = plan(rows, contexts, 2, 100, device)
+    assert plan(rows, contexts, 2, 100, device) == (short, long)
+    assert plan.cache_info().hits > 0
+    assert short is not None
+    assert long is not None
+    assert (short.rows.tolist(), short.sequences.tolist()) == ([3, 4], [0])
+    assert (short.spans.rows, short.spans.context_lens) == (((0, 2),), (4,))
+    assert [table.tolist() for table in long.tables] == [[list(piece) for piece in pieces] for pieces in long.rounds]
+    assert {piece.sequence for pieces in long.rounds for piece in pieces} == {2}
+    assert plan(rows[1:2], contexts[1:2], 2, 100, device) == (None, None)
+
+
+@pytest.mark.parametrize(("nope", "value", "rank"), [(128, 128, 512), (16, 24, 40), (32, 32, 32), (32, 32, 16)])
+def test_the_longest_span_in_latent_space(nope: int, value: int, rank: int) -> None:
+    longest = longest_absorbed(nope + value, rank)
+
+    def cheaper(tokens: int) -> bool:
+        return tokens * 2 * rank < tokens * (nope + value) + rank * (nope + value)
+
+    assert cheaper(min(longest, 1_000_000))
+    assert longest > 1_000_000 or not cheaper(longest + 1)
 
 
 def test_rounds_hold_every_key_once() -> None:

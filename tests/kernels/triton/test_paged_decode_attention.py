@@ -156,8 +156,16 @@ def test_reference_agrees_with_sdpa(device: torch.device) -> None:
 @pytest.mark.parametrize("programs", [0, 1, 8, 300, 5000])
 @pytest.mark.parametrize("capacity", [0, 1, 255, 8192, 131072, 1 << 20])
 def test_splits_fill_a_gpu_and_no_more(programs: int, capacity: int) -> None:
-    splits = choose_splits(programs, capacity, slots=264)
+    splits = choose_splits(programs, capacity, slots=264, split_bytes=1000 * programs)
     assert splits.count >= 1
     assert splits.count * splits.least_tokens < capacity + splits.least_tokens or splits.count == 1
     assert -(-capacity // splits.count) <= 4096
     assert splits.count * programs <= 264 or splits.count <= max(1, -(-capacity // 4096))
+
+
+@pytest.mark.parametrize("sequences", [1, 128, 4096])
+def test_results_of_splits_stay_within_memory(sequences: int) -> None:
+    split_bytes = 4 * sequences * 128 * 514
+    splits = choose_splits(2 * sequences, 1 << 20, slots=132, split_bytes=split_bytes)
+    assert splits.count == 1 or splits.count * split_bytes <= 512 << 20
+    assert splits.count * sequences >= 64
