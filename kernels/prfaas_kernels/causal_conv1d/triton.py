@@ -8,28 +8,30 @@ import triton.language as tl
 from torch import Tensor
 
 from prfaas_kernels.launch import launch
+from prfaas_kernels.span_chunks import CHUNK, SpanChunks
 from prfaas_kernels.spans import Spans
 from prfaas_kernels.state_rows import StateRows
 
-_TOKENS, _CHANNELS, _WARPS = 64, 128, 8
+_CHANNELS, _WARPS = 128, 8
 _MOST_PARTS = 3
 
 
-@triton.jit
+# Of tables of many layers each takes its columns: where these begin must not make a kernel of its own.
+@triton.jit(do_not_specialize_on_alignment=["read_ptr", "written_ptr"])
 def _convolution_kernel(
-    x_ptr, weight_ptr, out_ptr, arena_ptr, read_ptr, written_ptr, starts_ptr, stops_ptr, contexts_ptr,
+    x_ptr, weight_ptr, out_ptr, arena_ptr, read_ptr, written_ptr, starts_ptr, stops_ptr, contexts_ptr, spans_ptr,
+    first_ptr,
     channels, x_stride, read_stride, read_step, written_stride, written_step,
     stop0, stop1, shift0, shift1, shift2,
     TAPS: tl.constexpr, OLD: tl.constexpr, VECTOR: tl.constexpr, TOKENS: tl.constexpr, CHANNELS: tl.constexpr,
 ):  # fmt: skip
     SIZE: tl.constexpr = arena_ptr.dtype.element_ty.primitive_bitwidth // 8
-    span = tl.program_id(1).to(tl.int64)
     blocks = tl.cdiv(channels, CHANNELS)
-    first = tl.program_id(0) // blocks * TOKENS
+    chunk = tl.program_id(0) // blocks
+    span = tl.load(spans_ptr + chunk).to(tl.int64)
+    first = (chunk - tl.load(first_ptr + span)) * TOKENS
     start = tl.load(starts_ptr + span)
     tokens = tl.load(stops_ptr + span) - start
-    if (first >= tokens) & (first > 0):
-        return
     channel = tl.program_id(0) % blocks * CHANNELS + tl.arange(0, CHANNELS)
     there = (channel < channels)[None, :]
     x_ptr += start.to(tl.int64) * x_stride + channel[None, :]
@@ -80,13 +82,13 @@ def causal_conv1d(x: Tensor, weight: Tensor, states: StateRows, spans: Spans) ->
     assert weight.is_contiguous()
     assert taps >= 2
     out = torch.empty(rows, channels, dtype=x.dtype, device=x.device)
-    chunks = max(1, triton.cdiv(spans.longest, _TOKENS))  # an empty span's state moves too
+    chunks = SpanChunks.of(spans)
     launch(
-        _convolution_kernel, (chunks * triton.cdiv(channels, _CHANNELS), len(spans)), x, weight, out,
+        _convolution_kernel, (len(chunks) * triton.cdiv(channels, _CHANNELS),), x, weight, out,
         states.arena.view(states.dtype), states.read, states.written, spans.starts, spans.stops, spans.contexts,
-        channels, x.stride(0), *states.read.stride(), *states.written.stride(), *_shifts(states.parts),
+        chunks.spans, chunks.first, channels, x.stride(0), *states.read.stride(), *states.written.stride(), *_shifts(states.parts),
         TAPS=taps, OLD=triton.next_power_of_2(taps - 1),
-        VECTOR=_together(states.parts), TOKENS=_TOKENS, CHANNELS=_CHANNELS, num_warps=_WARPS,
+        VECTOR=_together(states.parts), TOKENS=CHUNK, CHANNELS=_CHANNELS, num_warps=_WARPS,
     )  # fmt: skip
     return out
 

@@ -14,7 +14,8 @@ from prfaas_kernels.launch import block, launch
 _CHANNELS = 512  # that a program convolves, at most
 
 
-@triton.jit
+# Of tables of many layers each takes its columns: where these begin must not make a kernel of its own.
+@triton.jit(do_not_specialize_on_alignment=["rows_ptr"])
 def _convolve_kernel(
     x_ptr,
     taps_ptr,
@@ -48,14 +49,16 @@ def _convolve_kernel(
     for tap in tl.static_range(TAPS):
         weight = tl.load(taps_ptr + tap * taps_stride + channel, mask=there, other=0.0)
         total += window[tap].to(tl.float32) * weight.to(tl.float32)
-    # Stores come last: among the loads, each would hold up the next until what it stores has arrived.
+    # Stores come last: among the loads, each would hold up the next until what it stores has arrived. And some threads
+    # may load what others store: all have what they need before one of them writes.
+    tl.debug_barrier()
     for tap in tl.static_range(TAPS - 1):
         cached = cache_ptr + tl.multiple_of(tl.load(row + tap) // size, 16) + shift + channel
         tl.store(cached, window[tap + 1], mask=there)
     tl.store(out_ptr + sequence * channels + channel, total / (1.0 + tl.exp(-total)), mask=there)
 
 
-@triton.jit
+@triton.jit(do_not_specialize_on_alignment=["rows_ptr"])
 def _step_kernel(
     mixed_ptr,
     gate_ptr,

@@ -19,7 +19,7 @@ def softplus(x):
     return tl.maximum(x, 0.0) + tl.where(u == 1.0, e, tl.log(u) * (e / tl.where(u == 1.0, 1.0, u - 1.0)))
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["rows"])
 def _log_decay_kernel(
     x_ptr, a_log_ptr, dt_bias_ptr, out_ptr, rows, columns, per_head, stride, ROWS: tl.constexpr, COLUMNS: tl.constexpr
 ):

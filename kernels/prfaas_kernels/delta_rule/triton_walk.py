@@ -11,10 +11,13 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from prfaas_kernels.delta_rule.triton_chunks import CHUNK, Chunks
 from prfaas_kernels.launch import block, capability, dot_type, launch, multiprocessors
+from prfaas_kernels.span_chunks import CHUNK, SpanChunks
 from prfaas_kernels.spans import Spans
 from prfaas_kernels.state_rows import StateRows
+
+_WIDEST_KEY = 128
+"""Of a head, for chunks ahead to fit in shared memory; with wider ones a program has few columns, and none ahead."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +34,7 @@ class Products:
     """[N, H, K or 1] fp32: what is left of the state after the chunk."""
 
     @classmethod
-    def empty(cls, chunks: Chunks, v: Tensor, channels: int) -> "Products":
+    def empty(cls, chunks: SpanChunks, v: Tensor, channels: int) -> "Products":
         """Uninitialised, for heads as in `v` [T, H, V] and decays of `channels`."""
         sizes = (len(chunks), v.shape[1])
         square = (*sizes, CHUNK, CHUNK)
@@ -43,8 +46,8 @@ class Products:
         )
 
 
-# Tables of spans are parts of one: where each begins must not make a kernel of its own.
-@triton.jit(do_not_specialize_on_alignment=["starts_ptr", "stops_ptr", "contexts_ptr", "first_ptr"])
+# Of tables of many layers each takes its columns: where these begin must not make a kernel of its own.
+@triton.jit(do_not_specialize_on_alignment=["read_ptr", "written_ptr"])
 def _walk_kernel(
     q_ptr,
     k_ptr,
@@ -149,7 +152,7 @@ def walk(
     kept: Tensor | None,
     v: Tensor,
     products: Products,
-    chunks: Chunks,
+    chunks: SpanChunks,
     states: StateRows,
     spans: Spans,
 ) -> Tensor:
@@ -165,7 +168,7 @@ def walk(
     assert states.dims == (key, size)
     assert v.stride(2) == q.stride(-1) == k.stride(-1) == states.read.stride(1) == states.written.stride(1) == 1
     out = torch.empty(tokens, heads, size, dtype=v.dtype, device=v.device)
-    values = _values(size, len(spans) * heads, by_channel, v)
+    values = _values(size, key, len(spans) * heads, by_channel, v)
     launch(
         _walk_kernel,
         (triton.cdiv(size, values), heads, len(spans)),
@@ -204,18 +207,19 @@ def walk(
         BY_CHANNEL=by_channel,
         DOT=dot_type(v.dtype),
         num_warps=8 if values == 64 or capability(v) < 90 else 4,
-        num_stages=1 if v.dtype is torch.float32 else 3,
+        num_stages=1 if v.dtype is torch.float32 or key > _WIDEST_KEY else 3,
     )
     return out
 
 
-def _values(size: int, walks: int, by_channel: bool, x: Tensor) -> int:
+def _values(size: int, key: int, walks: int, by_channel: bool, x: Tensor) -> int:
     """Columns of the state that a program carries: 64, or 32 where that would leave a fourth of the GPU idle.
 
     Each program reads all keys and queries, so narrower ones cost bandwidth of the L2 cache. Decays by channel bring a
     third tile of them, and three stages of that leave no shared memory for 64; on an A100 registers do not suffice.
+    16 for the widest keys, which no model so far has.
     """
-    fits = 32 if by_channel or capability(x) < 90 else 64
+    fits = 16 if key > _WIDEST_KEY else 32 if by_channel or capability(x) < 90 else 64
     widest = min(fits, block(size))
     fills = 4 * walks * triton.cdiv(size, widest) >= 3 * multiprocessors(x)
     return widest if fills else min(32, widest)

@@ -4,10 +4,11 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from prfaas_kernels.delta_rule.triton_chunks import CHUNK, LEVELS, Chunks, unit_lower_inverse
 from prfaas_kernels.delta_rule.triton_decay import log_decay as _log_decay
+from prfaas_kernels.delta_rule.triton_inverse import LEVELS, unit_lower_inverse
 from prfaas_kernels.delta_rule.triton_walk import Products, walk
 from prfaas_kernels.launch import block, dot_type, launch
+from prfaas_kernels.span_chunks import CHUNK, SpanChunks
 from prfaas_kernels.spans import Spans
 from prfaas_kernels.state_rows import StateRows
 
@@ -103,7 +104,7 @@ def gated_delta_rule(
     """As `cpu.gated_delta_rule`."""
     heads, key = v.shape[1], q.shape[2]
     assert q.stride(2) == k.stride(2) == log_decay.stride(1) == beta.stride(1) == 1
-    chunks = Chunks.of(spans)
+    chunks = SpanChunks.of(spans)
     products = Products.empty(chunks, v, channels=1)
     launch(
         _gdn_chunk_kernel,

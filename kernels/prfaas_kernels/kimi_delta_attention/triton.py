@@ -5,10 +5,11 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from prfaas_kernels.delta_rule.triton_chunks import CHUNK, LEVELS, Chunks, joins, unit_lower_inverse
 from prfaas_kernels.delta_rule.triton_decay import log_decay as _log_decay
+from prfaas_kernels.delta_rule.triton_inverse import LEVELS, joins, unit_lower_inverse
 from prfaas_kernels.delta_rule.triton_walk import Products, walk
 from prfaas_kernels.launch import block, dot_type, launch
+from prfaas_kernels.span_chunks import CHUNK, SpanChunks
 from prfaas_kernels.spans import Spans
 from prfaas_kernels.state_rows import StateRows
 
@@ -122,7 +123,7 @@ def kimi_delta_attention(
     """As `cpu.kimi_delta_attention`."""
     heads, key = q.shape[1:]
     assert q.stride(2) == k.stride(2) == log_decay.stride(2) == beta.stride(1) == 1
-    chunks = Chunks.of(spans)
+    chunks = SpanChunks.of(spans)
     products = Products.empty(chunks, v, channels=key)
     decayed = torch.empty(3, len(chunks), heads, CHUNK, key, dtype=v.dtype, device=v.device)
     read_q, read_k, kept_k = decayed.unbind()

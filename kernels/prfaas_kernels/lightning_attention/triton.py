@@ -20,7 +20,8 @@ _MOST_KEY_BYTES = 256  # of a head, for 64 columns of its state to fit in regist
 _DECODE_VALUES = 32
 
 
-@triton.jit
+# Of tables of many layers each takes its columns: where these begin must not make a kernel of its own.
+@triton.jit(do_not_specialize=["segments"], do_not_specialize_on_alignment=["read_ptr"])
 def _segments_kernel(
     k_ptr, v_ptr, log_decay_ptr, arena_ptr, read_ptr, starts_ptr, stops_ptr, contexts_ptr, work_ptr,
     k_stride, k_head, v_stride, v_head, read_stride, read_step, row_start, segment, segments,
@@ -58,7 +59,7 @@ def _segments_kernel(
         tl.store(work_ptr + tl.num_programs(1) * (K * V), state, mask=there)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["segments"], do_not_specialize_on_alignment=["read_ptr", "written_ptr"])
 def _outputs_kernel(
     q_ptr, k_ptr, v_ptr, log_decay_ptr, out_ptr, arena_ptr, read_ptr, written_ptr, starts_ptr, stops_ptr, contexts_ptr,
     work_ptr, q_stride, q_head, k_stride, k_head, v_stride, v_head,
@@ -122,7 +123,7 @@ def _outputs_kernel(
         tl.store(arena_ptr + row + in_state, state, mask=there)
 
 
-@triton.jit
+@triton.jit(do_not_specialize_on_alignment=["read_ptr", "written_ptr"])
 def _decode_kernel(
     q_ptr, k_ptr, v_ptr, log_decay_ptr, out_ptr, arena_ptr, read_ptr, written_ptr,
     q_stride, q_head, k_stride, k_head, v_stride, v_head,
