@@ -7,7 +7,7 @@ import triton.language as tl
 from torch import Tensor
 
 from prfaas_kernels.codec import exact
-from prfaas_kernels.codec.checks import check_bytes, check_exact
+from prfaas_kernels.codec.checks import aligned, check_bytes, check_exact
 from prfaas_kernels.codec.sizes import BLOCK_VALUES, HEADER_BYTES, LANES, RUN_VALUES, ExactLayout
 from prfaas_kernels.codec.token_rows import PageSpan, TokenRows
 from prfaas_kernels.launch import launch
@@ -155,7 +155,7 @@ def _encode_block(
         tl.store(escape_ptr + i, (tl.where(in_low, low, high) >> shift).to(tl.uint8), mask=escaped)
 
 
-@triton.jit(do_not_specialize=["values"])
+@triton.jit(do_not_specialize=["page_ids_ptr", "values"])
 def _encode_exact_kernel(
     x_ptr, page_ids_ptr, data_ptr, table_ptr, scratch_ptr, page_stride, first, values, last_run, codes_at,
     PAGE_VALUES: tl.constexpr,
@@ -173,7 +173,7 @@ def _encode_exact_kernel(
         )  # fmt: skip
 
 
-@triton.jit(do_not_specialize=["values", "escapes_at", "room"])
+@triton.jit(do_not_specialize=["page_ids_ptr", "values", "escapes_at", "room"])
 def _finish_exact_kernel(
     x_ptr, page_ids_ptr, data_ptr, header_ptr, raw_ptr, scratch_ptr, ends_ptr, length_ptr,
     page_stride, first, values, escapes_at, room, PAGE_VALUES: tl.constexpr,
@@ -254,7 +254,7 @@ def _decode_block(
         tl.store(out_ptr + place, bits.to(tl.int16), mask=there)
 
 
-@triton.jit(do_not_specialize=["values", "escapes_at", "escapes"])
+@triton.jit(do_not_specialize=["page_ids_ptr", "values", "escapes_at", "escapes"])
 def _decode_exact_kernel(
     out_ptr, page_ids_ptr, data_ptr, header_ptr, table_ptr, ends_ptr, flaws_ptr,
     page_stride, first, values, last_run, codes_at, escapes_at, escapes, PAGE_VALUES: tl.constexpr,
@@ -306,7 +306,7 @@ def decode_exact(data: Tensor, out: Tensor, span: PageSpan | None = None) -> Ten
     rows = TokenRows.of(out, span)
     layout = ExactLayout(rows.values)
     escapes = exact.check_length(data, layout)
-    data = data if data.storage_offset() % 4 == 0 else data.clone()
+    data = aligned(data)
     if escapes is None:
         expected = exact.header(exact.RAW, layout.values, 0).to(data.device, non_blocking=True)
         rows.scatter(data[HEADER_BYTES:].view(torch.bfloat16).view(rows.tokens, rows.channels))
