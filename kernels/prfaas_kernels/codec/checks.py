@@ -1,4 +1,4 @@
-"""What a decoder asks of bytes before it reads them; needs no more than their number."""
+"""What a decoder asks of bytes before it reads them; needs no more than their number and where they begin."""
 
 import torch
 from torch import Tensor
@@ -19,6 +19,11 @@ def check_bytes(data: Tensor) -> None:
         raise CodecError(
             f"encoded bytes are a dense uint8 tensor of one dimension, not {data.dtype} {tuple(data.shape)}"
         )
+
+
+def aligned(data: Tensor) -> Tensor:
+    """`data`, or a copy where it begins too oddly in its memory for wide loads, and for a kernel that is compiled."""
+    return data if data.storage_offset() % 16 == 0 else data.clone()
 
 
 def check_exact(values: Tensor) -> None:

@@ -7,7 +7,7 @@ import triton.language as tl
 from torch import Tensor
 
 from prfaas_kernels.codec import exact
-from prfaas_kernels.codec.checks import check_bytes, check_exact
+from prfaas_kernels.codec.checks import aligned, check_bytes, check_exact
 from prfaas_kernels.codec.sizes import BLOCK_VALUES, HEADER_BYTES, LANES, RUN_VALUES, ExactLayout
 from prfaas_kernels.codec.token_rows import PageSpan, TokenRows
 from prfaas_kernels.launch import launch
@@ -15,9 +15,13 @@ from prfaas_kernels.launch import launch
 _CODES = tl.constexpr(exact.CODES)
 _ABOVE_MEAN = tl.constexpr(exact.ABOVE_MEAN)
 _HIGH_BITS = tl.constexpr(-0x7F7F7F80)  # 0x80808080 in 32 bits
+_ODD_BYTES = tl.constexpr(-0x00FF0100)  # 0xFF00FF00
+_SIGNS = tl.constexpr(-0x7FFF8000)  # 0x80008000
+_EXPONENTS = tl.constexpr(0x7F807F80)
 _LANES = tl.constexpr(LANES)
 _BLOCK = tl.constexpr(BLOCK_VALUES)
 _RUN = tl.constexpr(RUN_VALUES)
+_PAIRS = tl.constexpr(RUN_VALUES // 2)  # of columns
 _HEADER = tl.constexpr(HEADER_BYTES)
 _PACKED_WORD = tl.constexpr(exact.MAGIC | exact.VERSION << 16 | exact.PACKED << 24)
 _RAW_WORD = tl.constexpr(exact.MAGIC | exact.VERSION << 16 | exact.RAW << 24)
@@ -53,20 +57,28 @@ def _place(offset, there, pages, page_ids_ptr, page_stride, PAGE_VALUES: tl.cons
 
 
 @triton.jit
-def _bytes_in(four):
-    """The sum of the bytes of each word, and how many are not 0."""
-    pairs = (four & 0x00FF00FF) + ((four >> 8) & 0x00FF00FF)
-    marks = ((((four & 0x7F7F7F7F) + 0x7F7F7F7F) | four) >> 7) & 0x01010101
-    return (pairs & 0xFFFF) + ((pairs >> 16) & 0xFFFF), (marks * 0x01010101) >> 24
+def _words(halves):
+    """16-bit values two to a word: those of columns 2p (low) and 2p + 1. Words of two lanes make one of exponents."""
+    even, odd = tl.split(tl.reshape(halves, [_PAIRS, 2]))
+    return (even.to(tl.int32) & 0xFFFF) | (odd.to(tl.int32) << 16)
 
 
 @triton.jit
-def _top(low, high):
-    """A block's largest exponent with a code, from all exponents."""
-    low_sum, low_count = _bytes_in(low)
-    high_sum, high_count = _bytes_in(high)
-    mean = tl.sum(low_sum + high_sum, 0) // tl.maximum(tl.sum(low_count + high_count, 0), 1)
-    return tl.minimum(mean + _ABOVE_MEAN, 255)
+def _columns(even, odd):
+    """[_RUN] from what there is of columns 2p and of columns 2p + 1."""
+    return tl.reshape(tl.join(even, odd), [_RUN])
+
+
+@triton.jit
+def _exponents(even, odd):
+    """Of an even lane's and the next lane's words: bytes of column 2p, even and odd lane, then of column 2p + 1."""
+    return ((even >> 7) & 0x00FF00FF) | ((odd << 1) & _ODD_BYTES)
+
+
+@triton.jit
+def _four_lanes(first, second):
+    """The exponents of two pairs of lanes by column: those of column 2p, and those of column 2p + 1."""
+    return (first & 0xFFFF) | (second << 16), ((first >> 16) & 0xFFFF) | (second & -0x10000)
 
 
 @triton.jit
@@ -77,35 +89,78 @@ def _below(top, four):
 
 
 @triton.jit
-def _narrow(four):
-    """Four bytes of codes, of which those above 7 become 7, as 12 bits."""
-    marks = ((((four & 0x7F7F7F7F) + 0x79797979) | four) >> 7) & 0x01010101  # those of 7 and more
-    four = (four | marks * 7) & 0x07070707
-    two = (four | (four >> 5)) & 0x003F003F
-    return (two | (two >> 10)) & 0xFFF
+def _summed(four):
+    """Sums of the low two and of the high two bytes, as halves; and a 1 in each byte that is not 0."""
+    marks = ((((four & 0x7F7F7F7F) + 0x7F7F7F7F) | four) >> 7) & 0x01010101
+    return (four & 0x00FF00FF) + ((four >> 8) & 0x00FF00FF), marks
 
 
 @triton.jit
-def _widened(bits):
-    """Four codes of 12 bits as bytes."""
-    two = (bits & 0x3F) | ((bits & 0xFC0) << 10)
-    return (two | (two << 5)) & 0x07070707
+def _top(a, b, c, d):
+    """A block's largest exponent with a code, from all exponents."""
+    a_sums, a_marks = _summed(a)
+    b_sums, b_marks = _summed(b)
+    c_sums, c_marks = _summed(c)
+    d_sums, d_marks = _summed(d)
+    sums, marks = a_sums + b_sums + c_sums + d_sums, a_marks + b_marks + c_marks + d_marks
+    count = tl.sum((marks * 0x01010101) >> 24, 0)
+    mean = tl.sum((sums & 0xFFFF) + (sums >> 16), 0) // tl.maximum(count, 1)
+    return tl.minimum(mean + _ABOVE_MEAN, 255)
 
 
 @triton.jit
-def _escapes(word):
-    """A mark at the lowest bit of each code of a word that is 7, and how many there are."""
-    marks = word & (word >> 1) & (word >> 2) & 0x249249
-    pairs = (marks & 0x041041) + ((marks >> 3) & 0x041041)
-    return marks, (pairs + (pairs >> 6) + (pairs >> 12) + (pairs >> 18)) & 0xF
+def _coded(top, four, present):
+    """Codes of exponents, two lanes as 6 bits of each half, and a 1 in the byte of each that is an escape."""
+    four = _below(top, four)
+    marks = ((((four & 0x7F7F7F7F) + 0x79797979) | four) >> 7) & 0x01010101 & present
+    four = (four | marks * 7) & 0x07070707 & present
+    return (four | (four >> 5)) & 0x003F003F, marks
+
+
+@triton.jit
+def _packed(halves):
+    """The low byte of each half, side by side."""
+    return (halves | (halves >> 8)).to(tl.int16)
+
+
+@triton.jit
+def _unpacked(two):
+    """Two bytes as the low bytes of the halves of a word."""
+    word = two.to(tl.int32)
+    return (word & 0xFF) | ((word & 0xFF00) << 8)
+
+
+@triton.jit
+def _ranked(a, b, c, d):
+    """From marks of lanes two by two: by column 8 marks and, from bit 8 on, those before it; its sum and its most."""
+    counts = a + b + c + d
+    counts = (counts & 0x00FF00FF) + ((counts >> 8) & 0x00FF00FF)
+    even, odd = counts & 0xFFFF, counts >> 16
+    both = even + odd
+    rank = tl.cumsum(both, 0) - both
+    marks = a | (b << 2) | (c << 4) | (d << 6)
+    marks = (marks | (marks >> 7)) & 0x00FF00FF
+    ranked = _columns((marks & 0xFF) | (rank << 8), (marks >> 16) | ((rank + even) << 8))
+    return ranked, tl.sum(both, 0), tl.max(tl.maximum(even, odd), 0)
 
 
 @triton.jit
 def _first_mark(marks):
     """Whether a column's first mark is in its first four lanes, bits before that lane's byte, and the other marks."""
     first = marks & -marks
-    bit = (first.to(tl.float32).to(tl.int32, bitcast=True) >> 23) - 127
-    return bit < 12, ((bit * 11) >> 2) & 24, marks ^ first
+    return first < 16, ((first.to(tl.float32).to(tl.int32, bitcast=True) >> 20) + 8) & 24, marks ^ first
+
+
+@triton.jit
+def _load_words(x_ptr, lane, column, run, left, pages, page_ids_ptr, page_stride, FULL, PAGE_VALUES):
+    """A lane's values in words; in the last block also where there are any, as exponents of all ones."""
+    offset = lane * run + column
+    there = (column < run) & (offset < left)
+    if FULL:
+        there = tl.full([_RUN], 1, tl.int1)
+    place = _place(offset, there, pages, page_ids_ptr, page_stride, PAGE_VALUES)
+    words = _words(tl.load(x_ptr + place, mask=there, other=0))
+    return words, words if FULL else _words(tl.where(there, 0x7F80, 0))
 
 
 @triton.jit
@@ -117,45 +172,52 @@ def _encode_block(
     wide = block.to(tl.int64)
     left = values - block * _BLOCK
     pages = _block_pages(block, values, page_ids_ptr, page_stride, first, PAGE_VALUES)
-    column = tl.arange(0, _RUN)
-    stored = tl.full([_RUN], 1, tl.int1) if FULL else column < run
-    low = tl.zeros([_RUN], tl.int32)  # exponents of four lanes
-    high = tl.zeros([_RUN], tl.int32)
-    absent = tl.zeros([_RUN], tl.int32)  # codes of what is past the end
-    for lane in tl.static_range(_LANES):
-        offset = lane * run + column
-        there = stored if FULL else stored & (offset < left)
-        place = _place(offset, there, pages, page_ids_ptr, page_stride, PAGE_VALUES)
-        bits = tl.load(x_ptr + place, mask=there, other=0).to(tl.int32)
-        kept = ((bits >> 8) & 0x80) | (bits & 0x7F)
-        tl.store(data_ptr + _HEADER + wide * _BLOCK + offset, kept.to(tl.uint8), mask=stored)
-        exponent = (bits >> 7) & 0xFF
-        if lane < 4:
-            low |= exponent << (8 * lane)
-        else:
-            high |= exponent << (8 * (lane - 4))
-        if not FULL:
-            absent |= tl.where(there, 0, 7 << (3 * lane))
-    top = _top(low, high)
-    word = _narrow(_below(top, low)) | (_narrow(_below(top, high)) << 12)
-    word = word if FULL else word & ~absent
-    planes_ptr = data_ptr + codes_at + wide * (3 * _RUN)
-    for plane in tl.static_range(3):
-        tl.store(planes_ptr + plane * run + column, ((word >> (8 * plane)) & 0xFF).to(tl.uint8), mask=stored)
+    column, pair, half = tl.arange(0, _RUN), tl.arange(0, _PAIRS), run // 2
+    stored = tl.full([_PAIRS], 1, tl.int1) if FULL else pair < half
+    kept_ptr = data_ptr + _HEADER // 2 + wide * (_BLOCK // 2) + pair
+    exponents, present = (), ()
+    for lanes in tl.static_range(0, _LANES, 2):
+        even, has_even = _load_words(
+            x_ptr, lanes, column, run, left, pages, page_ids_ptr, page_stride, FULL, PAGE_VALUES
+        )  # fmt: skip
+        odd, has_odd = _load_words(
+            x_ptr, lanes + 1, column, run, left, pages, page_ids_ptr, page_stride, FULL, PAGE_VALUES
+        )  # fmt: skip
+        kept = ((even >> 8) & 0x00800080) | (even & 0x007F007F)
+        tl.store(kept_ptr + lanes * half, _packed(kept), mask=stored)
+        kept = ((odd >> 8) & 0x00800080) | (odd & 0x007F007F)
+        tl.store(kept_ptr + (lanes + 1) * half, _packed(kept), mask=stored)
+        exponents = exponents + (_exponents(even, odd),)
+        present = present + (-1 if FULL else _exponents(has_even, has_odd),)
+    a, b, c, d = exponents
+    top = _top(a, b, c, d)
+    a_codes, a_marks = _coded(top, a, present[0])
+    b_codes, b_marks = _coded(top, b, present[1])
+    c_codes, c_marks = _coded(top, c, present[2])
+    d_codes, d_marks = _coded(top, d, present[3])
+    low, high = a_codes | (b_codes << 6), c_codes | (d_codes << 6)
+    planes_ptr = data_ptr + codes_at // 2 + wide * (3 * _PAIRS) + pair
+    tl.store(planes_ptr, _packed(low & 0x00FF00FF), mask=stored)
+    middle = ((low >> 8) & 0x000F000F) | ((high & 0x000F000F) << 4)
+    tl.store(planes_ptr + half, _packed(middle), mask=stored)
+    tl.store(planes_ptr + 2 * half, _packed((high >> 4) & 0x00FF00FF), mask=stored)
+
+    ranked, count, most = _ranked(a_marks, b_marks, c_marks, d_marks)
+    tl.store(table_ptr + block, count | (top << 16))
+    low_even, low_odd = _four_lanes(a, b)
+    high_even, high_odd = _four_lanes(c, d)
     # Scattered stores want one column to a thread: gathering moves three tensors there, not each that they lead to.
-    word = tl.gather(word, column, 0)
-    low = tl.gather(low, column, 0)
-    high = tl.gather(high, column, 0)
-    marks, count = _escapes(word)
-    tl.store(table_ptr + block, tl.sum(count, 0) | (top << 16))
-    escape_ptr = scratch_ptr + wide * _BLOCK + tl.cumsum(count, 0) - count
-    for i in range(tl.max(count, 0)):
+    ranked = tl.gather(ranked, column, 0)
+    low = tl.gather(_columns(low_even, low_odd), column, 0)
+    high = tl.gather(_columns(high_even, high_odd), column, 0)
+    marks, escape_ptr = ranked & 0xFF, scratch_ptr + wide * _BLOCK + (ranked >> 8)
+    for i in range(most):
         escaped = marks != 0
         in_low, shift, marks = _first_mark(marks)
         tl.store(escape_ptr + i, (tl.where(in_low, low, high) >> shift).to(tl.uint8), mask=escaped)
 
 
-@triton.jit(do_not_specialize=["values"])
+@triton.jit(do_not_specialize=["page_ids_ptr", "values"])
 def _encode_exact_kernel(
     x_ptr, page_ids_ptr, data_ptr, table_ptr, scratch_ptr, page_stride, first, values, last_run, codes_at,
     PAGE_VALUES: tl.constexpr,
@@ -173,7 +235,7 @@ def _encode_exact_kernel(
         )  # fmt: skip
 
 
-@triton.jit(do_not_specialize=["values", "escapes_at", "room"])
+@triton.jit(do_not_specialize=["page_ids_ptr", "values", "escapes_at", "room"])
 def _finish_exact_kernel(
     x_ptr, page_ids_ptr, data_ptr, header_ptr, raw_ptr, scratch_ptr, ends_ptr, length_ptr,
     page_stride, first, values, escapes_at, room, PAGE_VALUES: tl.constexpr,
@@ -208,23 +270,51 @@ def _finish_exact_kernel(
 
 
 @triton.jit
+def _widened(bits):
+    """Codes of two lanes, 6 bits of each half, as bytes; and a 1 in the byte of each that is an escape."""
+    four = ((bits & 0x003F003F) | ((bits & 0x003F003F) << 5)) & 0x07070707
+    return four, four & (four >> 1) & (four >> 2)
+
+
+@triton.jit
+def _store_lane(
+    out_ptr, kept, exponents, lane, column, run, left, pages, page_ids_ptr, page_stride, FULL, PAGE_VALUES
+):  # fmt: skip
+    """Values of a lane from what was kept and exponents at their place in each half."""
+    kept = _unpacked(kept)
+    words = ((kept << 8) & _SIGNS) | (kept & 0x007F007F) | exponents
+    offset = lane * run + column
+    there = (column < run) & (offset < left)
+    if FULL:
+        there = tl.full([_RUN], 1, tl.int1)
+    place = _place(offset, there, pages, page_ids_ptr, page_stride, PAGE_VALUES)
+    tl.store(out_ptr + place, _columns(words.to(tl.int16), (words >> 16).to(tl.int16)), mask=there)
+
+
+@triton.jit
 def _decode_block(
-    out_ptr, page_ids_ptr, data_ptr, header_ptr, table_ptr, ends_ptr, flaws_ptr,
+    out_ptr, page_ids_ptr, data_ptr, halves_ptr, header_ptr, table_ptr, ends_ptr, flaws_ptr,
     page_stride, first, values, run, codes_at, escapes_at, escapes, FULL: tl.constexpr, PAGE_VALUES: tl.constexpr,
 ):  # fmt: skip
     block = tl.program_id(0)
     wide = block.to(tl.int64)
-    column = tl.arange(0, _RUN)
-    stored = tl.full([_RUN], 1, tl.int1) if FULL else column < run
-    word = tl.zeros([_RUN], tl.int32)
-    for plane in tl.static_range(3):
-        part = tl.load(data_ptr + codes_at + wide * (3 * _RUN) + plane * run + column, mask=stored, other=0)
-        word |= part.to(tl.int32) << (8 * plane)
-    marks, count = _escapes(word)
+    column, pair, half = tl.arange(0, _RUN), tl.arange(0, _PAIRS), run // 2
+    stored = tl.full([_PAIRS], 1, tl.int1) if FULL else pair < half
+    planes_ptr = halves_ptr + codes_at // 2 + wide * (3 * _PAIRS) + pair
+    low = _unpacked(tl.load(planes_ptr, mask=stored, other=0))
+    middle = _unpacked(tl.load(planes_ptr + half, mask=stored, other=0))
+    high = _unpacked(tl.load(planes_ptr + 2 * half, mask=stored, other=0))
+    low |= (middle & 0x000F000F) << 8
+    high = (high << 4) | ((middle >> 4) & 0x000F000F)
+    a, a_marks = _widened(low)
+    b, b_marks = _widened(low >> 6)
+    c, c_marks = _widened(high)
+    d, d_marks = _widened(high >> 6)
+    ranked, count, most = _ranked(a_marks, b_marks, c_marks, d_marks)
     entry = tl.load(table_ptr + block)
     top = (entry >> 16) & 0xFF
     expected = entry & 0xFFFF
-    flawed = tl.sum(count, 0) != expected
+    flawed = count != expected
     if block == 0:
         header = (tl.load(header_ptr) != _PACKED_WORD) | (tl.load(header_ptr + 1) != values)
         header |= (tl.load(header_ptr + 2) != escapes) | (tl.load(header_ptr + 3) != 0)
@@ -232,42 +322,50 @@ def _decode_block(
     tl.store(flaws_ptr, 1, mask=flawed)
     before = tl.load(ends_ptr + block) - expected
     room = tl.minimum(tl.maximum(escapes - before, 0), _BLOCK).to(tl.int32)
-    rank = tl.cumsum(count, 0) - count
-    low = _below(top, _widened(word))
-    high = _below(top, _widened(word >> 12))
-    for i in range(tl.max(count, 0)):
+    low_even, low_odd = _four_lanes(_below(top, a), _below(top, b))
+    high_even, high_odd = _four_lanes(_below(top, c), _below(top, d))
+    low, high = _columns(low_even, low_odd), _columns(high_even, high_odd)
+    marks, rank = ranked & 0xFF, ranked >> 8
+    escape_ptr = data_ptr + escapes_at + before + rank
+    for i in range(most):
         there = (marks != 0) & (rank + i < room)
         in_low, shift, marks = _first_mark(marks)
-        escape = tl.load(data_ptr + escapes_at + before + rank + i, mask=there, other=0).to(tl.int32)
+        escape = tl.load(escape_ptr + i, mask=there, other=0).to(tl.int32)
         # What stands there now is top - 7.
         change = tl.where(there, (escape ^ ((top - _CODES) & 0xFF)) << shift, 0)
         low ^= tl.where(in_low, change, 0)
         high ^= tl.where(in_low, 0, change)
+    low_even, low_odd = tl.split(tl.reshape(low, [_PAIRS, 2]))
+    high_even, high_odd = tl.split(tl.reshape(high, [_PAIRS, 2]))
+    first_lanes, second_lanes = _four_lanes(low_even, low_odd)
+    third_lanes, fourth_lanes = _four_lanes(high_even, high_odd)
+    exponents = first_lanes, second_lanes, third_lanes, fourth_lanes
     pages = _block_pages(block, values, page_ids_ptr, page_stride, first, PAGE_VALUES)
+    left = values - block * _BLOCK
+    kept_ptr = halves_ptr + _HEADER // 2 + wide * (_BLOCK // 2) + pair
     for lane in tl.static_range(_LANES):
-        offset = lane * run + column
-        exponent = ((low >> (8 * lane)) if lane < 4 else (high >> (8 * (lane - 4)))) & 0xFF
-        kept = tl.load(data_ptr + _HEADER + wide * _BLOCK + offset, mask=stored, other=0).to(tl.int32)
-        bits = ((kept & 0x80) << 8) | (exponent << 7) | (kept & 0x7F)
-        there = stored if FULL else stored & (offset < values - block * _BLOCK)
-        place = _place(offset, there, pages, page_ids_ptr, page_stride, PAGE_VALUES)
-        tl.store(out_ptr + place, bits.to(tl.int16), mask=there)
+        four = exponents[lane // 2]
+        at_place = (four << 7) & _EXPONENTS if lane % 2 == 0 else (four >> 1) & _EXPONENTS
+        kept = tl.load(kept_ptr + lane * half, mask=stored, other=0)
+        _store_lane(
+            out_ptr, kept, at_place, lane, column, run, left, pages, page_ids_ptr, page_stride, FULL, PAGE_VALUES
+        )  # fmt: skip
 
 
-@triton.jit(do_not_specialize=["values", "escapes_at", "escapes"])
+@triton.jit(do_not_specialize=["page_ids_ptr", "values", "escapes_at", "escapes"])
 def _decode_exact_kernel(
-    out_ptr, page_ids_ptr, data_ptr, header_ptr, table_ptr, ends_ptr, flaws_ptr,
+    out_ptr, page_ids_ptr, data_ptr, halves_ptr, header_ptr, table_ptr, ends_ptr, flaws_ptr,
     page_stride, first, values, last_run, codes_at, escapes_at, escapes, PAGE_VALUES: tl.constexpr,
 ):  # fmt: skip
     """Whatever the bytes say, reads of escapes stay among them, and writes among the values."""
     if tl.program_id(0) < tl.num_programs(0) - 1:
         _decode_block(
-            out_ptr, page_ids_ptr, data_ptr, header_ptr, table_ptr, ends_ptr, flaws_ptr,
+            out_ptr, page_ids_ptr, data_ptr, halves_ptr, header_ptr, table_ptr, ends_ptr, flaws_ptr,
             page_stride, first, values, _RUN, codes_at, escapes_at, escapes, True, PAGE_VALUES,
         )  # fmt: skip
     else:
         _decode_block(
-            out_ptr, page_ids_ptr, data_ptr, header_ptr, table_ptr, ends_ptr, flaws_ptr,
+            out_ptr, page_ids_ptr, data_ptr, halves_ptr, header_ptr, table_ptr, ends_ptr, flaws_ptr,
             page_stride, first, values, last_run, codes_at, escapes_at, escapes, False, PAGE_VALUES,
         )  # fmt: skip
 
@@ -287,7 +385,7 @@ def encode_exact(values: Tensor, span: PageSpan | None = None) -> tuple[Tensor, 
     length = torch.empty((), dtype=torch.int64, device=values.device)
     bits, where, paged = values.view(torch.int16), *_where(rows)
     launch(
-        _encode_exact_kernel, (layout.blocks,), bits, rows.page_ids, data, table, scratch,
+        _encode_exact_kernel, (layout.blocks,), bits, rows.page_ids, data.view(torch.int16), table, scratch,
         *where, layout.last_run, layout.codes_at, num_warps=_WARPS, **paged,
     )  # fmt: skip
     ends = (table & 0xFFFF).cumsum(0)
@@ -306,7 +404,7 @@ def decode_exact(data: Tensor, out: Tensor, span: PageSpan | None = None) -> Ten
     rows = TokenRows.of(out, span)
     layout = ExactLayout(rows.values)
     escapes = exact.check_length(data, layout)
-    data = data if data.storage_offset() % 4 == 0 else data.clone()
+    data = aligned(data)
     if escapes is None:
         expected = exact.header(exact.RAW, layout.values, 0).to(data.device, non_blocking=True)
         rows.scatter(data[HEADER_BYTES:].view(torch.bfloat16).view(rows.tokens, rows.channels))
@@ -316,9 +414,10 @@ def decode_exact(data: Tensor, out: Tensor, span: PageSpan | None = None) -> Ten
         data[start:stop].view(torch.int32) for start, stop in ((0, HEADER_BYTES), (layout.table_at, layout.escapes_at))
     )
     ends = (table & 0xFFFF).cumsum(0)
+    halves = data[: layout.escapes_at // 2 * 2].view(torch.int16)
     where, paged = _where(rows)
     launch(
-        _decode_exact_kernel, (layout.blocks,), out.view(torch.int16), rows.page_ids, data, header, table, ends, flaws,
+        _decode_exact_kernel, (layout.blocks,), out.view(torch.int16), rows.page_ids, data, halves, header, table, ends, flaws,
         *where, layout.last_run, layout.codes_at, layout.escapes_at, escapes, num_warps=_WARPS, **paged,
     )  # fmt: skip
     return flaws

@@ -6,7 +6,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from prfaas_kernels.codec.checks import check_size
+from prfaas_kernels.codec.checks import aligned, check_size
 from prfaas_kernels.codec.int8 import LARGEST_PEAK, SMALLEST_PEAK, UNIT
 from prfaas_kernels.codec.sizes import BLOCK_TOKENS, GROUP_CHANNELS, int8_channel_bytes, int8_token_bytes
 from prfaas_kernels.codec.token_rows import PageSpan, TokenRows
@@ -31,6 +31,12 @@ def _row_starts(token, there, page_ids_ptr, page_stride, first, channels, PAGE_T
 
 
 @triton.jit
+def _codes(data_ptr, num_scales):
+    """Where codes begin: at a multiple of 4 bytes, which the compiler sees."""
+    return data_ptr + num_scales.to(tl.int64) * 4
+
+
+@triton.jit
 def _quantised(x, AXIS: tl.constexpr):
     """Scales of `x` fp32 along an axis, kept as 1, and codes. Magnitudes are compared as bits: that keeps a NaN."""
     bits = x.to(tl.int32, bitcast=True) & _MAGNITUDE
@@ -45,46 +51,52 @@ def _quantised(x, AXIS: tl.constexpr):
     return scale, (scaled + _ROUND).to(tl.int32, bitcast=True).to(tl.int8)
 
 
-@triton.jit(do_not_specialize=["first", "tokens"])
+@triton.jit(do_not_specialize=["page_ids_ptr", "first", "tokens"])
 def _encode_channel_kernel(
-    x_ptr, page_ids_ptr, scales_ptr, codes_ptr, page_stride, first, tokens, channels,
+    x_ptr, page_ids_ptr, scales_ptr, data_ptr, num_scales, page_stride, first, tokens, channels,
     PAGE_TOKENS: tl.constexpr, TOKENS: tl.constexpr, CHANNELS: tl.constexpr,
 ):  # fmt: skip
-    block = tl.program_id(1)
+    blocks = tl.cdiv(channels, CHANNELS)
+    block = tl.program_id(0) // blocks
     token = block * TOKENS + tl.arange(0, TOKENS)
-    channel = tl.program_id(0) * CHANNELS + tl.arange(0, CHANNELS)
+    channel = tl.program_id(0) % blocks * CHANNELS + tl.arange(0, CHANNELS)
     start = _row_starts(token, token < tokens, page_ids_ptr, page_stride, first, channels, PAGE_TOKENS)
     there = (token < tokens)[:, None] & (channel < channels)[None, :]
     x = tl.load(x_ptr + start[:, None] + channel[None, :], mask=there, other=0.0).to(tl.float32)
     scale, codes = _quantised(x, 0)
     at = block.to(tl.int64) * channels + channel
     tl.store(scales_ptr + at[None, :], scale, mask=(channel < channels)[None, :])
-    tl.store(codes_ptr + token.to(tl.int64)[:, None] * channels + channel[None, :], codes, mask=there)
+    tl.store(
+        _codes(data_ptr, num_scales) + token.to(tl.int64)[:, None] * channels + channel[None, :], codes, mask=there
+    )
 
 
-@triton.jit(do_not_specialize=["first", "tokens"])
+@triton.jit(do_not_specialize=["page_ids_ptr", "first", "tokens"])
 def _decode_channel_kernel(
-    out_ptr, page_ids_ptr, scales_ptr, codes_ptr, page_stride, first, tokens, channels,
+    out_ptr, page_ids_ptr, scales_ptr, data_ptr, num_scales, page_stride, first, tokens, channels,
     PAGE_TOKENS: tl.constexpr, TOKENS: tl.constexpr, CHANNELS: tl.constexpr,
 ):  # fmt: skip
-    block = tl.program_id(1)
+    blocks = tl.cdiv(channels, CHANNELS)
+    block = tl.program_id(0) // blocks
     token = block * TOKENS + tl.arange(0, TOKENS)
-    channel = tl.program_id(0) * CHANNELS + tl.arange(0, CHANNELS)
+    channel = tl.program_id(0) % blocks * CHANNELS + tl.arange(0, CHANNELS)
     start = _row_starts(token, token < tokens, page_ids_ptr, page_stride, first, channels, PAGE_TOKENS)
     there = (token < tokens)[:, None] & (channel < channels)[None, :]
-    codes = tl.load(codes_ptr + token.to(tl.int64)[:, None] * channels + channel[None, :], mask=there, other=0)
+    codes = tl.load(
+        _codes(data_ptr, num_scales) + token.to(tl.int64)[:, None] * channels + channel[None, :], mask=there, other=0
+    )
     scale = tl.load(scales_ptr + block.to(tl.int64) * channels + channel, mask=channel < channels, other=0.0)
     out = codes.to(tl.float32) * scale[None, :]
     tl.store(out_ptr + start[:, None] + channel[None, :], out.to(out_ptr.dtype.element_ty), mask=there)
 
 
-@triton.jit(do_not_specialize=["first", "tokens"])
+@triton.jit(do_not_specialize=["page_ids_ptr", "first", "tokens"])
 def _encode_token_kernel(
-    x_ptr, page_ids_ptr, scales_ptr, codes_ptr, page_stride, first, tokens, channels, groups,
+    x_ptr, page_ids_ptr, scales_ptr, data_ptr, num_scales, page_stride, first, tokens, channels, groups,
     PAGE_TOKENS: tl.constexpr, TOKENS: tl.constexpr, CHANNELS: tl.constexpr,
 ):  # fmt: skip
-    group = tl.program_id(0)
-    token = tl.program_id(1) * TOKENS + tl.arange(0, TOKENS)
+    group = tl.program_id(0) % groups
+    token = tl.program_id(0) // groups * TOKENS + tl.arange(0, TOKENS)
     channel = group * CHANNELS + tl.arange(0, CHANNELS)
     start = _row_starts(token, token < tokens, page_ids_ptr, page_stride, first, channels, PAGE_TOKENS)
     there = (token < tokens)[:, None] & (channel < channels)[None, :]
@@ -92,21 +104,21 @@ def _encode_token_kernel(
     scale, codes = _quantised(x, 1)
     row = token.to(tl.int64)[:, None]
     tl.store(scales_ptr + row * groups + group, scale, mask=(token < tokens)[:, None])
-    tl.store(codes_ptr + row * channels + channel[None, :], codes, mask=there)
+    tl.store(_codes(data_ptr, num_scales) + row * channels + channel[None, :], codes, mask=there)
 
 
-@triton.jit(do_not_specialize=["first", "tokens"])
+@triton.jit(do_not_specialize=["page_ids_ptr", "num_scales", "first", "tokens"])
 def _decode_token_kernel(
-    out_ptr, page_ids_ptr, scales_ptr, codes_ptr, page_stride, first, tokens, channels, groups,
+    out_ptr, page_ids_ptr, scales_ptr, data_ptr, num_scales, page_stride, first, tokens, channels, groups,
     PAGE_TOKENS: tl.constexpr, TOKENS: tl.constexpr, CHANNELS: tl.constexpr,
 ):  # fmt: skip
-    group = tl.program_id(0)
-    token = tl.program_id(1) * TOKENS + tl.arange(0, TOKENS)
+    group = tl.program_id(0) % groups
+    token = tl.program_id(0) // groups * TOKENS + tl.arange(0, TOKENS)
     channel = group * CHANNELS + tl.arange(0, CHANNELS)
     start = _row_starts(token, token < tokens, page_ids_ptr, page_stride, first, channels, PAGE_TOKENS)
     there = (token < tokens)[:, None] & (channel < channels)[None, :]
     row = token.to(tl.int64)
-    codes = tl.load(codes_ptr + row[:, None] * channels + channel[None, :], mask=there, other=0)
+    codes = tl.load(_codes(data_ptr, num_scales) + row[:, None] * channels + channel[None, :], mask=there, other=0)
     scale = tl.load(scales_ptr + row * groups + group, mask=token < tokens, other=0.0)
     out = codes.to(tl.float32) * scale[:, None]
     tl.store(out_ptr + start[:, None] + channel[None, :], out.to(out_ptr.dtype.element_ty), mask=there)
@@ -147,23 +159,23 @@ def decode_int8_token(data: Tensor, out: Tensor, span: PageSpan | None = None) -
 def _by_channel(kernel: object, rows: TokenRows, data: Tensor) -> None:
     blocks = triton.cdiv(rows.tokens, BLOCK_TOKENS)
     width = 128 if rows.channels % 128 == 0 else 64
-    grid = (triton.cdiv(rows.channels, width), blocks)
-    scales, codes = _parts(data, blocks * rows.channels)
+    grid = (blocks * triton.cdiv(rows.channels, width),)
+    parts = _parts(data, blocks * rows.channels)
     places = rows.page_stride, rows.first, rows.tokens, rows.channels
     tile = {"TOKENS": BLOCK_TOKENS, "CHANNELS": width}
-    launch(kernel, grid, rows.tensor, rows.page_ids, scales, codes, *places, PAGE_TOKENS=rows.page_tokens, **tile)
+    launch(kernel, grid, rows.tensor, rows.page_ids, *parts, *places, PAGE_TOKENS=rows.page_tokens, **tile)
 
 
 def _by_token(kernel: object, rows: TokenRows, data: Tensor) -> None:
     groups = triton.cdiv(rows.channels, GROUP_CHANNELS)
-    grid = (groups, triton.cdiv(rows.tokens, _GROUP_TOKENS))
-    scales, codes = _parts(data, rows.tokens * groups)
+    grid = (groups * triton.cdiv(rows.tokens, _GROUP_TOKENS),)
+    parts = _parts(data, rows.tokens * groups)
     places = rows.page_stride, rows.first, rows.tokens, rows.channels, groups
     tile = {"TOKENS": _GROUP_TOKENS, "CHANNELS": GROUP_CHANNELS}
-    launch(kernel, grid, rows.tensor, rows.page_ids, scales, codes, *places, PAGE_TOKENS=rows.page_tokens, **tile)
+    launch(kernel, grid, rows.tensor, rows.page_ids, *parts, *places, PAGE_TOKENS=rows.page_tokens, **tile)
 
 
-def _parts(data: Tensor, num_scales: int) -> tuple[Tensor, Tensor]:
-    """Scales and codes in `data`, which is copied if scales could not be read where it begins."""
-    data = data if data.storage_offset() % 4 == 0 else data.clone()
-    return data[: 4 * num_scales].view(torch.float32), data[4 * num_scales :].view(torch.int8)
+def _parts(data: Tensor, num_scales: int) -> tuple[Tensor, Tensor, int]:
+    """The scales in `data`, all of it, and how many scales there are."""
+    data = aligned(data)
+    return data[: 4 * num_scales].view(torch.float32), data.view(torch.int8), num_scales

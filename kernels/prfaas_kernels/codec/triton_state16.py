@@ -6,7 +6,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from prfaas_kernels.codec.checks import check_size
+from prfaas_kernels.codec.checks import aligned, check_size
 from prfaas_kernels.codec.errors import CodecError
 from prfaas_kernels.codec.sizes import state16_bytes
 from prfaas_kernels.codec.state_span import StateSpan, StateValues
@@ -26,8 +26,10 @@ def _row_start(row, offsets_ptr, width, PLACED: tl.constexpr):
     return row.to(tl.int64) * width
 
 
-@triton.jit
-def _encode_state16_kernel(x_ptr, offsets_ptr, units_ptr, halves_ptr, width, PLACED: tl.constexpr, WIDTH: tl.constexpr):
+@triton.jit(do_not_specialize=["offsets_ptr"])
+def _encode_state16_kernel(
+    x_ptr, offsets_ptr, units_ptr, data_ptr, n, width, PLACED: tl.constexpr, WIDTH: tl.constexpr
+):
     row = tl.program_id(0)
     column = tl.arange(0, WIDTH)
     start = _row_start(row, offsets_ptr, width, PLACED)
@@ -38,16 +40,18 @@ def _encode_state16_kernel(x_ptr, offsets_ptr, units_ptr, halves_ptr, width, PLA
     unit = tl.where(finite, ((127 - shift) << 23).to(tl.float32, bitcast=True), float("nan"))
     scaled = tl.where(finite, x * ((127 + shift) << 23).to(tl.float32, bitcast=True), 0.0)
     tl.store(units_ptr + row, unit)
+    halves_ptr = data_ptr + 2 * n  # behind a unit for each row
     tl.store(halves_ptr + row.to(tl.int64) * width + column, scaled.to(tl.float16), mask=column < width)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["offsets_ptr"])
 def _decode_state16_kernel(
-    out_ptr, offsets_ptr, units_ptr, halves_ptr, width, PLACED: tl.constexpr, WIDTH: tl.constexpr
+    out_ptr, offsets_ptr, units_ptr, data_ptr, n, width, PLACED: tl.constexpr, WIDTH: tl.constexpr
 ):
     row = tl.program_id(0)
     column = tl.program_id(1) * WIDTH + tl.arange(0, WIDTH)
     start = _row_start(row, offsets_ptr, width, PLACED)
+    halves_ptr = data_ptr + 2 * n  # behind a unit for each row
     halves = tl.load(halves_ptr + row.to(tl.int64) * width + column, mask=column < width, other=0.0)
     out = halves.to(tl.float32) * tl.load(units_ptr + row)
     tl.store(out_ptr + start + column, out, mask=column < width)
@@ -59,13 +63,13 @@ def encode_state16(values: Tensor, span: StateSpan | None = None) -> tuple[Tenso
     if rows.width > _MOST_VALUES:
         raise CodecError(f"a row of a state has at most {_MOST_VALUES} values on a GPU, not {rows.width}")
     data = torch.empty(state16_bytes(rows.n, (rows.width,)), dtype=torch.uint8, device=values.device)
-    units, halves = _parts(data, rows.n)
+    units, halves = data[: 4 * rows.n].view(torch.float32), data.view(torch.float16)
     wide = block(rows.width)
     warps = min(16, max(1, wide // _WARP_VALUES))
     placed = rows.offsets is not None
     floats = values.view(torch.float32)
     launch(
-        _encode_state16_kernel, (rows.n,), floats, rows.offsets, units, halves, rows.width,
+        _encode_state16_kernel, (rows.n,), floats, rows.offsets, units, halves, rows.n, rows.width,
         num_warps=warps, PLACED=placed, WIDTH=wide,
     )  # fmt: skip
     return data, ~units.isnan().any()
@@ -75,14 +79,11 @@ def decode_state16(data: Tensor, out: Tensor, span: StateSpan | None = None) -> 
     """As `cpu.decode_state16`."""
     rows = StateValues.of(out, span)
     check_size(data, state16_bytes(rows.n, (rows.width,)))
-    units, halves = _parts(data, rows.n)
+    data = aligned(data)
+    units, halves = data[: 4 * rows.n].view(torch.float32), data.view(torch.float16)
     wide = min(_DECODED, block(rows.width))
     grid = (rows.n, triton.cdiv(rows.width, wide))
     floats, placed = out.view(torch.float32), rows.offsets is not None
-    launch(_decode_state16_kernel, grid, floats, rows.offsets, units, halves, rows.width, PLACED=placed, WIDTH=wide)
-
-
-def _parts(data: Tensor, n: int) -> tuple[Tensor, Tensor]:
-    """Units and values in `data`, which is copied if they could not be read where it begins."""
-    data = data if data.storage_offset() % 4 == 0 else data.clone()
-    return data[: 4 * n].view(torch.float32), data[4 * n :].view(torch.float16)
+    launch(
+        _decode_state16_kernel, grid, floats, rows.offsets, units, halves, rows.n, rows.width, PLACED=placed, WIDTH=wide
+    )

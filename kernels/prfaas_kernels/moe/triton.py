@@ -1,5 +1,8 @@
 """Router and experts in Triton: what is launched, and in blocks of what shape. Knows no kernel from inside."""
 
+from dataclasses import replace
+
+import torch
 from torch import Tensor
 
 from prfaas_kernels.launch import capability
@@ -21,15 +24,20 @@ def apply_experts(x: Tensor, weights: Tensor, ids: Tensor, gate_up: Experts, dow
     weights, ids = weights.contiguous(), ids.contiguous()
     if ids.numel() == 0:
         return x.new_empty(x.shape)
-    blocks = _blocks(ids.numel(), gate_up.shape[0], capability(x))
+    blocks = _blocks(ids.numel(), gate_up.shape[0], x.dtype, capability(x))
     tiles = sort_choices(ids, weights, gate_up.shape[0], blocks.rows)
     inner = gate_up_product(x, gate_up, tiles, ids.shape[1], blocks)
     return sum_choices(down_product(inner, down, weights, tiles, blocks), weights)
 
 
-def _blocks(choices: int, experts: int, capability: int) -> Blocks:
+def _blocks(choices: int, experts: int, dtype: torch.dtype, capability: int) -> Blocks:
     """By how many choices an expert has: the fewer, the more it is about reading weights, the less about rows."""
-    each, hopper = choices / experts, capability >= 90
+    blocks = _half_precision_blocks(choices / experts, hopper=capability >= 90)
+    # Half as deep are as many bytes of shared memory.
+    return replace(blocks, depth=blocks.depth // 2) if dtype is torch.float32 else blocks
+
+
+def _half_precision_blocks(each: float, *, hopper: bool) -> Blocks:
     if each <= 16:
         return Blocks(rows=16, gated=32, columns=64, depth=128, warps=4, stages=4 if hopper else 3)
     if each <= 96:

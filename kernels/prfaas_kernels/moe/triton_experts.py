@@ -39,7 +39,7 @@ def _tile_rows(order_ptr, experts_ptr, first_ptr, tile, choices, ROWS: tl.conste
     return place, there, tl.load(order_ptr + place, mask=there, other=0), expert
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["choices"])
 def _gate_up_kernel(
     x_ptr, gate_up_ptr, out_ptr, order_ptr, experts_ptr, first_ptr, choices, depth, width, x_stride,
     TOP_K: tl.constexpr, DOT: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, DEPTH: tl.constexpr,
@@ -74,7 +74,7 @@ def _gate_up_kernel(
     tl.store(to, out.to(out_ptr.dtype.element_ty), mask=there[:, None] & (column < width)[None, :])
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["choices"])
 def _down_kernel(
     x_ptr, down_ptr, weights_ptr, out_ptr, order_ptr, experts_ptr, first_ptr, choices, depth, width,
     DOT: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, DEPTH: tl.constexpr,

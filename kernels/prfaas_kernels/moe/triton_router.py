@@ -18,7 +18,7 @@ def _best(values, AXIS: tl.constexpr):
     return tl.expand_dims(tl.argmax(values, axis=AXIS), AXIS)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["rows"])
 def _route_kernel(
     logits_ptr, bias_ptr, weights_ptr, ids_ptr, rows, experts, stride, scaling,
     SOFTMAX: tl.constexpr, RENORMALIZE: tl.constexpr, TOP_K: tl.constexpr, GROUPS: tl.constexpr,

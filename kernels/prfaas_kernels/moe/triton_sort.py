@@ -8,11 +8,12 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from prfaas_kernels.launch import block, launch
+from prfaas_kernels.launch import launch
 
 FEW = 1024
 """Choices that one program sorts by comparing all with all; more go through torch's sort."""
 _COMPARED = 16  # at a time, with all
+_SIZES = (64, 256, FEW)  # of a program: few, since each is compiled when it is first needed
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +31,7 @@ class Tiles:
     """[tiles] int32 place where a tile begins, -1 if there is no such tile. It ends with its expert's choices."""
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["choices"])
 def _sort_kernel(
     ids_ptr, weights_ptr, order_ptr, experts_ptr, first_ptr, choices, experts,
     ROWS: tl.constexpr, BLOCK: tl.constexpr, COMPARED: tl.constexpr,
@@ -66,6 +67,7 @@ def sort_choices(ids: Tensor, weights: Tensor, experts: int, rows: int) -> Tiles
 
 def _sort_few(ids: Tensor, weights: Tensor, experts: int, rows: int) -> Tiles:
     choices = ids.numel()
+    size = next(size for size in _SIZES if choices <= size)
     order, by_place, first = (torch.empty(choices, dtype=torch.int32, device=ids.device) for _ in range(3))
     launch(
         _sort_kernel,
@@ -78,9 +80,9 @@ def _sort_few(ids: Tensor, weights: Tensor, experts: int, rows: int) -> Tiles:
         choices,
         experts,
         ROWS=rows,
-        BLOCK=block(choices),
+        BLOCK=size,
         COMPARED=_COMPARED,
-        num_warps=16 if choices > 256 else 4,
+        num_warps=16 if size > 256 else 4,
     )
     return Tiles(order, by_place, first)
 

@@ -15,7 +15,7 @@ _GATE_ELEMENTS = 2048
 _PER_WARP = 1024  # elements: 32 of each operand in a thread's registers
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["rows", "inner"])
 def _norm_kernel(
     x_ptr, beside_ptr, weight_ptr, out_ptr, rows, width, inner, x_outer, x_inner, beside_outer, beside_inner, eps,
     ADD: tl.constexpr, GATE: tl.constexpr, ROWS: tl.constexpr, WIDTH: tl.constexpr,
@@ -44,7 +44,7 @@ def _norm_kernel(
     tl.store(to, out.to(out_ptr.dtype.element_ty), mask=there)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["rows"])
 def _silu_and_mul_kernel(gate_up_ptr, out_ptr, rows, width, stride, ROWS: tl.constexpr, WIDTH: tl.constexpr):
     row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     column = tl.program_id(1) * WIDTH + tl.arange(0, WIDTH)

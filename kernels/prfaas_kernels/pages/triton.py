@@ -12,7 +12,7 @@ from prfaas_kernels.pages.triton_tokens import gather_tokens, scatter_tokens, wr
 __all__ = ["copy_rows", "gather_rows", "gather_tokens", "scatter_rows", "scatter_tokens", "write_tokens"]
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["offsets_ptr", "num_rows", "num_columns", "offset_stride", "offset_step"])
 def _move_rows_kernel(
     arena_ptr, offsets_ptr, dense_ptr, num_rows, num_columns, offset_stride, offset_step, width, start,
     SIZE: tl.constexpr, TO_ARENA: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
@@ -30,7 +30,12 @@ def _move_rows_kernel(
         tl.store(in_dense, tl.load(in_arena, mask=there), mask=there)
 
 
-@triton.jit
+@triton.jit(
+    do_not_specialize=[
+        "read_ptr", "written_ptr", "widths_ptr", "num_rows", "num_columns",
+        "read_stride", "read_step", "written_stride", "written_step", "widths_step",
+    ]
+)  # fmt: skip
 def _copy_rows_kernel(
     arena_ptr, read_ptr, written_ptr, widths_ptr, num_rows, num_columns,
     read_stride, read_step, written_stride, written_step, widths_step,
@@ -43,16 +48,22 @@ def _copy_rows_kernel(
     if begin < tl.max(width, axis=0):
         source = tl.load(read_ptr + sequence * read_stride + which * read_step, mask=there, other=0)
         target = tl.load(written_ptr + sequence * written_stride + which * written_step, mask=there, other=0)
-        source = arena_ptr + tl.multiple_of(source // 4, 16)[:, None]
-        target = arena_ptr + tl.multiple_of(target // 4, 16)[:, None]
-        # Fours first, which the compiler sees to be 16 bytes to be moved at once, then the up to three that are left.
-        fours = width // 4 * 4
         column = begin + tl.arange(0, COLUMNS)[None, :]
-        mask = column < fours[:, None]
-        tl.store(target + column, tl.load(source + column, mask=mask), mask=mask)
-        last = fours[:, None] + tl.arange(0, 4)[None, :]
-        mask = (last < width[:, None]) & (last >= begin) & (last < begin + COLUMNS)
-        tl.store(target + last, tl.load(source + last, mask=mask), mask=mask)
+        # A rank's share of a row may begin at any word of it.
+        if tl.max((source | target) & 15, axis=0) == 0:
+            from_, to = tl.multiple_of(source // 4, 4)[:, None], tl.multiple_of(target // 4, 4)[:, None]
+            # Fours first, which the compiler sees to be 16 bytes to be moved at once, then the up to three left.
+            fours = width // 4 * 4
+            whole = column < fours[:, None]
+            tl.store(arena_ptr + to + column, tl.load(arena_ptr + from_ + column, mask=whole), mask=whole)
+            last = fours[:, None] + tl.arange(0, 4)[None, :]
+            part = (last < width[:, None]) & (last >= begin) & (last < begin + COLUMNS)
+            tl.store(arena_ptr + to + last, tl.load(arena_ptr + from_ + last, mask=part), mask=part)
+        else:
+            # Shifted, not divided: a hint is on the operation, and these have none.
+            from_, to = (source >> 2)[:, None], (target >> 2)[:, None]
+            word = column < width[:, None]
+            tl.store(arena_ptr + to + column, tl.load(arena_ptr + from_ + column, mask=word), mask=word)
 
 
 def gather_rows(arena: Tensor, offsets: Tensor, width: int, dtype: torch.dtype, start: int = 0) -> Tensor:
@@ -81,13 +92,22 @@ def copy_rows(arena: Tensor, read: Tensor, written: Tensor, widths: Tensor, long
 
 def _move_rows(arena: Tensor, offsets: Tensor, dense: Tensor, start: int, *, to_arena: bool) -> None:
     table = offsets if offsets.dim() == 2 else offsets[None]  # [B, n]
-    size, width = dense.element_size(), dense.shape[-1]
+    size, begin = _unit(dense, start), start * dense.element_size()
+    dense, start = as_integers(dense, size), begin // size
+    width = dense.shape[-1]
     rows, columns = tile(width, size)
     grid = (triton.cdiv(offsets.numel(), rows), triton.cdiv(width, columns))
     launch(
-        _move_rows_kernel, grid, _whole(arena, size), table, as_integers(dense, size), offsets.numel(),
-        table.shape[1], *table.stride(), width, start, SIZE=size, TO_ARENA=to_arena, ROWS=rows, COLUMNS=columns,
+        _move_rows_kernel, grid, _whole(arena, size), table, dense, offsets.numel(), table.shape[1],
+        *table.stride(), width, start, SIZE=size, TO_ARENA=to_arena, ROWS=rows, COLUMNS=columns,
     )  # fmt: skip
+
+
+def _unit(dense: Tensor, start: int) -> int:
+    """Bytes that are moved as one number: four wherever rows and what is moved of them are made of such."""
+    size = dense.element_size()
+    places = start, dense.shape[-1], dense.storage_offset()
+    return 4 if size < 4 and all(place * size % 4 == 0 for place in places) else size
 
 
 def _whole(arena: Tensor, size: int) -> Tensor:

@@ -12,22 +12,24 @@ from prfaas_kernels.launch import launch
 from prfaas_kernels.pages.triton_tile import as_integers, tile
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["token_pages_ptr", "token_offsets_ptr", "tokens", "id_stride", "offset_stride"])
 def _write_tokens_kernel(
-    values_ptr, pages_ptr, token_pages_ptr, token_offsets_ptr, tokens, width, value_stride, page_stride, token_stride,
+    values_ptr, pages_ptr, token_pages_ptr, token_offsets_ptr, id_stride, offset_stride, tokens, width,
+    value_stride, page_stride, token_stride,
     ROWS: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
     token = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     column = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
-    page = tl.load(token_pages_ptr + token, mask=token < tokens, other=0)
-    offset = tl.load(token_offsets_ptr + token, mask=token < tokens, other=0)
+    row = token.to(tl.int64)
+    page = tl.load(token_pages_ptr + row * id_stride, mask=token < tokens, other=0)
+    offset = tl.load(token_offsets_ptr + row * offset_stride, mask=token < tokens, other=0)
     there = (token < tokens)[:, None] & (column < width)[None, :]
-    value = tl.load(values_ptr + token.to(tl.int64)[:, None] * value_stride + column[None, :], mask=there)
+    value = tl.load(values_ptr + row[:, None] * value_stride + column[None, :], mask=there)
     place = page * page_stride + offset * token_stride
     tl.store(pages_ptr + place[:, None] + column[None, :], value, mask=there)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["page_ids_ptr", "start", "tokens"])
 def _move_tokens_kernel(
     values_ptr, pages_ptr, page_ids_ptr, start, tokens, page_tokens, width, value_stride, page_stride, token_stride,
     TO_PAGES: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
@@ -53,8 +55,8 @@ def write_tokens(values: Tensor, pages: Tensor, token_pages: Tensor, token_offse
     height, columns = tile(width, size)
     launch(
         _write_tokens_kernel, (triton.cdiv(tokens, height), triton.cdiv(width, columns)), rows, cache,
-        token_pages.contiguous(), token_offsets.contiguous(), tokens, width, rows.stride(0), cache.stride(0),
-        cache.stride(1), ROWS=height, COLUMNS=columns,
+        token_pages, token_offsets, token_pages.stride(0), token_offsets.stride(0), tokens, width, rows.stride(0),
+        cache.stride(0), cache.stride(1), ROWS=height, COLUMNS=columns,
     )  # fmt: skip
 
 

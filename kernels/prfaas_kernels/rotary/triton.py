@@ -10,7 +10,7 @@ from prfaas_kernels.launch import block, launch
 _ELEMENTS = 2048  # that a program turns or copies
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["rows", "heads"])
 def _rotary_kernel(
     x_ptr, cos_ptr, sin_ptr, out_ptr, rows, heads, size, half, x_token, x_head, table_stride,
     INTERLEAVED: tl.constexpr, ROWS: tl.constexpr, HALF: tl.constexpr, REST: tl.constexpr,
