@@ -1,14 +1,11 @@
 """The tables that are printed: what was compiled, what the CPU's forms reach, what the GPU reached."""
 
+import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import groupby, zip_longest
 from typing import Any
-
-from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.table import Table
 
 from benchmarks.kernels.compilation import ALLOWED_SPILLS
 from benchmarks.kernels.gpu_checks import Check
@@ -17,9 +14,11 @@ from benchmarks.report import Column, machine
 
 Row = dict[str, Any]
 
+_WIDTH, _LEAST_ROOM = 140, 24
+
 CPU = (
     Column("op", "op"),
-    Column("ok", "ok"),
+    Column("", "ok"),
     Column("error ratio", "error_ratio", ".1e"),
     Column("tolerance", "tolerance", ".1e"),
     Column("ms", "ms", ",.3f"),
@@ -28,14 +27,13 @@ CPU = (
 )
 GPU = (
     Column("op", "op"),
-    Column("ok", "ok"),
     Column("ms", "ms", ",.4f"),
-    Column("of floor", "of_floor", ".0%"),
+    Column("floor", "of_floor", ".0%"),
     Column("GB/s", "gb_s", ",.0f"),
-    Column("TFLOP/s", "tflop_s", ",.1f"),
+    Column("TFLOP/s", "tflop_s", ",.0f"),
     Column("asked", "asked"),
     Column("reached", "reached", ".2f"),
-    Column("met", "met"),
+    Column("", "met"),
     Column("times as fast as", "times_peer", ".2f"),
     Column("case", "case"),
 )
@@ -144,20 +142,16 @@ def asked_told(rows: Sequence[Row]) -> str:
 
 
 def _print(title: str, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """The last column is cut where there is no room for it, nothing else."""
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    for i, heading in enumerate(headings):
-        last = i == len(headings) - 1
-        table.add_column(
-            heading,
-            justify="left" if i == 0 or last else "right",
-            no_wrap=True,
-            overflow="ellipsis",
-            min_width=None if last else max(map(len, [*heading.split(), *(row[i] for row in rows)])),
-        )
-    for row in rows:
-        table.add_row(*row)
-    Console(width=None if sys.stdout.isatty() else 140, highlight=False, markup=False).print(table)
+    """The first and last column to the left, the others to the right; the last is cut where there is no room for it."""
+    widths = [max(map(len, column)) for column in zip(headings, *rows, strict=True)]
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else _WIDTH
+    room = max(_LEAST_ROOM, width - sum(widths[:-1]) - 2 * (len(widths) - 1))
+    lines = [title, ""]
+    widths[-1] = min(widths[-1], room)
+    for first, *others, last in [headings, ["-" * size for size in widths], *rows]:
+        cells = [first.ljust(widths[0]), *(cell.rjust(size) for cell, size in zip(others, widths[1:-1], strict=True))]
+        lines.append("  ".join([*cells, last if len(last) <= room else f"{last[: room - 1]}…"]))
+    sys.stdout.write("\n".join(lines) + "\n\n")
 
 
 def _facts(facts: Mapping[str, str]) -> None:

@@ -124,6 +124,30 @@ def test_without_a_gpu_it_says_what_can_be_run(
     assert "--compile" in told
 
 
+def test_with_a_gpu_it_compiles_checks_and_times(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Gpu:
+        def call(self, limit_s: float, function: Callable[..., Any], *_: Any) -> Any:
+            assert 0 < limit_s <= 120
+            return {"gpu_rates": RATES, "case_ms": 2.0, "peer_ms": 3.0}[function.__name__]
+
+        def stop(self) -> None: ...
+
+    asked = []
+    monkeypatch.setattr(command, "INTERPRETED", False)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(command, "Worker", Gpu)
+    monkeypatch.setattr(command, "compile_all", lambda targets, ops: asked.append((targets, ops)) or [])
+    monkeypatch.setattr(command, "run_checks", lambda *_: [Check("tests", True, "9 passed")])
+    command.main(op=["norm"], timing_s=100.0, json_output=True)
+    told = json.loads(capsys.readouterr().out)
+    assert asked == [([90], ["norm"])]
+    assert (told["rates"]["name"], told["checks"][0]["told"], told["ok"]) == ("a GPU", "9 passed", True)
+    assert {row["ms"] for row in told["gpu"]} == {2.0}
+    assert told["gpu"][0]["times_peer"] == {"torch": 1.5}
+
+
 @pytest.mark.parametrize(
     "asked",
     [
@@ -318,7 +342,7 @@ def test_a_page_without_a_gpu_has_no_figures_of_one() -> None:
     assert "on 2026-01-31" in text
     assert f"torch {torch.__version__.partition('+')[0]}" in text
     assert "There was no GPU" in text
-    assert "| norm |  | not measured |  |  |  | 0.40 of copy |  |  |  | small \\| case |" in text
+    assert "| norm | not measured |  |  |  | 0.40 of copy |  |  |  | small \\| case |" in text
     assert "0 met, 0 missed, 1 not measured" in text
     assert "2 variants of kernels, for sm_80, sm_90" in text
     assert "| norm | norm | 64/2/8 | 64/2/8 | small \\| case |" in text
@@ -329,9 +353,7 @@ def test_a_page_with_a_gpu_says_which_and_what_was_checked() -> None:
     rows = [row_of(CASE, RATES, ms=20.0, peers={"torch": 30.0}), row_of(CASE, RATES, error="failed: no memory")]
     text = page.page(canned(gpu=rows, rates=RATES, checks=[Check("tests", True, "9 passed")]), [], "2026-01-31")
     assert "GPU: a GPU; copy: 1,000 GB/s read and written; bf16 product of 8192: 100 TFLOP/s; tests: 9 passed." in text
-    assert (
-        "| norm | ok | 20.0000 | 50% | 50 | 50.0 | 0.40 of copy | 0.05 | missed | torch 1.50 | small \\| case |" in text
-    )
+    assert "| norm | 20.0000 | 50% | 50 | 50 | 0.40 of copy | 0.05 | missed | torch 1.50 | small \\| case |" in text
     assert "0 met, 1 missed, 1 not measured" in text
     assert "- norm, small | case: failed: no memory" in text
 

@@ -49,7 +49,7 @@ def _fla(model: Model, lens: tuple[int, ...], device: torch.device) -> Run:
 
 def _case(model: Model, name: str) -> Case:
     lens = BATCHES[name]
-    peers: dict[str, Make] = {"flash-linear-attention": partial(_fla, model, lens)}
+    peers: dict[str, Make] = {"fla": partial(_fla, model, lens)}
     return Case(
         "gated_delta_rule",
         f"{model.name}, {name}",
@@ -57,7 +57,7 @@ def _case(model: Model, name: str) -> Case:
         bytes_moved(model, lens),
         operations(model, lens),
         peers,
-        asked=Asked(1.0, of="flash-linear-attention"),
+        asked=Asked(1.0, of="fla"),
     )
 
 

@@ -56,7 +56,7 @@ def _prefill_case(tokens: int) -> Case:
         partial(_prefill, tokens),
         bytes_moved=tokens * _HEADS * 4 * _SIZE * 2 + 2 * _HEADS * _STATE_BYTES,
         operations=tokens * _HEADS * state,
-        peers={"flash-linear-attention": partial(_fla, tokens)},
+        peers={"fla": partial(_fla, tokens)},
     )
 
 
