@@ -8,7 +8,7 @@ INSTALL = $(BIN)/pip install --quiet --disable-pip-version-check --constraint co
 PROTO := prfaas/control/v1/fleet.proto
 PROTOC = $(BIN)/python -m grpc_tools.protoc -I. --plugin=protoc-gen-mypy_grpc=$(BIN)/protoc-gen-mypy_grpc
 
-.PHONY: demo test check bench proto format clean
+.PHONY: demo test check bench kernels proto format clean
 
 demo: $(VENV)/.demo  ## a two-datacenter fleet on this machine answers a few prompts
 	@$(BIN)/prfaas demo $(ARGS)
@@ -32,6 +32,9 @@ bench: $(VENV)/.dev  ## the benchmarks, one table each (benchmarks/README.md)
 	$(BIN)/python -m benchmarks.handover $(ARGS)
 	$(BIN)/python -m benchmarks.engine $(ARGS)
 	$(BIN)/python -m benchmarks.fairness $(ARGS)
+
+kernels: $(VENV)/.dev  ## every GPU kernel compiled for sm_80, sm_90 and sm_100; no GPU needed
+	$(BIN)/python -m benchmarks.kernels --compile $(ARGS)
 
 proto: $(VENV)/.dev  ## regenerate the gRPC code
 	$(PROTOC) --python_out=. --pyi_out=. --grpc_python_out=. --mypy_grpc_out=. $(PROTO)

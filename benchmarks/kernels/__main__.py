@@ -18,13 +18,14 @@ from benchmarks.kernels.discovery import all_cases, all_cpu_cases
 from benchmarks.kernels.gpu_checks import run_checks
 from benchmarks.kernels.gpu_forms import time_all
 from benchmarks.kernels.gpu_timing import gpu_rates
+from benchmarks.kernels.gpu_worker import Worker, WorkerLostError
 from benchmarks.kernels.page import PAGE, page
 from benchmarks.kernels.tables import Results, as_object, show_all
 from benchmarks.report import progress
 from prfaas_kernels.aot import TARGETS
 from prfaas_kernels.launch import INTERPRETED
 
-_TESTS_S, _SANITIZER_S, _TIMING_S = 150, 90, 210
+_TESTS_S, _SANITIZER_S, _TIMING_S, _RATES_S = 140, 80, 200, 120
 
 
 class CannotRunError(RuntimeError):
@@ -37,6 +38,9 @@ def main(
     cpu: Annotated[bool, typer.Option("--cpu", help="Compare the CPU's forms with their references.")] = False,
     op: Annotated[list[str] | None, typer.Option(help="Only this op; repeatable.")] = None,
     check: Annotated[bool, typer.Option(help="Run the kernels' tests on the GPU before timing.")] = True,
+    timing_s: Annotated[
+        float, typer.Option(min=1, help="Of timing at most. Peers that try many ways to compile need more at first.")
+    ] = _TIMING_S,
     write: Annotated[
         bool, typer.Option("--write", help=f"Do all that can be done here and write {PAGE.name}.")
     ] = False,
@@ -53,7 +57,7 @@ def main(
             cpu=measure_all(op or ()) if cpu or write else None,
         )
         if on_gpu:
-            results = _with_gpu(results, op or (), check=check)
+            results = _with_gpu(results, op or (), timing_s, check=check)
     except CannotRunError as error:
         progress.print(f"cannot run: {error}")
         raise typer.Exit(2) from error
@@ -86,13 +90,24 @@ def _refuse_impossible(*, compiles: bool, on_gpu: bool) -> None:
         raise CannotRunError("TRITON_INTERPRET is set, so nothing would be compiled; unset it")
 
 
-def _with_gpu(results: Results, ops: Collection[str], *, check: bool) -> Results:
-    device = torch.device("cuda")
+def _with_gpu(results: Results, ops: Collection[str], timing_s: float, *, check: bool) -> Results:
+    """Raises CannotRunError. Compiles before it times, in as many processes as there are cores: Triton keeps it."""
+    worker = Worker()
     progress.print("what the GPU can do")
-    rates = gpu_rates(device)
-    checks = run_checks(_TESTS_S, _SANITIZER_S) if check else []
-    timed = time_all(rates, device, _TIMING_S, ops)
-    return Results(results.kernels, results.cpu, timed, rates, checks)
+    try:
+        rates = worker.call(_RATES_S, gpu_rates)
+        worker.stop()
+        kernels = results.kernels
+        if kernels is None and rates.capability in TARGETS:
+            kernels = compile_all([rates.capability], ops)
+        checks = run_checks(_TESTS_S, _SANITIZER_S) if check else []
+        places = [place for place in all_cases(ops) if place.case.timed]
+        timed = time_all(places, rates, worker, timing_s)
+    except WorkerLostError as error:
+        raise CannotRunError(f"the GPU: {error}") from error
+    finally:
+        worker.stop()
+    return Results(kernels, results.cpu, timed, rates, checks)
 
 
 def _tell(results: Results, *, json_output: bool) -> None:

@@ -12,6 +12,18 @@ Make = Callable[[torch.device], Run]
 
 
 @dataclass(frozen=True, slots=True)
+class Asked:
+    """What a case is to reach: a share of what the GPU copies, or of the speed of the fastest of some peers."""
+
+    ratio: float
+    of: str = "copy"
+    """"copy", or how the names of the peers begin."""
+
+    def __str__(self) -> str:
+        return f"{self.ratio:.2f} of {self.of}"
+
+
+@dataclass(frozen=True, slots=True)
 class Case:
     """An op through its public function, at one production size."""
 
@@ -26,8 +38,7 @@ class Case:
     """Multiplications and additions of matrix products that it cannot avoid: the floor where arithmetic decides."""
     peers: Mapping[str, Make] = field(default_factory=dict)
     """The same work by others; those that raise ImportError are left out by name."""
-    asked: str = ""
-    """What this is to reach, if anything, e.g. ">= 0.80 of copy bandwidth"."""
+    asked: Asked | None = None
     timed: bool = True
     """False: only compiled, since no single GPU could hold it."""
 

@@ -92,7 +92,7 @@ def problems(kernel: str, resources: aot.Resources, target: int) -> list[str]:
 def _jobs(place: Place, target: int, seen: set[str]) -> Iterator[Job]:
     """Jobs for what no case before this one launches; adds to `seen`."""
     for i, launch in enumerate(_launches(place, target)):
-        key = aot.key(launch)
+        key = aot.key(launch, target)
         if key not in seen:
             seen.add(key)
             yield Job(place, i, target)

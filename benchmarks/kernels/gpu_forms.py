@@ -1,32 +1,51 @@
-"""Times every case and its peers on a GPU, and sets each beside its floor."""
+"""Times every case and its peers on a GPU, and sets each beside its floor and beside what is asked of it."""
 
 import time
-from collections.abc import Collection
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, TypeVar
 
 import torch
 from rich.progress import track
 
-from benchmarks.kernels.case import Case, Make
-from benchmarks.kernels.discovery import all_cases
+from benchmarks.kernels.case import Asked, Case, Make
+from benchmarks.kernels.discovery import Place
 from benchmarks.kernels.gpu_timing import GpuRates, median_ms
+from benchmarks.kernels.gpu_worker import WorkerLostError, gpu_works
 from benchmarks.report import progress
 
 Row = dict[str, Any]
+R = TypeVar("R")
 
 OUT_OF_TIME = "not measured: out of time"
+_CASE_S = 60.0
+"""Its inputs, and compiling what has not been compiled."""
 
 
-def time_all(rates: GpuRates, device: torch.device, budget_s: float, ops: Collection[str] = ()) -> list[Row]:
-    """A row for every case; those that come after `budget_s` seconds are not measured, and their rows say so."""
+class Calls(Protocol):
+    """A process with a GPU, which `stop` replaces by a new one."""
+
+    def call(self, limit_s: float, function: Callable[..., R], *args: Any) -> R: ...
+    def stop(self) -> None: ...
+
+
+def time_all(places: Sequence[Place], rates: GpuRates, worker: Calls, budget_s: float) -> list[Row]:
+    """A row for every case. Ours come first, then peers; what comes after `budget_s` seconds is not measured.
+
+    A case that fails, breaks the GPU's context or never ends costs only its own figures.
+    """
     end = time.monotonic() + budget_s
+    ours = [_told(worker, end, _CASE_S, case_ms, place) for place in track(places, "ours", console=progress)]
     rows = []
-    with torch.inference_mode():
-        places = [place for place in all_cases(ops) if place.case.timed]
-        for place in track(places, "timing", console=progress):
-            late = time.monotonic() > end
-            rows.append(row_of(place.case, rates, error=OUT_OF_TIME) if late else _timed(place.case, rates, device))
-            torch.cuda.empty_cache()
+    for place, ms in zip(track(places, "peers", console=progress), ours, strict=True):
+        case = place.case
+        if isinstance(ms, str):
+            rows.append(row_of(case, rates, error=ms if ms == OUT_OF_TIME else f"failed: {ms}"))
+            continue
+        # No shorter limit for one: some try out many ways to compile themselves.
+        found = {name: _told(worker, end, budget_s, peer_ms, place, name) for name in case.peers}
+        peers = {name: told for name, told in found.items() if isinstance(told, float)}
+        without = "; ".join(f"no {name}: {told}" for name, told in found.items() if isinstance(told, str))
+        rows.append(row_of(case, rates, ms, peers, without))
     return rows
 
 
@@ -35,46 +54,64 @@ def row_of(
 ) -> Row:
     """What a case reached; `peers` in milliseconds. The floor is the longer of its bytes' time and its operations'."""
     floor_ms = 1e3 * max(case.bytes_moved / rates.copy_bytes_s, case.operations / rates.matrix_op_s)
-    row: Row = {"op": case.op, "case": case.name, "asked": case.asked, "floor_ms": floor_ms, "error": error}
+    asked = str(case.asked) if case.asked else None
+    row: Row = {"op": case.op, "case": case.name, "asked": asked, "floor_ms": floor_ms, "error": error}
     if ms is None:
-        return {**row, "ok": False, "ms": None}
+        return {**row, "ok": False, "ms": None, "reached": None, "met": None}
+    times = {name: peer / ms for name, peer in (peers or {}).items()}
+    gb_s = case.bytes_moved / ms / 1e6
+    reached = _reached(case.asked, gb_s, rates, times) if case.asked else None
     return {
         **row,
         "ok": True,
         "ms": ms,
-        "gb_s": case.bytes_moved / ms / 1e6,
+        "gb_s": gb_s,
         "tflop_s": case.operations / ms / 1e9 if case.operations else None,
         "of_floor": floor_ms / ms,
         "peers_ms": peers or {},
-        "times_peer": {name: peer / ms for name, peer in (peers or {}).items()},
+        "times_peer": times,
+        "reached": reached,
+        "met": None if case.asked is None or reached is None else reached >= case.asked.ratio,
     }
 
 
-def _timed(case: Case, rates: GpuRates, device: torch.device) -> Row:
-    try:
-        ms = median_ms(case.make(device), device)
-    except Exception as error:  # noqa: BLE001  one case that fails is a row that says so, and exit status 1
-        return row_of(case, rates, error=f"failed: {_first_line(error)}")
-    peers, without = {}, []
-    for name, make in case.peers.items():
-        timed = _peer_ms(make, device)
-        if isinstance(timed, float):
-            peers[name] = timed
-        else:
-            without.append(f"no {name}: {timed}")
-    return row_of(case, rates, ms, peers, error="; ".join(without))
+def case_ms(place: Place) -> float | str:
+    """Milliseconds of a case, or why there are none."""
+    return _measured(place.case.make)
 
 
-def _peer_ms(make: Make, device: torch.device) -> float | str:
-    """Its time, or why there is none."""
-    torch.cuda.empty_cache()
+def peer_ms(place: Place, name: str) -> float | str:
+    """Milliseconds of a peer of a case, or why there are none."""
+    return _measured(place.case.peers[name])
+
+
+def _reached(asked: Asked, gb_s: float, rates: GpuRates, times_peer: dict[str, float]) -> float | None:
+    """None if there is nothing to compare with."""
+    if asked.of == "copy":
+        return 1e9 * gb_s / rates.copy_bytes_s
+    return min((times for name, times in times_peer.items() if name.startswith(asked.of)), default=None)
+
+
+def _told(worker: Calls, end: float, limit_s: float, function: Callable[..., float | str], *args: Any) -> float | str:
+    left_s = end - time.monotonic()
+    if left_s <= 0:
+        return OUT_OF_TIME
     try:
-        return median_ms(make(device), device)
+        told = worker.call(min(left_s, limit_s), function, *args)
+        if isinstance(told, str) and not worker.call(_CASE_S, gpu_works):
+            worker.stop()
+    except WorkerLostError as error:
+        return str(error)
+    return told
+
+
+def _measured(make: Make) -> float | str:
+    device = torch.device("cuda")
+    try:
+        torch.cuda.empty_cache()
+        with torch.inference_mode():
+            return median_ms(make(device), device)
     except ImportError:
         return "not installed"
-    except Exception as error:  # noqa: BLE001  a peer that fails is left out by name
-        return _first_line(error)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [repr(error)])[0][:200]
+    except Exception as error:  # noqa: BLE001  it is the row that says so
+        return (str(error).splitlines() or [repr(error)])[0][:200]

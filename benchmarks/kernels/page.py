@@ -2,109 +2,131 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import version
-from itertools import groupby
+from itertools import chain, groupby, repeat
 from pathlib import Path
+from re import sub
 
 from benchmarks.kernels.case import Case
-from benchmarks.kernels.compilation import ALLOWED_SPILLS
-from benchmarks.kernels.tables import CPU, GPU, Results, Row, rates_told
+from benchmarks.kernels.compilation import ALLOWED_SPILLS, MOST_SPILLED_BYTES
+from benchmarks.kernels.tables import (
+    CPU,
+    GPU,
+    Results,
+    Row,
+    asked_told,
+    by_kernel,
+    cells_of,
+    headings_of,
+    rates_told,
+    resources,
+    short,
+)
 from benchmarks.report import machine
 
 PAGE = Path(__file__).parents[2] / "docs/benchmarks/kernels.md"
 _ABSENT = "not measured"
 _TEXT = """# Kernels
 
-Written by `python -m benchmarks.kernels --write --date {date}` on {date}: {machine}, triton {triton}. Do not edit.
+Every op at the sizes that production models have it in: what its kernels take of a GPU, how far they are from what the
+GPU can do at best, and how far the CPU's forms are from their references. `python -m benchmarks.kernels --write --date
+{date}` wrote this page on {date}; it is not edited by hand. [Benchmarks](../../benchmarks/README.md#kernels) says more
+of the command.
+
+Here: {machine}, triton {triton}. {gpu}
 
 ## On a GPU
 
-{gpu}
-
 A time is the median of at least ten calls between events of the GPU's own clock, with nothing of the inputs in its
-level-2 cache. GB/s and TFLOP/s count what the op cannot avoid to move and to multiply. The floor is the longer of those
-bytes at the rate of a large copy and those operations at the rate of a large bf16 product, both of the same run.
+level-2 cache. The floor is the longer of two times: the bytes that the op cannot avoid to move, at the rate of a large
+copy; the operations that it cannot avoid, at the rate of a large bf16 product; both rates of the same run. *Asked* is
+what the project asks of a kernel: a share of the rate of that copy, or of the speed of the fastest peer of that name.
+{asked}
 
 {gpu_table}
 
+{notes}
+
 ## Compiled ahead of time
 
-Every kernel that a case launches, for each compute capability: registers per thread / bytes of shared memory / bytes
-spilled per thread. {allowed}
+{compiled}
 
 {compiled_table}
 
 ## The CPU's forms
 
-Error ratio is the RMS of the difference from the reference over the RMS of the reference. Where there is a compiler,
-the forms are the compiled kernels that an engine on a CPU has.
+The error ratio is the RMS of the difference from the reference over the RMS of the reference. With a compiler here the
+forms are the compiled kernels that an engine on a CPU has.
 
 {cpu_table}
 """
+_COMPILED = """{count} variants of kernels, for {targets}: registers per thread / KB of shared memory of a block / bytes
+that a thread spills for want of registers. *As above*: the variant is one that a case above has. {allowed} {wrong}"""
 
 
 def page(results: Results, cases: Iterable[Case], date: str) -> str:
-    """Markdown. Every case has a row in the GPU's table, measured or not."""
-    rows = results.gpu if results.gpu is not None else [_not_measured(case) for case in cases]
-    return _TEXT.format(
+    """Markdown. Every case that is timed has a row in the GPU's table, measured or not."""
+    rows = results.gpu if results.gpu is not None else [_not_measured(case) for case in cases if case.timed]
+    text = _TEXT.format(
         date=date,
         machine=machine(),
         triton=version("triton"),
         gpu=_about_gpu(results),
-        gpu_table=_table([column.heading for column in GPU], [_gpu_cells(row) for row in rows]),
-        allowed=_about_spills(ALLOWED_SPILLS),
+        asked=f"In this run: {asked_told(rows)}.",
+        gpu_table=_table(headings_of(GPU), [_gpu_cells(row) for row in rows]),
+        notes="\n".join(f"- {row['op']}, {row['case']}: {row['error']}" for row in rows if row["error"]),
+        compiled=_about_kernels(results.kernels or []),
         compiled_table=_compiled(results.kernels or []),
-        cpu_table=_table(
-            [column.heading for column in CPU], [[column.cell(row) for column in CPU] for row in results.cpu or []]
-        ),
+        cpu_table=_table(headings_of(CPU), [cells_of(row, CPU) for row in results.cpu or []]),
     )
+    return sub("\n{3,}", "\n\n", text)
 
 
 def _about_gpu(results: Results) -> str:
     if results.rates is None:
-        return "There was no GPU in this run: nothing in this section is measured."
+        return "There was no GPU in this run, so nothing is timed on one."
     told = [f"{name}: {value}" for name, value in rates_told(results.rates).items()]
     return "; ".join([*told, *(f"{check.name}: {check.told}" for check in results.checks)]) + "."
 
 
+def _about_kernels(rows: Sequence[Row]) -> str:
+    targets = sorted({row["target"] for row in rows})
+    wrong = [f"{row['kernel']}, sm_{row['target']}: {', '.join(row['problems'])}" for row in rows if row["problems"]]
+    return _COMPILED.format(
+        count=len(rows),
+        targets=", ".join(f"sm_{target}" for target in targets),
+        allowed=_about_spills(ALLOWED_SPILLS),
+        wrong="Not ok: " + "; ".join(wrong) if wrong else "All are ok.",
+    )
+
+
 def _about_spills(allowed: Mapping[str, str]) -> str:
     if not allowed:
-        return "None may spill more than 256 bytes."
-    return "These may spill more than 256 bytes: " + "; ".join(f"{kernel}, {why}" for kernel, why in allowed.items())
+        return f"None may spill more than {MOST_SPILLED_BYTES} bytes."
+    told = "; ".join(f"{kernel}, {why}" for kernel, why in allowed.items())
+    return f"These may spill more than {MOST_SPILLED_BYTES} bytes: {told}."
 
 
 def _not_measured(case: Case) -> Row:
-    return {"op": case.op, "case": case.name, "asked": case.asked, "ms": None}
+    asked = str(case.asked) if case.asked else None
+    return {"op": case.op, "case": case.name, "asked": asked, "met": None, "ms": None, "error": ""}
 
 
 def _gpu_cells(row: Row) -> list[str]:
-    figures = {"ms", "gb_s", "tflop_s", "of_floor", "times_peer"}
-    return [
-        _ABSENT if row["ms"] is None and column.key in figures else column.cell(row) if row.get(column.key) else ""
-        for column in GPU
-    ]
+    """One cell says that nothing was measured, the others of a row stay empty."""
+    if row["ms"] is not None:
+        return cells_of(row, GPU)
+    told = {"op": row["op"], "asked": row["asked"] or "–", "case": row["case"], "ms": _ABSENT}
+    return [told.get(column.key, "") for column in GPU]
 
 
 def _compiled(rows: Sequence[Row]) -> str:
-    """A row for each kernel of a case, a column for each target."""
-
-    def named(row: Row) -> tuple[str, ...]:
-        return row["op"], row["kernel"], row["case"]
-
-    targets = sorted({row["target"] for row in rows})
+    """A row for each kernel of a case, a column for each target; an op is named where it begins."""
+    targets, lines = by_kernel(rows)
     cells = []
-    for name, group in groupby(sorted(rows, key=named), key=named):
-        by_target: dict[int, list[str]] = {target: [] for target in targets}
-        for row in group:
-            by_target[row["target"]].append(_resources(row))
-        cells.append([*name, *("; ".join(found) or "as a case above" for found in by_target.values())])
-    return _table(["op", "kernel", "case", *(f"sm_{target}" for target in targets)], cells)
-
-
-def _resources(row: Row) -> str:
-    if row["registers"] is None:
-        return "does not compile"
-    told = f"{row['registers']} / {row['shared_bytes']:,} / {row['spill_bytes']}"
-    return told if row["ok"] else f"{told}: {', '.join(row['problems'])}"
+    for op, group in groupby(lines, key=lambda line: line[0]):
+        named = chain([op], repeat(""))
+        cells += [[next(named), short(kernel), *map(resources, found), case] for _, kernel, case, found in group]
+    return _table(["op", "kernel", *(f"sm_{target}" for target in targets), "case"], cells)
 
 
 def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 import triton
-from torch import Tensor
+from triton import knobs
 from triton.backends.compiler import GPUTarget
-from triton.compiler import ASTSource
+from triton.compiler import ASTSource, make_backend
+from triton.runtime.jit import create_function_from_signature
 
 from prfaas_kernels.launch import OPTIONS, Launch
 
@@ -23,19 +23,6 @@ SHARED_BYTES = {80: 166_912, 90: 232_448, 100: 232_448}
 
 _TOOLS = Path(triton.__file__).parent / "backends/nvidia/bin"
 _GPU_NAMES = {80: "sm_80", 90: "sm_90a", 100: "sm_100a"}
-_POINTERS = {
-    torch.bfloat16: "*bf16",
-    torch.float16: "*fp16",
-    torch.float32: "*fp32",
-    torch.float64: "*fp64",
-    torch.int8: "*i8",
-    torch.uint8: "*u8",
-    torch.int16: "*i16",
-    torch.int32: "*i32",
-    torch.int64: "*i64",
-    torch.bool: "*i1",
-}
-_ALIGNED = [["tt.divisibility", 16]]
 
 
 class CompileError(RuntimeError):
@@ -56,65 +43,42 @@ class Resources:
     """Per block."""
 
 
-def key(launch: Launch) -> str:
-    """The same for launches of one variant of a kernel: types, constants and options; integers may be any."""
-    named = dict(zip(launch.kernel.arg_names, launch.arguments, strict=False))
-    types = [(name, None if value is None else _type_of(value)) for name, value in named.items()]
-    told = (launch.kernel.__module__, launch.kernel.__name__, types, sorted(launch.constants.items(), key=str))
-    return hashlib.sha256(repr((told, launch.num_warps, launch.num_stages)).encode()).hexdigest()
+def source(launch: Launch, target: int) -> tuple[ASTSource, dict[str, Any]]:
+    """The source and options that Triton's JIT would compile: types, constants, what is 1 or a multiple of 16."""
+    kernel, backend = launch.kernel, make_backend(_gpu(target))
+    bind = create_function_from_signature(kernel.signature, kernel.params, backend)
+    started = {"num_warps": launch.num_warps, "num_stages": launch.num_stages, **OPTIONS, **launch.constants}
+    started |= {"debug": kernel.debug or knobs.runtime.debug}
+    started |= {"instrumentation_mode": knobs.compilation.instrumentation_mode}
+    bound, specialised, _ = bind(*launch.arguments, **started)
+    packed = kernel._pack_args(backend, started, bound, specialised, None)  # noqa: SLF001  the only way to be the same
+    options, signature, constants, hints = packed
+    return ASTSource(kernel, signature, constants, hints), dict(options.__dict__)
+
+
+def key(launch: Launch, target: int) -> str:
+    """The same for launches of one variant of a kernel, as Triton itself tells variants apart."""
+    jit_source, options = source(launch, target)
+    return hashlib.sha256(repr((jit_source.hash(), options)).encode()).hexdigest()
 
 
 def compile_launch(launch: Launch, target: int) -> Resources:
     """Compiles what a recorded launch would have started, for compute capability `target`.
 
+    On a machine with such a GPU it then starts without compiling: what Triton keeps on disk is found by the same name.
     Raises CompileError with the compiler's last words.
     """
-    signature, constants, hints = _specialised(launch)
-    names = launch.kernel.arg_names
-    source = ASTSource(
-        fn=launch.kernel,
-        signature={name: signature[name] for name in names},
-        constexprs={(names.index(name),): value for name, value in constants.items()},
-        attrs={(names.index(name),): _ALIGNED for name in hints},
-    )
-    options = {"num_warps": launch.num_warps, "num_stages": launch.num_stages, **OPTIONS}
+    jit_source, options = source(launch, target)
     try:
-        compiled = triton.compile(source, target=GPUTarget("cuda", target, 32), options=options)
+        compiled = triton.compile(jit_source, target=_gpu(target), options=options)
     except Exception as error:
         raise CompileError(f"{launch.kernel.__name__} for sm_{target}: {str(error)[-500:]}") from error
     registers, spilled = _assembled(compiled.asm["ptx"], target)
     return Resources(registers, int(compiled.metadata.shared), spilled, 32 * int(compiled.metadata.num_warps))
 
 
-def _specialised(launch: Launch) -> tuple[dict[str, str], dict[str, Any], list[str]]:
-    """Types of all arguments, values of constants, which arguments are multiples of 16: as Triton's own JIT has it."""
-    types: dict[str, str] = {}
-    constants, hints = dict(launch.constants), []
-    named = dict(zip(launch.kernel.arg_names, launch.arguments, strict=False))
-    assert not named.keys() & constants.keys(), "an argument is given twice"
-    general = {parameter.name for parameter in launch.kernel.params if parameter.do_not_specialize}
-    for name, value in named.items():
-        if value is None or (type(value) is int and value == 1 and name not in general):
-            constants[name] = value
-            continue
-        types[name] = _type_of(value)
-        if isinstance(value, Tensor) or (type(value) is int and value % 16 == 0 and name not in general):
-            hints.append(name)
-    return types | dict.fromkeys(constants, "constexpr"), constants, hints
-
-
-def _type_of(value: object) -> str:
-    match value:
-        case Tensor():
-            return _POINTERS[value.dtype]
-        case bool():
-            return "i1"
-        case int():
-            return "i32" if -(2**31) <= value < 2**31 else "i64"
-        case float():
-            return "fp32"
-        case _:
-            raise TypeError(f"a kernel cannot be given {type(value).__name__} at run time; make it a constexpr")
+def _gpu(target: int) -> GPUTarget:
+    return GPUTarget("cuda", target, 32)
 
 
 def _assembled(ptx: str, target: int) -> tuple[int, int]:

@@ -1,5 +1,6 @@
 """How Triton kernels are started, and how their starts are recorded for compilation without a GPU. Needs Triton."""
 
+import functools
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -78,15 +79,21 @@ def capability(x: Tensor) -> int:
         return _recordings[-1].capability
     if not x.is_cuda:
         return 90
-    major, minor = torch.cuda.get_device_capability(x.device)
-    return 10 * major + minor
+    return _of_gpu(x.device)[0]
 
 
 def multiprocessors(x: Tensor) -> int:
     """Of the GPU that holds `x`: what a grid should fill."""
     if x.is_cuda and not _recordings:
-        return int(torch.cuda.get_device_properties(x.device).multi_processor_count)
+        return _of_gpu(x.device)[1]
     return _MULTIPROCESSORS[capability(x)]
+
+
+@functools.cache
+def _of_gpu(device: torch.device) -> tuple[int, int]:
+    """Its compute capability and multiprocessors, asked for once: every launch needs them."""
+    found = torch.cuda.get_device_properties(device)
+    return 10 * int(found.major) + int(found.minor), int(found.multi_processor_count)
 
 
 def dot_type(dtype: torch.dtype) -> tl.dtype:

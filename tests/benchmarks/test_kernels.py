@@ -4,6 +4,8 @@ import json
 import os
 import subprocess
 import sys
+import time
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,25 +16,26 @@ import typer
 
 from benchmarks.kernels import __main__ as command
 from benchmarks.kernels import compilation, gpu_forms, page
-from benchmarks.kernels.case import Case, CpuCase, Run
+from benchmarks.kernels.case import Asked, Case, CpuCase, Run
 from benchmarks.kernels.cpu_forms import error_ratio, measure
 from benchmarks.kernels.discovery import Place, all_cases, all_cpu_cases
 from benchmarks.kernels.gpu_checks import Check, check_files
 from benchmarks.kernels.gpu_forms import OUT_OF_TIME, row_of, time_all
 from benchmarks.kernels.gpu_timing import GpuRates
-from benchmarks.kernels.tables import Results, as_object, show_all
+from benchmarks.kernels.gpu_worker import Worker, WorkerLostError
+from benchmarks.kernels.tables import Results, as_object, by_kernel, resources, show_all
 from prfaas_kernels.aot import SHARED_BYTES, Resources
 
 ROOT = Path(__file__).parents[2]
 FITS = Resources(registers=128, shared_bytes=SHARED_BYTES[90], spill_bytes=256, threads=512)
-RATES = GpuRates("a GPU", copy_bytes_s=1e12, matrix_op_s=1e14)
+RATES = GpuRates("a GPU", 90, copy_bytes_s=1e12, matrix_op_s=1e14)
 
 
 def no_run(_: torch.device) -> Run:
     raise AssertionError
 
 
-CASE = Case("norm", "small | case", no_run, bytes_moved=10**9, operations=10**12, asked="much")
+CASE = Case("norm", "small | case", no_run, bytes_moved=10**9, operations=10**12, asked=Asked(0.4))
 
 
 def run(*arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
@@ -62,11 +65,51 @@ def test_kernels_are_compiled_without_a_gpu_and_told_as_one_object() -> None:
     assert told["allowed_spills"] == compilation.ALLOWED_SPILLS
 
 
-def test_an_interpreter_that_compiles_nothing_is_refused() -> None:
-    done = run("--compile", TRITON_INTERPRET="1")
-    assert done.returncode == 2
-    assert "TRITON_INTERPRET" in done.stderr
-    assert done.stdout == ""
+def test_what_is_compiled_ahead_of_time_is_what_triton_would_compile() -> None:
+    """Its own compiler, told of a GPU that is not there, makes the same of the same arguments."""
+    program = """
+import torch, triton
+from triton.runtime import driver
+from prfaas_kernels import aot, launch
+from prfaas_kernels.dispatch import triton_kernels
+from prfaas_kernels.norm import rms_norm
+
+class NoGpu:
+    def get_current_device(self): return 0
+    def get_current_stream(self, device): return 0
+    def get_current_target(self): return triton.backends.compiler.GPUTarget("cuda", 90, 32)
+
+driver.set_active(NoGpu())
+keys = []
+for tokens, size in ((7, 128), (1, 128), (16, 128), (7, 96), (7, 1)):
+    with launch.recorded(90) as found, triton_kernels():
+        rms_norm(torch.ones(tokens, size), torch.ones(size), 1e-6)
+    start, source = found[0], aot.source(found[0], 90)[0]
+    options = {"num_warps": start.num_warps, "num_stages": start.num_stages, **launch.OPTIONS, **start.constants}
+    compiled = start.kernel.warmup(*start.arguments, grid=start.grid, **options)
+    assert compiled.src.hash() == source.hash(), (tokens, size)
+    again = triton.compile(source, target=NoGpu().get_current_target(), options=aot.source(start, 90)[1])
+    assert again.hash == compiled.hash, (tokens, size)
+    keys.append(aot.key(start, 90))
+assert len(set(keys)) > 1
+"""
+    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_an_interpreter_that_compiles_nothing_is_refused(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(command, "INTERPRETED", True)
+    with pytest.raises(typer.Exit) as exit_:
+        command.main(compile_only=True)
+    assert exit_.value.exit_code == 2
+    told = capsys.readouterr()
+    assert "TRITON_INTERPRET" in told.err
+    assert told.out == ""
 
 
 def test_without_a_gpu_it_says_what_can_be_run(
@@ -79,6 +122,30 @@ def test_without_a_gpu_it_says_what_can_be_run(
     told = capsys.readouterr().err
     assert "no GPU" in told
     assert "--compile" in told
+
+
+def test_with_a_gpu_it_compiles_checks_and_times(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Gpu:
+        def call(self, limit_s: float, function: Callable[..., Any], *_: Any) -> Any:
+            assert 0 < limit_s <= 120
+            return {"gpu_rates": RATES, "case_ms": 2.0, "peer_ms": 3.0}[function.__name__]
+
+        def stop(self) -> None: ...
+
+    asked = []
+    monkeypatch.setattr(command, "INTERPRETED", False)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(command, "Worker", Gpu)
+    monkeypatch.setattr(command, "compile_all", lambda targets, ops: asked.append((targets, ops)) or [])
+    monkeypatch.setattr(command, "run_checks", lambda *_: [Check("tests", True, "9 passed")])
+    command.main(op=["norm"], timing_s=100.0, json_output=True)
+    told = json.loads(capsys.readouterr().out)
+    assert asked == [([90], ["norm"])]
+    assert (told["rates"]["name"], told["checks"][0]["told"], told["ok"]) == ("a GPU", "9 passed", True)
+    assert {row["ms"] for row in told["gpu"]} == {2.0}
+    assert told["gpu"][0]["times_peer"] == {"torch": 1.5}
 
 
 @pytest.mark.parametrize(
@@ -162,25 +229,76 @@ def test_the_floor_is_the_longer_of_moving_and_multiplying() -> None:
     assert row_of(replace(CASE, operations=0), RATES, ms=20.0)["floor_ms"] == pytest.approx(1.0)
 
 
+@pytest.mark.parametrize(
+    ("asked", "peers", "reached", "met"),
+    [
+        (Asked(0.05), {}, 0.05, True),  # 10^9 bytes in 20 ms, of 10^12 a second
+        (Asked(0.06), {}, 0.05, False),
+        (Asked(1.5, of="SDPA"), {"SDPA slow": 60.0, "SDPA fast": 30.0, "fastest": 1.0}, 1.5, True),
+        (Asked(1.6, of="SDPA"), {"SDPA slow": 60.0, "SDPA fast": 30.0, "fastest": 1.0}, 1.5, False),
+        (Asked(1.0, of="SDPA"), {"fastest": 1.0}, None, None),
+        (None, {"fastest": 1.0}, None, None),
+    ],
+)
+def test_what_is_asked_is_met_or_missed(
+    asked: Asked | None, peers: dict[str, float], reached: float | None, met: bool | None
+) -> None:
+    row = row_of(replace(CASE, asked=asked), RATES, ms=20.0, peers=peers)
+    assert row["reached"] == (reached if reached is None else pytest.approx(reached))
+    assert row["met"] is met
+    assert row["asked"] == (str(asked) if asked else None)
+    assert row_of(replace(CASE, asked=asked), RATES)["met"] is None
+
+
 def not_installed(_: torch.device) -> Run:
     raise ImportError
+
+
+class Here:
+    """Calls in this process; `lost` are those that end it."""
+
+    def __init__(self, lost: Collection[str] = ()) -> None:
+        self.lost = lost
+        self.stopped = 0
+
+    def call(self, limit_s: float, function: Callable[..., Any], *args: Any) -> Any:
+        assert limit_s > 0
+        if args and args[0].module in self.lost:
+            raise WorkerLostError("its process ended")
+        return function(*args)
+
+    def stop(self) -> None:
+        self.stopped += 1
 
 
 def test_a_case_or_a_peer_that_fails_costs_only_its_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     measured = replace(CASE, make=lambda _: lambda: 20.0)
     peers = {"fast": lambda _: lambda: 10.0, "absent": not_installed, "broken": no_run}
-    cases = {"a": replace(measured, peers=peers), "b": CASE, "c": measured}
-    monkeypatch.setattr(gpu_forms, "all_cases", lambda _: [Place(name, 0) for name in cases])
+    cases = {"a": replace(measured, peers=peers), "b": CASE, "c": measured, "d": measured}
+    places = [Place(name, 0) for name in cases]
     monkeypatch.setattr(Place, "case", property(lambda place: cases[place.module]))
     monkeypatch.setattr(gpu_forms, "median_ms", lambda call, _: call())
-    first, second, third = time_all(RATES, torch.device("cpu"), budget_s=100.0)
+    monkeypatch.setattr(gpu_forms, "gpu_works", lambda: False)
+    first, second, third, fourth = time_all(places, RATES, here := Here(lost="c"), budget_s=100.0)
     assert (first["ok"], first["ms"], first["peers_ms"]) == (True, 20.0, {"fast": 10.0})
     assert "no absent: not installed" in first["error"]
     assert "no broken: AssertionError" in first["error"]
     assert (second["ok"], second["ms"]) == (False, None)
     assert second["error"].startswith("failed")
-    assert third["ok"]
-    assert [row["error"] for row in time_all(RATES, torch.device("cpu"), budget_s=-1.0)] == [OUT_OF_TIME] * 3
+    assert (third["ok"], third["error"]) == (False, "failed: its process ended")
+    assert fourth["ok"]
+    assert here.stopped == 3  # after the case and both peers that failed, since the GPU did not work any more
+    assert [row["error"] for row in time_all(places, RATES, Here(), budget_s=-1.0)] == [OUT_OF_TIME] * 4
+
+
+def test_a_process_that_ends_or_never_answers_is_replaced() -> None:
+    worker = Worker()
+    with pytest.raises(WorkerLostError, match="ended"):
+        worker.call(60.0, os._exit, 3)
+    assert worker.call(60.0, abs, -3) == 3
+    with pytest.raises(WorkerLostError, match="not finished"):
+        worker.call(0.1, time.sleep, 60.0)
+    worker.stop()
 
 
 def test_files_of_tests_are_judged_by_how_they_end(tmp_path: Path) -> None:
@@ -224,18 +342,33 @@ def test_a_page_without_a_gpu_has_no_figures_of_one() -> None:
     assert "on 2026-01-31" in text
     assert f"torch {torch.__version__.partition('+')[0]}" in text
     assert "There was no GPU" in text
-    absent = " | ".join(["not measured"] * 5)
-    assert f"| norm | small \\| case | {absent} | much |  |" in text
-    assert "| norm | _norm_kernel | small \\| case | 64 / 2,048 / 8 | 64 / 2,048 / 8 |" in text
-    assert "| norm | c | 1.0e-07 | 1.0e-06 | 1.500 | 3.000 |" in text
+    assert "| norm | not measured |  |  |  | 0.40 of copy |  |  |  | small \\| case |" in text
+    assert "0 met, 0 missed, 1 not measured" in text
+    assert "2 variants of kernels, for sm_80, sm_90" in text
+    assert "| norm | norm | 64/2/8 | 64/2/8 | small \\| case |" in text
+    assert "| norm | ok | 1.0e-07 | 1.0e-06 | 1.500 | 3.000 | c |" in text
 
 
 def test_a_page_with_a_gpu_says_which_and_what_was_checked() -> None:
     rows = [row_of(CASE, RATES, ms=20.0, peers={"torch": 30.0}), row_of(CASE, RATES, error="failed: no memory")]
     text = page.page(canned(gpu=rows, rates=RATES, checks=[Check("tests", True, "9 passed")]), [], "2026-01-31")
     assert "GPU: a GPU; copy: 1,000 GB/s read and written; bf16 product of 8192: 100 TFLOP/s; tests: 9 passed." in text
-    assert "| norm | small \\| case | 20.0000 | 50 | 50.0 | 50% | torch 1.50 | much |  |" in text
-    assert "| much | failed: no memory |" in text
+    assert "| norm | 20.0000 | 50% | 50 | 50 | 0.40 of copy | 0.05 | missed | torch 1.50 | small \\| case |" in text
+    assert "0 met, 1 missed, 1 not measured" in text
+    assert "- norm, small | case: failed: no memory" in text
+
+
+def test_a_kernel_has_one_line_for_all_targets() -> None:
+    (row,) = canned().kernels[:1]  # type: ignore[index]
+    rows = [row | {"target": target, "registers": registers} for target, registers in ((80, 1), (80, 2), (90, 3))]
+    rows.append(row | {"kernel": "_other", "target": 80, "ok": False, "registers": None})
+    targets, lines = by_kernel(rows)
+    assert targets == [80, 90]
+    assert [[resources(found) for found in line[3]] for line in lines] == [
+        ["1/2/8", "3/2/8"],
+        ["2/2/8", "as above"],
+        ["no", "as above"],
+    ]
 
 
 def test_one_thing_that_is_not_ok_spoils_all(capsys: pytest.CaptureFixture[str]) -> None:

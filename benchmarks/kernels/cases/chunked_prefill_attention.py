@@ -5,14 +5,14 @@ from typing import Any
 
 import torch
 
-from benchmarks.kernels.case import Case, CpuCase, Run
+from benchmarks.kernels.case import Asked, Case, CpuCase, Run
 from benchmarks.kernels.sdpa import sdpa_peers
 from prfaas_kernels.chunked_prefill_attention import chunked_prefill_attention
 from prfaas_kernels.chunked_prefill_attention.reference import chunked_prefill_attention_reference
 from prfaas_kernels.spans import Spans
 
 _PAGE = 64
-_ASKED = ">= 0.85 of SDPA flash"
+_ASKED = Asked(0.85, of="SDPA")
 
 
 def _attention(
@@ -46,7 +46,7 @@ def _case(
         2 * (queries + length * groups * (key + value)) + 4 * tokens * heads,
         operations=2 * seen * heads * (key + value),
         peers=whole,
-        asked=_ASKED if whole else "",
+        asked=_ASKED if whole else None,
     )
 
 

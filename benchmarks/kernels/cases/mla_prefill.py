@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.kernels.case import Case, CpuCase, Run
+from benchmarks.kernels.case import Asked, Case, CpuCase, Run
 from benchmarks.kernels.sdpa import sdpa_peers
 from prfaas_kernels.mla import mla_prefill, mla_reference
 from prfaas_kernels.spans import Spans
@@ -39,7 +39,7 @@ def _whole(tokens: int) -> Case:
         operations=expanding + tokens * (tokens + 1) * _HEADS * (_NOPE + _ROPE + _VALUE),
         # Their keys and values come expanded.
         peers=sdpa_peers(tokens, _HEADS, _HEADS, _NOPE + _ROPE, _VALUE, ("flash",)),
-        asked=">= 0.85 of SDPA flash",
+        asked=Asked(0.85, of="SDPA"),
     )
 
 

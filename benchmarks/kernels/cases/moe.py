@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass, replace
 from functools import partial
-from importlib import import_module
 
 import torch
 from torch import Tensor
@@ -61,14 +60,6 @@ def _experts(tokens: int, model: _Model, device: torch.device) -> Run:
     return lambda: apply_experts(x, weights, ids, gate_up, down)
 
 
-def _vllm_experts(tokens: int, model: _Model, device: torch.device) -> Run:
-    fused_experts = import_module("vllm.model_executor.layers.fused_moe").fused_experts
-    x = torch.randn(tokens, model.hidden, device=device, dtype=torch.bfloat16)
-    weights = torch.rand(tokens, model.routing.top_k, device=device)
-    ids, (gate_up, down) = _ids(tokens, model, device).int(), _weights(model, device)
-    return lambda: fused_experts(x, gate_up, down, weights, ids)
-
-
 def _route(tokens: int, model: _Model, device: torch.device) -> Run:
     logits = torch.randn(tokens, model.experts, device=device)
     bias = torch.randn(model.experts, device=device) if model.biased else None
@@ -78,8 +69,7 @@ def _route(tokens: int, model: _Model, device: torch.device) -> Run:
 def _experts_case(tokens: int, model: _Model, name: str) -> Case:
     make: Make = partial(_experts, tokens, model)
     operations = 6 * tokens * model.routing.top_k * model.hidden * model.inner
-    peers: dict[str, Make] = {"vllm": partial(_vllm_experts, tokens, model)}
-    return Case("moe", f"experts, {model.name}, {name}", make, _moved(tokens, model), operations, peers)
+    return Case("moe", f"experts, {model.name}, {name}", make, _moved(tokens, model), operations)
 
 
 def _route_case(model: _Model) -> Case:

@@ -7,14 +7,14 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-from benchmarks.kernels.case import Case, CpuCase, Make, Run
+from benchmarks.kernels.case import Asked, Case, CpuCase, Make, Run
 from prfaas_kernels.merge_partials import merge_partials
 from prfaas_kernels.merge_partials.reference import merge_partials_reference
 from prfaas_kernels.paged_decode_attention import paged_decode_attention, paged_decode_partial
 from prfaas_kernels.paged_decode_attention.reference import paged_decode_attention_reference
 
 _PAGE = 64
-_ASKED = ">= 0.80 of copy bandwidth"
+_ASKED = Asked(0.80)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +63,10 @@ class _Decode:
 
     def case(self, model: str) -> Case:
         per_token = self.groups * (self.key + self.value)
-        per_query = self.heads * (self.key + self.value * (3 if self.gated else 1))
-        peers: dict[str, Make] = {"torch sdpa, dense": self.make_dense}
+        per_query = self.heads * (self.key + self.value * (2 if self.gated else 1))
+        peers: dict[str, Make] = {}
         if self.key == self.value and not self.gated:
-            peers["flashinfer"] = self.make_flashinfer
+            peers = {"SDPA, dense": self.make_dense, "flashinfer": self.make_flashinfer}
         return Case(
             "paged_decode_attention",
             f"{model}, {self.sequences} x {self.tokens // 1024}K",

@@ -6,7 +6,7 @@ from math import prod
 import torch
 from torch import Tensor
 
-from benchmarks.kernels.case import Case, CpuCase, Run
+from benchmarks.kernels.case import Asked, Case, CpuCase, Run
 from prfaas_kernels.pages import (
     copy_rows,
     gather_rows,
@@ -17,7 +17,7 @@ from prfaas_kernels.pages import (
     write_tokens,
 )
 
-_ASKED = ">= 0.60 of copy bandwidth"
+_ASKED = Asked(0.60)
 _LAYERS, _HEADS, _STATE_BYTES, _CONV_BYTES = 20, 32, 128 * 128 * 4, 3 * 4096 * 2
 _ROWS_BYTES = (*[_STATE_BYTES] * _HEADS, *[_CONV_BYTES] * 3) * _LAYERS
 _SEQUENCES = 8
