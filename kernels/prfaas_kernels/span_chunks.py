@@ -29,22 +29,22 @@ class SpanChunks:
     """[S] int32 index of each span's first chunk."""
 
     @classmethod
-    def of(cls, spans: Spans) -> "SpanChunks":
-        """On the device of `spans`; those of the last few batches are kept, since all layers of a step ask."""
-        return _chunks(spans.rows, spans.starts.device)
+    def of(cls, spans: Spans, size: int = CHUNK) -> "SpanChunks":
+        """Of `size` rows, on the device of `spans`; the last few are kept, since all layers of a step ask."""
+        return _chunks(spans.rows, size, spans.starts.device)
 
     def __len__(self) -> int:
         return self.starts.shape[0]
 
 
 @functools.lru_cache(maxsize=8)
-def _chunks(rows: tuple[tuple[int, int], ...], device: torch.device) -> SpanChunks:
+def _chunks(rows: tuple[tuple[int, int], ...], size: int, device: torch.device) -> SpanChunks:
     """From what the host knows, in one copy."""
     first: list[int] = []
     found: list[tuple[int, int, int]] = []
     for span, (start, stop) in enumerate(rows):
         first.append(len(found))
-        found += [(row, min(row + CHUNK, stop), span) for row in range(start, max(stop, start + 1), CHUNK)]
+        found += [(row, min(row + size, stop), span) for row in range(start, max(stop, start + 1), size)]
     # Each part begins at a multiple of 16 bytes: Triton compiles anew for pointers that do not.
     width = -(-len(found) // 4) * 4
     padding = [(0, 0, 0)] * (width - len(found))

@@ -20,8 +20,7 @@ _MOST_PARTS = 3
 @triton.jit(do_not_specialize_on_alignment=["read_ptr", "written_ptr"])
 def _convolution_kernel(
     x_ptr, weight_ptr, out_ptr, arena_ptr, read_ptr, written_ptr, starts_ptr, stops_ptr, contexts_ptr, spans_ptr,
-    first_ptr,
-    channels, x_stride, read_stride, read_step, written_stride, written_step,
+    first_ptr, channels, x_stride, read_stride, read_step, written_stride, written_step,
     stop0, stop1, shift0, shift1, shift2,
     TAPS: tl.constexpr, OLD: tl.constexpr, VECTOR: tl.constexpr, TOKENS: tl.constexpr, CHANNELS: tl.constexpr,
 ):  # fmt: skip
@@ -86,8 +85,8 @@ def causal_conv1d(x: Tensor, weight: Tensor, states: StateRows, spans: Spans) ->
     launch(
         _convolution_kernel, (len(chunks) * triton.cdiv(channels, _CHANNELS),), x, weight, out,
         states.arena.view(states.dtype), states.read, states.written, spans.starts, spans.stops, spans.contexts,
-        chunks.spans, chunks.first, channels, x.stride(0), *states.read.stride(), *states.written.stride(), *_shifts(states.parts),
-        TAPS=taps, OLD=triton.next_power_of_2(taps - 1),
+        chunks.spans, chunks.first, channels, x.stride(0), *states.read.stride(), *states.written.stride(),
+        *_shifts(states.parts), TAPS=taps, OLD=triton.next_power_of_2(taps - 1),
         VECTOR=_together(states.parts), TOKENS=CHUNK, CHANNELS=_CHANNELS, num_warps=_WARPS,
     )  # fmt: skip
     return out

@@ -9,32 +9,35 @@ import triton.language as tl
 from torch import Tensor
 
 from prfaas_kernels.launch import block, capability, dot_type, launch, multiprocessors
+from prfaas_kernels.lightning_attention.triton_segments import Segments
 from prfaas_kernels.spans import Spans
 from prfaas_kernels.state_rows import StateRows
 
 _CHUNK = 64
-_SHORTEST_SEGMENT = 1024
-_MOST_SEGMENTS = 16
-_WALKS = 8  # for each multiprocessor, where there are tokens enough
 _MOST_KEY_BYTES = 256  # of a head, for 64 columns of its state to fit in registers beside the rest
 _DECODE_VALUES = 32
 
 
 # Of tables of many layers each takes its columns: where these begin must not make a kernel of its own.
-@triton.jit(do_not_specialize=["segments"], do_not_specialize_on_alignment=["read_ptr"])
+@triton.jit(do_not_specialize_on_alignment=["read_ptr"])
 def _segments_kernel(
     k_ptr, v_ptr, log_decay_ptr, arena_ptr, read_ptr, starts_ptr, stops_ptr, contexts_ptr, work_ptr,
-    k_stride, k_head, v_stride, v_head, read_stride, read_step, row_start, segment, segments,
+    spans_ptr, first_ptr, slots_ptr, k_stride, k_head, v_stride, v_head, read_stride, read_step, row_start, segment,
     K: tl.constexpr, V: tl.constexpr, KEYS: tl.constexpr, VALUES: tl.constexpr, CHUNK: tl.constexpr, DOT: tl.constexpr,
 ):  # fmt: skip
-    which, head, span = tl.program_id(0) // tl.cdiv(V, VALUES), tl.program_id(1), tl.program_id(2).to(tl.int64)
+    number, head = tl.program_id(0) // tl.cdiv(V, VALUES), tl.program_id(1)
+    span = tl.load(spans_ptr + number).to(tl.int64)
+    which = number - tl.load(first_ptr + span)
     start = tl.load(starts_ptr + span)
     tokens = tl.load(stops_ptr + span) - start
+    if tokens <= segment:
+        return
     key = tl.arange(0, KEYS)
     value = tl.program_id(0) % tl.cdiv(V, VALUES) * VALUES + tl.arange(0, VALUES)
     in_state = key[:, None] * V + value[None, :]
     there = (key < K)[:, None] & (value < V)[None, :]
-    work_ptr += ((span * segments + which) * tl.num_programs(1) + head) * (K * V) + in_state
+    slot = (tl.load(slots_ptr + span) + which).to(tl.int64)
+    work_ptr += (slot * tl.num_programs(1) + head) * (K * V) + in_state
     state = tl.zeros([KEYS, VALUES], tl.float32)
     if which == 0:
         row = tl.multiple_of(tl.load(read_ptr + span * read_stride + head * read_step) // 4, 16) + row_start
@@ -59,39 +62,38 @@ def _segments_kernel(
         tl.store(work_ptr + tl.num_programs(1) * (K * V), state, mask=there)
 
 
-@triton.jit(do_not_specialize=["segments"], do_not_specialize_on_alignment=["read_ptr", "written_ptr"])
+@triton.jit(do_not_specialize_on_alignment=["read_ptr", "written_ptr"])
 def _outputs_kernel(
     q_ptr, k_ptr, v_ptr, log_decay_ptr, out_ptr, arena_ptr, read_ptr, written_ptr, starts_ptr, stops_ptr, contexts_ptr,
-    work_ptr, q_stride, q_head, k_stride, k_head, v_stride, v_head,
-    read_stride, read_step, written_stride, written_step, row_start, segment, segments,
+    work_ptr, spans_ptr, first_ptr, slots_ptr, q_stride, q_head, k_stride, k_head, v_stride, v_head,
+    read_stride, read_step, written_stride, written_step, row_start, segment,
     K: tl.constexpr, V: tl.constexpr, KEYS: tl.constexpr, VALUES: tl.constexpr, CHUNK: tl.constexpr, DOT: tl.constexpr,
-    SEGMENTED: tl.constexpr,
 ):  # fmt: skip
-    which, head, span = tl.program_id(0) // tl.cdiv(V, VALUES), tl.program_id(1), tl.program_id(2).to(tl.int64)
+    number, head = tl.program_id(0) // tl.cdiv(V, VALUES), tl.program_id(1)
+    span = tl.load(spans_ptr + number).to(tl.int64)
+    which = number - tl.load(first_ptr + span)
     start = tl.load(starts_ptr + span)
     tokens = tl.load(stops_ptr + span) - start
     first = which * segment
-    if (first >= tokens) & (first > 0):
-        return
     heads = tl.num_programs(1)
     decay = tl.load(log_decay_ptr + head).to(tl.float32)
     key = tl.arange(0, KEYS)
     value = tl.program_id(0) % tl.cdiv(V, VALUES) * VALUES + tl.arange(0, VALUES)
     in_state = key[:, None] * V + value[None, :]
     there = (key < K)[:, None] & (value < V)[None, :]
-    if SEGMENTED:
+    row = tl.multiple_of(tl.load(read_ptr + span * read_stride + head * read_step) // 4, 16) + row_start
+    known = there & (tl.load(contexts_ptr + span) > 0) & (tokens <= segment)
+    state = tl.load(arena_ptr + row + in_state, mask=known, other=0.0)
+    if tokens > segment:
         # The state before segment n > 0 is the sum of what each segment left, the first from the span's own state.
         at = tl.minimum(which, 1)
-        work_ptr += ((span * segments + at) * heads + head) * (K * V) + in_state
-        state = tl.load(work_ptr, mask=there, other=0.0)
+        slot = (tl.load(slots_ptr + span) + at).to(tl.int64)
+        left_ptrs = work_ptr + (slot * heads + head) * (K * V) + in_state
+        state = tl.load(left_ptrs, mask=there, other=0.0)
         over_segment = tl.exp(decay * segment)
         for _ in range(at, which):
-            work_ptr += heads * (K * V)
-            state = state * over_segment + tl.load(work_ptr, mask=there, other=0.0)
-    else:
-        row = tl.multiple_of(tl.load(read_ptr + span * read_stride + head * read_step) // 4, 16) + row_start
-        known = there & (tl.load(contexts_ptr + span) > 0)
-        state = tl.load(arena_ptr + row + in_state, mask=known, other=0.0)
+            left_ptrs += heads * (K * V)
+            state = state * over_segment + tl.load(left_ptrs, mask=there, other=0.0)
     step = tl.arange(0, CHUNK)
     apart = step[:, None] - step[None, :]
     within = tl.where(apart >= 0, tl.exp(decay * tl.maximum(apart, 0)), 0.0)
@@ -155,24 +157,23 @@ def lightning_attention(q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor, stat
     wide = block(keys)
     narrow = min(block(values), 64 if wide * q.element_size() <= _MOST_KEY_BYTES else 32)
     blocks = triton.cdiv(values, narrow)
-    segment = _segment_tokens(spans, heads * blocks, multiprocessors(q))
-    segments = max(1, triton.cdiv(spans.longest, segment))  # an empty span's state moves too
+    segments = Segments.of(spans, heads * blocks, multiprocessors(q))
     sizes = {"K": keys, "V": values, "KEYS": wide, "VALUES": narrow, "CHUNK": _CHUNK, "DOT": dot_type(q.dtype)}
     # Where products do not read shared memory, or take halves of fp32, 4 warps would not have the registers.
     warps = 4 if capability(q) >= 90 and q.element_size() == 2 else 8
-    work = arena
-    if segments > 1:
-        work = torch.empty(len(spans), segments, heads, keys, values, dtype=torch.float32, device=q.device)
+    where = segments.table.spans, segments.table.first, segments.slots
+    grid = blocks * len(segments.table), heads
+    work = torch.empty(segments.num_slots, heads, keys, values, dtype=torch.float32, device=q.device)
+    if segments.num_slots:
         launch(
-            _segments_kernel, (blocks * (segments - 1), heads, len(spans)), k, v, log_decay, arena, states.read,
-            spans.starts, spans.stops, spans.contexts, work, *k.stride()[:2], *v.stride()[:2], *states.read.stride(),
-            row_start, segment, segments, num_warps=warps, num_stages=3, **sizes,
+            _segments_kernel, grid, k, v, log_decay, arena, states.read, spans.starts, spans.stops, spans.contexts,
+            work, *where, *k.stride()[:2], *v.stride()[:2], *states.read.stride(), row_start, segments.tokens,
+            num_warps=warps, num_stages=3, **sizes,
         )  # fmt: skip
     launch(
-        _outputs_kernel, (blocks * segments, heads, len(spans)), q, k, v, log_decay, out, arena, states.read,
-        states.written, spans.starts, spans.stops, spans.contexts, work, *q.stride()[:2], *k.stride()[:2],
-        *v.stride()[:2], *states.read.stride(), *states.written.stride(), row_start, segment, segments,
-        SEGMENTED=segments > 1, num_warps=warps, num_stages=2, **sizes,
+        _outputs_kernel, grid, q, k, v, log_decay, out, arena, states.read, states.written, spans.starts, spans.stops,
+        spans.contexts, work, *where, *q.stride()[:2], *k.stride()[:2], *v.stride()[:2], *states.read.stride(),
+        *states.written.stride(), row_start, segments.tokens, num_warps=warps, num_stages=2, **sizes,
     )  # fmt: skip
     return out
 
@@ -189,15 +190,6 @@ def lightning_decode(q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor, states:
         *states.written.stride(), row_start, K=keys, V=values, KEYS=block(keys), VALUES=narrow,
     )  # fmt: skip
     return out
-
-
-def _segment_tokens(spans: Spans, walks: int, processors: int) -> int:
-    """Tokens that one program walks over, for `walks` programs side by side: enough programs, and few segments.
-
-    The start of segment n costs n states to be read, so short segments and many of them do not pay.
-    """
-    fills = triton.cdiv(sum(spans.lens) * walks, _WALKS * processors)
-    return int(triton.next_power_of_2(max(_SHORTEST_SEGMENT, triton.cdiv(spans.longest, _MOST_SEGMENTS), fills)))
 
 
 def _rows(states: StateRows, *inputs: Tensor) -> tuple[Tensor, int]:
