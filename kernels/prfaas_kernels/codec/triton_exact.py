@@ -29,31 +29,31 @@ _WARPS = 2  # so that what a block costs whoever works on it is shared out to fe
 
 
 @triton.jit
-def _block_pages(block, values, page_ids_ptr, page_stride, first, PAGE_VALUES: tl.constexpr):
-    """What `_place` takes of a block: values before it in its first page, and what leads to that and the next page."""
-    base = block * _BLOCK
-    if PAGE_VALUES == 0:
+def _block_pages(block, values, page_ids_ptr, page_stride, first, UNIT: tl.constexpr, PAGE_UNITS: tl.constexpr):
+    """What `_place` takes of a block: units before it in its first page, and what leads to that and the next page."""
+    base = block * (_BLOCK // UNIT)
+    if PAGE_UNITS == 0:
         return base, block.to(tl.int64), block.to(tl.int64)
     start = first + base
-    if PAGE_VALUES < _BLOCK:
+    if PAGE_UNITS < _BLOCK // UNIT:
         return start, block.to(tl.int64), block.to(tl.int64)
-    low = start // PAGE_VALUES
-    high = (first + tl.minimum(base + _BLOCK, values) - 1) // PAGE_VALUES
+    low = start // PAGE_UNITS
+    high = (first + tl.minimum(base + _BLOCK // UNIT, values // UNIT) - 1) // PAGE_UNITS
     near = tl.load(page_ids_ptr + low) * page_stride
-    return start - low * PAGE_VALUES, near, tl.load(page_ids_ptr + high) * page_stride - PAGE_VALUES
+    return start - low * PAGE_UNITS, near, tl.load(page_ids_ptr + high) * page_stride - PAGE_UNITS
 
 
 @triton.jit
-def _place(offset, there, pages, page_ids_ptr, page_stride, PAGE_VALUES: tl.constexpr):
-    """Elements before those values of a block that are `there`."""
+def _place(offset, there, pages, page_ids_ptr, page_stride, UNIT: tl.constexpr, PAGE_UNITS: tl.constexpr):
+    """Units, of UNIT values, before those of a block that are `there`."""
     skip, near, far = pages
     within = skip + offset
-    if PAGE_VALUES == 0:
+    if PAGE_UNITS == 0:
         return within
-    if PAGE_VALUES < _BLOCK:
-        page = tl.load(page_ids_ptr + within // PAGE_VALUES, mask=there, other=0)
-        return page * page_stride + within % PAGE_VALUES
-    return tl.where(within < PAGE_VALUES, near, far) + within  # a block lies in two pages at most
+    if PAGE_UNITS < _BLOCK // UNIT:
+        page = tl.load(page_ids_ptr + within // PAGE_UNITS, mask=there, other=0)
+        return page * page_stride + within % PAGE_UNITS
+    return tl.where(within < PAGE_UNITS, near, far) + within  # a block lies in two pages at most
 
 
 @triton.jit
@@ -152,43 +152,53 @@ def _first_mark(marks):
 
 
 @triton.jit
-def _load_words(x_ptr, lane, column, run, left, pages, page_ids_ptr, page_stride, FULL, PAGE_VALUES):
-    """A lane's values in words; in the last block also where there are any, as exponents of all ones."""
-    offset = lane * run + column
-    there = (column < run) & (offset < left)
-    if FULL:
-        there = tl.full([_RUN], 1, tl.int1)
-    place = _place(offset, there, pages, page_ids_ptr, page_stride, PAGE_VALUES)
-    words = _words(tl.load(x_ptr + place, mask=there, other=0))
-    return words, words if FULL else _words(tl.where(there, 0x7F80, 0))
+def _lane_units(lane, run, left, FULL: tl.constexpr, UNIT: tl.constexpr):
+    """Units of a lane by their place in the block, and which of them there are."""
+    unit, units = tl.arange(0, _RUN // UNIT), run // UNIT
+    offset = lane * units + unit
+    there = tl.full([_RUN // UNIT], 1, tl.int1) if FULL else (unit < units) & (offset < left // UNIT)
+    return offset, there
+
+
+@triton.jit
+def _load_lane(x_ptr, lane, run, left, pages, page_ids_ptr, page_stride, FULL: tl.constexpr, UNIT: tl.constexpr,
+    PAGE_UNITS: tl.constexpr,
+):  # fmt: skip
+    """A lane's words; in the last block also where there are any, as exponents of all ones."""
+    offset, there = _lane_units(lane, run, left, FULL, UNIT)
+    place = _place(offset, there, pages, page_ids_ptr, page_stride, UNIT, PAGE_UNITS)
+    words, present = tl.load(x_ptr + place, mask=there, other=0), tl.where(there, _EXPONENTS, 0)
+    if UNIT == 1:
+        words, present = _words(words), _words(present & 0xFFFF)
+    return words, present
 
 
 @triton.jit
 def _encode_block(
     x_ptr, page_ids_ptr, data_ptr, table_ptr, scratch_ptr, page_stride, first, values, run, codes_at,
-    FULL: tl.constexpr, PAGE_VALUES: tl.constexpr,
+    FULL: tl.constexpr, UNIT: tl.constexpr, PAGE_UNITS: tl.constexpr,
 ):  # fmt: skip
     block = tl.program_id(0)
     wide = block.to(tl.int64)
     left = values - block * _BLOCK
-    pages = _block_pages(block, values, page_ids_ptr, page_stride, first, PAGE_VALUES)
+    pages = _block_pages(block, values, page_ids_ptr, page_stride, first, UNIT, PAGE_UNITS)
     column, pair, half = tl.arange(0, _RUN), tl.arange(0, _PAIRS), run // 2
     stored = tl.full([_PAIRS], 1, tl.int1) if FULL else pair < half
     kept_ptr = data_ptr + _HEADER // 2 + wide * (_BLOCK // 2) + pair
     exponents, present = (), ()
     for lanes in tl.static_range(0, _LANES, 2):
-        even, has_even = _load_words(
-            x_ptr, lanes, column, run, left, pages, page_ids_ptr, page_stride, FULL, PAGE_VALUES
+        even, has_even = _load_lane(
+            x_ptr, lanes, run, left, pages, page_ids_ptr, page_stride, FULL, UNIT, PAGE_UNITS
         )  # fmt: skip
-        odd, has_odd = _load_words(
-            x_ptr, lanes + 1, column, run, left, pages, page_ids_ptr, page_stride, FULL, PAGE_VALUES
+        odd, has_odd = _load_lane(
+            x_ptr, lanes + 1, run, left, pages, page_ids_ptr, page_stride, FULL, UNIT, PAGE_UNITS
         )  # fmt: skip
         kept = ((even >> 8) & 0x00800080) | (even & 0x007F007F)
         tl.store(kept_ptr + lanes * half, _packed(kept), mask=stored)
         kept = ((odd >> 8) & 0x00800080) | (odd & 0x007F007F)
         tl.store(kept_ptr + (lanes + 1) * half, _packed(kept), mask=stored)
-        exponents = exponents + (_exponents(even, odd),)
-        present = present + (-1 if FULL else _exponents(has_even, has_odd),)
+        exponents += (_exponents(even, odd),)
+        present += (-1 if FULL else _exponents(has_even, has_odd),)
     a, b, c, d = exponents
     top = _top(a, b, c, d)
     a_codes, a_marks = _coded(top, a, present[0])
@@ -220,25 +230,25 @@ def _encode_block(
 @triton.jit(do_not_specialize=["page_ids_ptr", "values"])
 def _encode_exact_kernel(
     x_ptr, page_ids_ptr, data_ptr, table_ptr, scratch_ptr, page_stride, first, values, last_run, codes_at,
-    PAGE_VALUES: tl.constexpr,
+    UNIT: tl.constexpr, PAGE_UNITS: tl.constexpr,
 ):  # fmt: skip
     """All but header and escapes; those of a block go to its place in `scratch_ptr`."""
     if tl.program_id(0) < tl.num_programs(0) - 1:
         _encode_block(
             x_ptr, page_ids_ptr, data_ptr, table_ptr, scratch_ptr, page_stride, first, values, _RUN, codes_at,
-            True, PAGE_VALUES,
+            True, UNIT, PAGE_UNITS,
         )  # fmt: skip
     else:
         _encode_block(
             x_ptr, page_ids_ptr, data_ptr, table_ptr, scratch_ptr, page_stride, first, values, last_run, codes_at,
-            False, PAGE_VALUES,
+            False, UNIT, PAGE_UNITS,
         )  # fmt: skip
 
 
 @triton.jit(do_not_specialize=["page_ids_ptr", "values", "escapes_at", "room"])
 def _finish_exact_kernel(
     x_ptr, page_ids_ptr, data_ptr, header_ptr, raw_ptr, scratch_ptr, ends_ptr, length_ptr,
-    page_stride, first, values, escapes_at, room, PAGE_VALUES: tl.constexpr,
+    page_stride, first, values, escapes_at, room, PAGE_UNITS: tl.constexpr,
 ):  # fmt: skip
     """Escapes to where they belong, or, if there is no room for them, values as they are; and the header."""
     block = tl.program_id(0)
@@ -261,10 +271,10 @@ def _finish_exact_kernel(
             tl.store(data_ptr + escapes_at + start + at + column, escape, mask=there)
     else:
         left = values - block * _BLOCK
-        pages = _block_pages(block, values, page_ids_ptr, page_stride, first, PAGE_VALUES)
+        pages = _block_pages(block, values, page_ids_ptr, page_stride, first, 1, PAGE_UNITS)
         for lane in range(_LANES):
             offset = lane * _RUN + column
-            place = _place(offset, offset < left, pages, page_ids_ptr, page_stride, PAGE_VALUES)
+            place = _place(offset, offset < left, pages, page_ids_ptr, page_stride, 1, PAGE_UNITS)
             bits = tl.load(x_ptr + place, mask=offset < left, other=0)
             tl.store(raw_ptr + wide + offset, bits, mask=offset < left)
 
@@ -278,27 +288,26 @@ def _widened(bits):
 
 @triton.jit
 def _store_lane(
-    out_ptr, kept, exponents, lane, column, run, left, pages, page_ids_ptr, page_stride, FULL, PAGE_VALUES
+    out_ptr, kept, exponents, lane, run, left, pages, page_ids_ptr, page_stride,
+    FULL: tl.constexpr, PAGE_UNITS: tl.constexpr,
 ):  # fmt: skip
     """Values of a lane from what was kept and exponents at their place in each half."""
     kept = _unpacked(kept)
     words = ((kept << 8) & _SIGNS) | (kept & 0x007F007F) | exponents
-    offset = lane * run + column
-    there = (column < run) & (offset < left)
-    if FULL:
-        there = tl.full([_RUN], 1, tl.int1)
-    place = _place(offset, there, pages, page_ids_ptr, page_stride, PAGE_VALUES)
+    offset, there = _lane_units(lane, run, left, FULL, 1)
+    place = _place(offset, there, pages, page_ids_ptr, page_stride, 1, PAGE_UNITS)
+    # Stored as words, columns would have to change threads in every round of the loop over escapes.
     tl.store(out_ptr + place, _columns(words.to(tl.int16), (words >> 16).to(tl.int16)), mask=there)
 
 
 @triton.jit
 def _decode_block(
     out_ptr, page_ids_ptr, data_ptr, halves_ptr, header_ptr, table_ptr, ends_ptr, flaws_ptr,
-    page_stride, first, values, run, codes_at, escapes_at, escapes, FULL: tl.constexpr, PAGE_VALUES: tl.constexpr,
+    page_stride, first, values, run, codes_at, escapes_at, escapes, FULL: tl.constexpr, PAGE_UNITS: tl.constexpr,
 ):  # fmt: skip
     block = tl.program_id(0)
     wide = block.to(tl.int64)
-    column, pair, half = tl.arange(0, _RUN), tl.arange(0, _PAIRS), run // 2
+    pair, half = tl.arange(0, _PAIRS), run // 2
     stored = tl.full([_PAIRS], 1, tl.int1) if FULL else pair < half
     planes_ptr = halves_ptr + codes_at // 2 + wide * (3 * _PAIRS) + pair
     low = _unpacked(tl.load(planes_ptr, mask=stored, other=0))
@@ -340,7 +349,7 @@ def _decode_block(
     first_lanes, second_lanes = _four_lanes(low_even, low_odd)
     third_lanes, fourth_lanes = _four_lanes(high_even, high_odd)
     exponents = first_lanes, second_lanes, third_lanes, fourth_lanes
-    pages = _block_pages(block, values, page_ids_ptr, page_stride, first, PAGE_VALUES)
+    pages = _block_pages(block, values, page_ids_ptr, page_stride, first, 1, PAGE_UNITS)
     left = values - block * _BLOCK
     kept_ptr = halves_ptr + _HEADER // 2 + wide * (_BLOCK // 2) + pair
     for lane in tl.static_range(_LANES):
@@ -348,25 +357,25 @@ def _decode_block(
         at_place = (four << 7) & _EXPONENTS if lane % 2 == 0 else (four >> 1) & _EXPONENTS
         kept = tl.load(kept_ptr + lane * half, mask=stored, other=0)
         _store_lane(
-            out_ptr, kept, at_place, lane, column, run, left, pages, page_ids_ptr, page_stride, FULL, PAGE_VALUES
+            out_ptr, kept, at_place, lane, run, left, pages, page_ids_ptr, page_stride, FULL, PAGE_UNITS
         )  # fmt: skip
 
 
 @triton.jit(do_not_specialize=["page_ids_ptr", "values", "escapes_at", "escapes"])
 def _decode_exact_kernel(
     out_ptr, page_ids_ptr, data_ptr, halves_ptr, header_ptr, table_ptr, ends_ptr, flaws_ptr,
-    page_stride, first, values, last_run, codes_at, escapes_at, escapes, PAGE_VALUES: tl.constexpr,
+    page_stride, first, values, last_run, codes_at, escapes_at, escapes, PAGE_UNITS: tl.constexpr,
 ):  # fmt: skip
     """Whatever the bytes say, reads of escapes stay among them, and writes among the values."""
     if tl.program_id(0) < tl.num_programs(0) - 1:
         _decode_block(
             out_ptr, page_ids_ptr, data_ptr, halves_ptr, header_ptr, table_ptr, ends_ptr, flaws_ptr,
-            page_stride, first, values, _RUN, codes_at, escapes_at, escapes, True, PAGE_VALUES,
+            page_stride, first, values, _RUN, codes_at, escapes_at, escapes, True, PAGE_UNITS,
         )  # fmt: skip
     else:
         _decode_block(
             out_ptr, page_ids_ptr, data_ptr, halves_ptr, header_ptr, table_ptr, ends_ptr, flaws_ptr,
-            page_stride, first, values, last_run, codes_at, escapes_at, escapes, False, PAGE_VALUES,
+            page_stride, first, values, last_run, codes_at, escapes_at, escapes, False, PAGE_UNITS,
         )  # fmt: skip
 
 
@@ -383,11 +392,12 @@ def encode_exact(values: Tensor, span: PageSpan | None = None) -> tuple[Tensor, 
     table = data[layout.table_at : layout.escapes_at].view(torch.int32)
     scratch = torch.empty(layout.blocks * BLOCK_VALUES, dtype=torch.uint8, device=values.device)
     length = torch.empty((), dtype=torch.int64, device=values.device)
-    bits, where, paged = values.view(torch.int16), *_where(rows)
+    units, where, paged = _in_units(rows, _unit(rows))
     launch(
-        _encode_exact_kernel, (layout.blocks,), bits, rows.page_ids, data.view(torch.int16), table, scratch,
-        *where, layout.last_run, layout.codes_at, num_warps=_WARPS, **paged,
+        _encode_exact_kernel, (layout.blocks,), units, rows.page_ids, data.view(torch.int16), table, scratch,
+        *where, layout.last_run, layout.codes_at, num_warps=_WARPS, UNIT=_unit(rows), **paged,
     )  # fmt: skip
+    bits, where, paged = _in_units(rows, 1)
     ends = (table & 0xFFFF).cumsum(0)
     parts = data[:HEADER_BYTES].view(torch.int32), data[HEADER_BYTES:].view(torch.int16)
     launch(
@@ -415,16 +425,23 @@ def decode_exact(data: Tensor, out: Tensor, span: PageSpan | None = None) -> Ten
     )
     ends = (table & 0xFFFF).cumsum(0)
     halves = data[: layout.escapes_at // 2 * 2].view(torch.int16)
-    where, paged = _where(rows)
+    units, where, paged = _in_units(rows, 1)
     launch(
-        _decode_exact_kernel, (layout.blocks,), out.view(torch.int16), rows.page_ids, data, halves, header, table, ends, flaws,
+        _decode_exact_kernel, (layout.blocks,), units, rows.page_ids, data, halves, header, table, ends, flaws,
         *where, layout.last_run, layout.codes_at, layout.escapes_at, escapes, num_warps=_WARPS, **paged,
     )  # fmt: skip
     return flaws
 
 
-def _where(rows: TokenRows) -> tuple[tuple[int, int, int], dict[str, int]]:
-    """How kernels find values: the strides and counts they take, and their constant."""
-    return (rows.page_stride, rows.first * rows.channels, rows.values), {
-        "PAGE_VALUES": rows.page_tokens * rows.channels
-    }
+def _unit(rows: TokenRows) -> int:
+    """Values that are moved as one number: two if none of a pair can be elsewhere, or not where a word begins."""
+    tensor = rows.tensor
+    odd = rows.channels % 2 or tensor.shape[-1] % 2 or rows.page_stride % 2 or tensor.storage_offset() % 2
+    return 1 if odd else 2
+
+
+def _in_units(rows: TokenRows, unit: int) -> tuple[Tensor, tuple[int, int, int], dict[str, int]]:
+    """How kernels find values: the tensor, the strides and counts that they take, and their constant."""
+    places = rows.page_stride // unit, rows.first * rows.channels // unit, rows.values
+    tensor = rows.tensor.view(torch.int32 if unit == 2 else torch.int16)
+    return tensor, places, {"PAGE_UNITS": rows.page_tokens * rows.channels // unit}

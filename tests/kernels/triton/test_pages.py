@@ -94,6 +94,16 @@ def test_snapshots_of_rows_of_several_widths(sequences: int, units: list[int], s
     assert torch.equal(arena, wanted)
 
 
+def test_shares_of_rows_begin_at_any_word(device: torch.device) -> None:
+    """A rank's share of a row need not begin at 16 bytes; beside it, rows that do."""
+    arena, widths = arena_of(64 * 64, device), torch.tensor([40, 48, 4], device=device)
+    rows = 256 * torch.arange(12, device=device).view(2, 2, 3) + torch.tensor([40, 0, 12], device=device)
+    wanted = arena.clone()
+    copy_rows(arena, rows[0], rows[1], widths, 48)
+    copy_rows_reference(wanted, rows[0], rows[1], widths)
+    assert torch.equal(arena, wanted)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.int8])
 @pytest.mark.parametrize("dims", [(), (1,), (5,), (72,), (2, 16)])
 def test_tokens_are_written_where_their_tables_say(
