@@ -135,10 +135,15 @@ def test_with_a_gpu_it_compiles_checks_and_times(
         def stop(self) -> None: ...
 
     asked = []
+
+    def compile_all(targets: list[int], ops: list[str]) -> list[dict[str, Any]]:
+        asked.append((targets, ops))
+        return []
+
     monkeypatch.setattr(command, "INTERPRETED", False)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(command, "Worker", Gpu)
-    monkeypatch.setattr(command, "compile_all", lambda targets, ops: asked.append((targets, ops)) or [])
+    monkeypatch.setattr(command, "compile_all", compile_all)
     monkeypatch.setattr(command, "run_checks", lambda *_: [Check("tests", True, "9 passed")])
     command.main(op=["norm"], timing_s=100.0, json_output=True)
     told = json.loads(capsys.readouterr().out)
