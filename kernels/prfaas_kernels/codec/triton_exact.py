@@ -174,6 +174,21 @@ def _load_lane(x_ptr, lane, run, left, pages, page_ids_ptr, page_stride, FULL: t
 
 
 @triton.jit
+def _encode_lanes(
+    x_ptr, kept_ptr, stored, lane, run, left, pages, page_ids_ptr, page_stride,
+    FULL: tl.constexpr, UNIT: tl.constexpr, PAGE_UNITS: tl.constexpr,
+):  # fmt: skip
+    """Writes signs and mantissas of a lane and the next; their exponents, and all ones where there are any."""
+    even, has_even = _load_lane(x_ptr, lane, run, left, pages, page_ids_ptr, page_stride, FULL, UNIT, PAGE_UNITS)
+    odd, has_odd = _load_lane(x_ptr, lane + 1, run, left, pages, page_ids_ptr, page_stride, FULL, UNIT, PAGE_UNITS)
+    kept = ((even >> 8) & 0x00800080) | (even & 0x007F007F)
+    tl.store(kept_ptr + lane * (run // 2), _packed(kept), mask=stored)
+    kept = ((odd >> 8) & 0x00800080) | (odd & 0x007F007F)
+    tl.store(kept_ptr + (lane + 1) * (run // 2), _packed(kept), mask=stored)
+    return _exponents(even, odd), _exponents(has_even, has_odd)
+
+
+@triton.jit
 def _encode_block(
     x_ptr, page_ids_ptr, data_ptr, table_ptr, scratch_ptr, page_stride, first, values, run, codes_at,
     FULL: tl.constexpr, UNIT: tl.constexpr, PAGE_UNITS: tl.constexpr,
@@ -185,26 +200,23 @@ def _encode_block(
     column, pair, half = tl.arange(0, _RUN), tl.arange(0, _PAIRS), run // 2
     stored = tl.full([_PAIRS], 1, tl.int1) if FULL else pair < half
     kept_ptr = data_ptr + _HEADER // 2 + wide * (_BLOCK // 2) + pair
-    exponents, present = (), ()
-    for lanes in tl.static_range(0, _LANES, 2):
-        even, has_even = _load_lane(
-            x_ptr, lanes, run, left, pages, page_ids_ptr, page_stride, FULL, UNIT, PAGE_UNITS
-        )  # fmt: skip
-        odd, has_odd = _load_lane(
-            x_ptr, lanes + 1, run, left, pages, page_ids_ptr, page_stride, FULL, UNIT, PAGE_UNITS
-        )  # fmt: skip
-        kept = ((even >> 8) & 0x00800080) | (even & 0x007F007F)
-        tl.store(kept_ptr + lanes * half, _packed(kept), mask=stored)
-        kept = ((odd >> 8) & 0x00800080) | (odd & 0x007F007F)
-        tl.store(kept_ptr + (lanes + 1) * half, _packed(kept), mask=stored)
-        exponents += (_exponents(even, odd),)
-        present += (-1 if FULL else _exponents(has_even, has_odd),)
-    a, b, c, d = exponents
+    a, a_present = _encode_lanes(
+        x_ptr, kept_ptr, stored, 0, run, left, pages, page_ids_ptr, page_stride, FULL, UNIT, PAGE_UNITS
+    )  # fmt: skip
+    b, b_present = _encode_lanes(
+        x_ptr, kept_ptr, stored, 2, run, left, pages, page_ids_ptr, page_stride, FULL, UNIT, PAGE_UNITS
+    )  # fmt: skip
+    c, c_present = _encode_lanes(
+        x_ptr, kept_ptr, stored, 4, run, left, pages, page_ids_ptr, page_stride, FULL, UNIT, PAGE_UNITS
+    )  # fmt: skip
+    d, d_present = _encode_lanes(
+        x_ptr, kept_ptr, stored, 6, run, left, pages, page_ids_ptr, page_stride, FULL, UNIT, PAGE_UNITS
+    )  # fmt: skip
     top = _top(a, b, c, d)
-    a_codes, a_marks = _coded(top, a, present[0])
-    b_codes, b_marks = _coded(top, b, present[1])
-    c_codes, c_marks = _coded(top, c, present[2])
-    d_codes, d_marks = _coded(top, d, present[3])
+    a_codes, a_marks = _coded(top, a, a_present)
+    b_codes, b_marks = _coded(top, b, b_present)
+    c_codes, c_marks = _coded(top, c, c_present)
+    d_codes, d_marks = _coded(top, d, d_present)
     low, high = a_codes | (b_codes << 6), c_codes | (d_codes << 6)
     planes_ptr = data_ptr + codes_at // 2 + wide * (3 * _PAIRS) + pair
     tl.store(planes_ptr, _packed(low & 0x00FF00FF), mask=stored)
