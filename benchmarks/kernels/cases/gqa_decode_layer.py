@@ -46,7 +46,7 @@ def _case(model: str, sequences: int, tokens: int) -> Case:
 
     per_query = heads * (key + value * (2 if gated else 1)) + 2 * groups * (key + value)
     return Case(
-        "gqa",
+        "gqa_decode_layer",
         f"decode layer, {model}, {sequences} x {tokens // 1024}K",
         make,
         2 * sequences * (tokens * groups * (key + value) + per_query),
@@ -69,7 +69,7 @@ def _cpu_case() -> CpuCase:
         for pages, new in ((k_pages, k), (v_pages, v))
     )
     return CpuCase(
-        "gqa",
+        "gqa_decode_layer",
         "decode layer, 500 tokens, 8 / 2 heads, fp32",
         lambda: gqa_decode_layer(rows, layer, None, k_pages, v_pages, table, lengths),
         lambda: gqa_reference(q.view(1, 8, 64), keys, values, layer.scale).flatten(1),

@@ -38,7 +38,7 @@ def scatter_rows(arena: Tensor, offsets: Tensor, values: Tensor, start: int = 0)
 def copy_rows(arena: Tensor, read: Tensor, written: Tensor, widths: Tensor, longest: int) -> None:
     """Copies rows within `arena` [bytes] uint8: the R rows of each of n sequences, as a snapshot of its states does.
 
-    `read` and `written` [n, R] int64 are the bytes at which rows begin, multiples of 64; no written row is written
+    `read` and `written` [n, R] int64 are the bytes at which rows begin, multiples of 4; no written row is written
     twice or read. `widths` [R] int64 are bytes, multiples of 4, at most `longest`, which is known without reading them.
     """
     sizes = widths.tolist()
