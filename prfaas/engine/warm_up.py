@@ -10,6 +10,8 @@ from prfaas.models.batch import CacheTensors, ForwardBatch
 _PROMPTS = (1, 17, 64, 250)
 """Tokens of chunks, beside one as long as a step."""
 _DECODES = (1, 3, 16)
+_CONTEXT, _LONG_CONTEXT = 700, 40_000
+"""Tokens before them; after a long one keys are shared out to several programs, whose parts are joined."""
 
 Span = tuple[int, int]
 """Tokens before it, and its own."""
@@ -35,12 +37,14 @@ def warm_up(
 
 def _shapes(step_tokens: int, max_decodes: int, most: int) -> Iterator[tuple[list[Span], int]]:
     """Spans and how many of them are decodes; no sequence is longer than `most`."""
-    context = min(most - 1, 700)
+    context, long = min(most - 1, _CONTEXT), min(most - 1, _LONG_CONTEXT)
     for count in sorted({min(count, max_decodes) for count in (*_DECODES, max_decodes)}):
         yield [(context, 1)] * count, count
     for tokens in sorted({min(tokens, step_tokens, most - 1) for tokens in (*_PROMPTS, step_tokens)}):
         yield [(0, tokens)], 0
         yield [(min(most - tokens, context), tokens)], 0
+    yield [(long, 1)], 1
+    yield [(max(0, long - 64), min(64, most - 1, step_tokens))], 0
     yield [(context, 1), (0, min(17, most)), (min(7, most - 1), 1)], 1
 
 
