@@ -1,6 +1,7 @@
 """The codec on a GPU; a program per block, group or row, whether it lies dense or in pages."""
 
-from prfaas_kernels.codec.triton_exact import decode_exact, encode_exact
+from prfaas_kernels.codec.triton_exact_decode import decode_exact
+from prfaas_kernels.codec.triton_exact_encode import encode_exact
 from prfaas_kernels.codec.triton_int8 import (
     decode_int8_channel,
     decode_int8_token,
