@@ -13,5 +13,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
+# With one, the deterministic mode in which torch fills uninitialised memory with NaN asks this of cuBLAS.
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+
 settings.register_profile("prfaas", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("prfaas")
