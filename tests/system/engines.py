@@ -16,8 +16,10 @@ from prfaas.telemetry.metrics import InstanceMetrics
 
 def engine_of(instance_pid: int) -> int:
     """The engine's process id, as the system knows it."""
-    (child,) = Path(f"/proc/{instance_pid}/task/{instance_pid}/children").read_text().split()
-    return int(child)
+    children = Path(f"/proc/{instance_pid}/task/{instance_pid}/children").read_text().split()
+    # The test's own process may have others, which multiprocessing keeps for itself.
+    (engine_pid,) = (pid for pid in children if b"engine_process" in Path(f"/proc/{pid}/cmdline").read_bytes())
+    return int(engine_pid)
 
 
 def alive(pid: int) -> bool:
