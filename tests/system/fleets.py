@@ -90,7 +90,8 @@ class RunningFleet:
 
     async def metric(self, process: str, name: str) -> float:
         """The sum of a metric's samples on one instance."""
-        async with httpx2.AsyncClient() as http:
+        # Certificates, which nobody needs here, take long to load.
+        async with httpx2.AsyncClient(verify=False) as http:
             page = (await http.get(f"http://{self.fleet.child(process).addresses['metrics']}/metrics")).text
         families = text_string_to_metric_families(page)
         return sum(s.value for family in families for s in family.samples if s.name == name)

@@ -153,11 +153,8 @@ async def test_engines_and_instances_killed_one_after_another(
 
 async def _losing_its_engine(fleet: RunningFleet, names: tuple[str, ...]) -> dict[str, Any]:
     """The account of a request during whose prefill an instance that works for it lost its engine."""
-    asking = asyncio.create_task(fleet.ask(prompt_of(LONG_WORDS), prefill="remote"))
-    busy: list[str] = []
-    while not busy:
-        busy = [name for name in names if await fleet.metric(name, "prfaas_requests_running")]
-    child = fleet.fleet.child(busy[0])
+    asking, busy = await _seen_at_work(fleet, names)
+    child = fleet.fleet.child(busy)
     os.kill(engine_of(child.process.pid), signal.SIGKILL)
     account = await asking
     assert await child.process.wait() == 2
@@ -165,6 +162,17 @@ async def _losing_its_engine(fleet: RunningFleet, names: tuple[str, ...]) -> dic
     assert "was killed by SIGKILL; all its requests fail" in said
     assert "Traceback" not in said
     return account
+
+
+async def _seen_at_work(fleet: RunningFleet, names: tuple[str, ...]) -> tuple[asyncio.Task[dict[str, Any]], str]:
+    """A request that is being answered, and the first of the instances that works for it."""
+    while True:
+        asking = asyncio.create_task(fleet.ask(prompt_of(LONG_WORDS), prefill="remote"))
+        while not asking.done():
+            for name in names:
+                if await fleet.metric(name, "prfaas_requests_running"):
+                    return asking, name
+        await asking  # faster than we looked
 
 
 async def _losing_its_front(fleet: RunningFleet, name: str) -> None:
