@@ -1,6 +1,7 @@
 """Inputs of the delta rules at the sizes of models that have them; knows no op."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -79,6 +80,19 @@ class Prompts:
         beta = torch.rand(tokens, model.heads, device=device)
         spans = Spans.packed(lens, (context,) * len(lens), device)
         return cls(q, k, v, log_decay, beta, states(model, len(lens), device), spans)
+
+
+def for_fla(model: Model, lens: tuple[int, ...], device: torch.device) -> tuple[tuple[Tensor, ...], dict[str, Any]]:
+    """The same work as flash-linear-attention's chunked rules take it: q, k, v, log decays, strengths; and options."""
+    x = Prompts.of(model, lens, device)
+    ends = torch.tensor([0, *lens]).cumsum(0).to(device)
+    options = {
+        "initial_state": torch.zeros(len(lens), model.heads, model.size, model.size, device=device),
+        "output_final_state": True,
+        "use_qk_l2norm_in_kernel": True,
+        "cu_seqlens": ends if len(lens) > 1 else None,
+    }
+    return (*(part[None].contiguous() for part in (x.q, x.k, x.v)), x.log_decay[None], x.beta[None]), options
 
 
 def states(model: Model, sequences: int, device: torch.device) -> StateRows:

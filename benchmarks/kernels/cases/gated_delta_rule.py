@@ -2,7 +2,6 @@
 
 from functools import partial
 from importlib import import_module
-from typing import Any
 
 import torch
 
@@ -14,6 +13,7 @@ from benchmarks.kernels.delta_rule_inputs import (
     Model,
     Prompts,
     bytes_moved,
+    for_fla,
     operations,
 )
 from prfaas_kernels.gated_delta_rule import gated_delta_rule, gdn_log_decay, gdn_reference
@@ -28,18 +28,10 @@ def _prefill(model: Model, lens: tuple[int, ...], device: torch.device) -> Run:
 
 def _fla(model: Model, lens: tuple[int, ...], device: torch.device) -> Run:
     rule = import_module("fla.ops.gated_delta_rule").chunk_gated_delta_rule
-    x = Prompts.of(model, lens, device)
-    q, k, v = (part[None].contiguous() for part in (x.q, x.k, x.v))
-    ends = torch.tensor([0, *lens]).cumsum(0).to(device)
-    options: dict[str, Any] = {
-        "initial_state": torch.zeros(len(lens), model.heads, model.size, model.size, device=device),
-        "output_final_state": True,
-        "use_qk_l2norm_in_kernel": True,
-        "cu_seqlens": ends if len(lens) > 1 else None,
-    }
+    inputs, options = for_fla(model, lens, device)
 
     def run() -> object:
-        out, state = rule(q, k, v, x.log_decay[None], x.beta[None], **options)
+        out, state = rule(*inputs, **options)
         # Before 0.5 it wants a key head for each value head, and without them leaves out the heads that have none.
         assert state.shape == options["initial_state"].shape, "flash-linear-attention is older than 0.5"
         return out

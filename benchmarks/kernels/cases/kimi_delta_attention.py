@@ -12,6 +12,7 @@ from benchmarks.kernels.delta_rule_inputs import (
     Model,
     Prompts,
     bytes_moved,
+    for_fla,
     operations,
 )
 from prfaas_kernels.kimi_delta_attention import kda_log_decay, kda_reference, kimi_delta_attention
@@ -26,16 +27,8 @@ def _prefill(model: Model, lens: tuple[int, ...], device: torch.device) -> Run:
 
 def _fla(model: Model, lens: tuple[int, ...], device: torch.device) -> Run:
     rule = import_module("fla.ops.kda").chunk_kda
-    x = Prompts.of(model, lens, device)
-    q, k, v = (part[None].contiguous() for part in (x.q, x.k, x.v))
-    ends = torch.tensor([0, *lens]).cumsum(0).to(device)
-    options = {
-        "initial_state": torch.zeros(len(lens), model.heads, model.size, model.size, device=device),
-        "output_final_state": True,
-        "use_qk_l2norm_in_kernel": True,
-        "cu_seqlens": ends if len(lens) > 1 else None,
-    }
-    return lambda: rule(q, k, v, x.log_decay[None], x.beta[None], **options)
+    inputs, options = for_fla(model, lens, device)
+    return lambda: rule(*inputs, **options)
 
 
 def _case(model: Model, name: str) -> Case:
