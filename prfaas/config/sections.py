@@ -136,16 +136,53 @@ class EngineSection(Section):
     """Ranks, each a process, that share the model's heads, experts and vocabulary."""
 
 
+CodecName = Literal["raw", "exact", "int8", "state16"]
+
+
 class TransportSection(Section):
     """The KV data plane."""
 
     frame_bytes: int = Field(default=1 << 20, ge=4096, le=MAX_FRAME_BYTES)
-    """Largest payload of one frame; also the receiver's staging memory per connection."""
-    max_connections: int = Field(default=64, ge=1)
-    """Senders that a receiver serves at once; it bounds staging memory."""
+    """Largest payload of one frame."""
+    min_streams: int = Field(default=4, ge=1, le=64)
+    """TCP connections to one peer at first."""
+    max_streams: int = Field(default=64, ge=1, le=64)
+    """TCP connections to one peer at most; more are opened as long as they make a transfer faster."""
+    max_connections: int = Field(default=1024, ge=1)
+    """Connections that a receiver serves at once, from all peers."""
+    credit_bytes: int = Field(default=64 << 20, ge=4096)
+    """Payload that one peer may have sent to this instance and not yet seen acknowledged."""
+    staging_bytes: int = Field(default=64 << 20, ge=4096)
+    """Memory for received frames that must be decoded before they are placed."""
+    codecs: tuple[CodecName, ...] = ("raw", "exact")
+    """What KV may be encoded as. The default loses nothing; int8 (KV) and state16 (linear states) round."""
+    congestion_control: str = Field(default="auto", pattern=r"^[a-z0-9_]{1,15}$")
+    """TCP congestion control of data connections; auto: cubic where the path is short, bbr where it is long."""
+    socket_buffer_bytes: int = Field(default=0, ge=0, le=1 << 30)
+    """Of each data connection, for sending and for receiving; 0 leaves it to the kernel."""
     connect_timeout_s: float = Field(default=5.0, gt=0)
     stall_s: float = Field(default=10.0, ge=0.2)
     """A transfer without any progress for so long is given up, and the prompt prefilled on decode."""
+
+
+class SecuritySection(Section):
+    """Who may talk to whom: TLS 1.3 with certificates at both ends, from one authority per fleet."""
+
+    mode: Literal["mtls", "plain"] = "mtls"
+    """plain: neither encrypted nor authenticated, for networks that are private already."""
+    ca: Path | None = None
+    """PEM file of the authority. In these three paths `{name}` and `{cluster}` stand for the process's own (the
+    router's name is `router`); relative paths start at the file's folder."""
+    cert: Path | None = None
+    key: Path | None = None
+    fleet_name: str = Field(
+        default="fleet.prfaas.internal", pattern=r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$", max_length=253
+    )
+    """DNS name that every certificate of the fleet carries, whatever address it is reached by."""
+    allowed_names: tuple[str, ...] = ("*",)
+    """Patterns of the other DNS names in a peer's certificate, of which one must match."""
+    reload_s: float = Field(default=10.0, gt=0)
+    """How often the files are looked at for newer certificates."""
 
 
 class InstanceSection(Section):
@@ -219,6 +256,7 @@ class FleetConfig(Section):
     policy: PolicySection = PolicySection()
     engine: EngineSection = EngineSection()
     transport: TransportSection = TransportSection()
+    security: SecuritySection | None = None
     clusters: tuple[ClusterSection, ...] = Field(min_length=1)
     links: tuple[LinkSection, ...] = ()
 

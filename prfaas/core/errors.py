@@ -100,6 +100,12 @@ class PeerLostError(PrfaasError):
     retryable = True
 
 
+class PeerRefusedError(PrfaasError):
+    """A peer whose certificate, or name in it, is not one that this fleet trusts; or one that was ejected."""
+
+    code = "peer_refused"
+
+
 class TransferError(PrfaasError):
     """A KV transfer that did not commit. Subclasses say why; nothing of it is ever used for decoding."""
 

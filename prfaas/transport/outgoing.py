@@ -1,25 +1,38 @@
 """A transfer on the sending side, as the peer's threads see it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from prfaas.core.errors import PrfaasError
 from prfaas.core.ids import TransferId
-from prfaas.wire import messages
+from prfaas.wire.header import Codec
+from prfaas.wire.messages import Open
+from prfaas.wire.sending import SendSession
 
 OnDone = Callable[[PrfaasError | None], None]
 """Called once, on any thread: None after the receiver's commit, else why there is none. It must not block."""
 
 
 @dataclass(frozen=True, slots=True)
-class Summary:
-    """What the manifest says besides its objects and what the opening said."""
+class Payload:
+    """An object's bytes for the wire; `raw_bytes` is their size before encoding, never below theirs."""
 
-    first_token_id: int
-    tokens_computed: int
-    tokens_reused: int
-    queue_ms: float
-    prefill_ms: float
+    codec: Codec
+    raw_bytes: int
+    parts: Sequence[memoryview]
+
+
+class Source(Protocol):
+    """One object's bytes at the sender; they stay as they are until the transfer's `on_done` was called."""
+
+    def payload(self, staging: memoryview) -> Payload:
+        """The bytes to send, the same at every call: views of the cache, or what was encoded into `staging`.
+
+        Called on the thread of a connection, just before the object leaves. `staging` has room for a frame and belongs
+        to the caller again as soon as the frame has been sent.
+        """
+        ...
 
 
 @dataclass(slots=True, eq=False)
@@ -28,22 +41,15 @@ class OutgoingTransfer:
 
     transfer_id: TransferId
     epoch: int
-    opening: messages.Open
+    opening: Open
     on_done: OnDone
-    objects: list[messages.ManifestObject] = field(default_factory=list)
-    bytes_wire: int = 0
-    opened: bool = False
-    manifest_sent: bool = False
-    abandoned: bool = False
-    """Nothing more of it is sent, but the writer may still be using its buffers."""
-    ended: bool = False
-    """`on_done` has been called."""
+    deadline_s: float = float("inf")
+    """On the process's monotonic clock: of two transfers the one with the earlier deadline goes first."""
+    session: SendSession = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.session = SendSession(self.opening)
 
     @property
     def key(self) -> tuple[TransferId, int]:
         return self.transfer_id, self.epoch
-
-    @property
-    def wanted(self) -> bool:
-        """There is still a point in sending it."""
-        return not (self.ended or self.abandoned)

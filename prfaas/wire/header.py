@@ -11,7 +11,8 @@ from prfaas.core.errors import WireError
 from prfaas.core.ids import TRANSFER_ID_BYTES, TransferId
 
 MAGIC = b"PFKV"
-VERSION = 2
+VERSION = 3
+"""The only version that this process speaks; HELLO and WELCOME agree on one."""
 _FIELDS = struct.Struct("<4sHH16sIHBBIIIIQI")
 _CHECKSUM = struct.Struct("<I")
 HEADER_BYTES = _FIELDS.size + _CHECKSUM.size
@@ -19,24 +20,39 @@ NO_TRANSFER = TransferId(bytes(TRANSFER_ID_BYTES))
 
 
 class Kind(IntEnum):
-    """What a frame says. Receivers answer COMMITTED and REJECTED; senders send the others."""
+    """What a frame says. Receivers answer; senders send the others."""
 
     HELLO = 1
-    OPEN = 2
-    OBJECT = 3
-    MANIFEST = 4
-    COMMITTED = 5
-    REJECTED = 6
-    CANCEL = 7
+    WELCOME = 2
+    OPEN = 3
+    ACCEPTED = 4
+    OBJECT = 5
+    MANIFEST = 6
+    ACK = 7
+    RESEND = 8
+    COMMITTED = 9
+    REJECTED = 10
+    CANCEL = 11
+    PROBE = 12
+
+
+ANSWERS = frozenset({Kind.WELCOME, Kind.ACCEPTED, Kind.ACK, Kind.RESEND, Kind.COMMITTED, Kind.REJECTED})
+"""What only receivers of KV send."""
 
 
 class Codec(IntEnum):
-    """How an object's payload is encoded."""
+    """How an object's payload is encoded; kernels/prfaas_kernels/codec/README.md defines the bytes."""
 
     RAW = 0
+    EXACT = 1
+    INT8_CHANNEL = 2
+    INT8_TOKEN = 3
+    STATE16 = 4
 
 
-CODEC_NAMES = {Codec.RAW: "raw"}
+LOSSY = frozenset({Codec.INT8_CHANNEL, Codec.INT8_TOKEN, Codec.STATE16})
+CODEC_NAMES = {codec: codec.name.lower() for codec in Codec}
+CODECS_BY_NAME = {name: codec for codec, name in CODEC_NAMES.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,10 +114,10 @@ def unpack(data: bytes | bytearray | memoryview, *, max_payload_bytes: int) -> F
     )
     if magic != MAGIC:
         raise WireError(f"the stream does not speak this protocol: magic is {magic!r}, not {MAGIC!r}")
-    if version != VERSION:
-        raise WireError(f"the peer speaks wire version {version}, this process only {VERSION}")
     if _CHECKSUM.unpack(data[_FIELDS.size :])[0] != _checksum(body):
         raise WireError("the header's checksum does not match; the stream is corrupt")
+    if version != VERSION:
+        raise WireError(f"the peer speaks wire version {version}, this process only {VERSION}")
     if flags or wire > max_payload_bytes:
         raise WireError(f"flags {flags:#x} or a payload of {wire} bytes, above the {max_payload_bytes} agreed")
     try:

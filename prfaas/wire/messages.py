@@ -5,66 +5,123 @@ from typing import Annotated, TypeVar
 import msgspec
 
 from prfaas.core.errors import WireError
+from prfaas.core.shape import DType
 
 MAX_MESSAGE_BYTES = 16 << 20
 """A manifest of 1M tokens, 64 layers and 1 MiB frames has far fewer bytes."""
 
 MAX_SMALL_MESSAGE_BYTES = 64 << 10
-"""For all but manifests: what a peer may make us read before it has shown a secret."""
+"""For all but MANIFEST and ACCEPTED: what a peer may make us read before it has shown a secret."""
 
-UInt = Annotated[int, msgspec.Meta(ge=0)]
+MAX_OBJECTS = 1 << 18
+"""Of one transfer, since a receiver remembers each until the commit."""
+
+UInt = Annotated[int, msgspec.Meta(ge=0, le=2**64 - 1)]
+Row = Annotated[int, msgspec.Meta(ge=0, le=2**32 - 1)]
+Positive = Annotated[int, msgspec.Meta(ge=1, le=2**63 - 1)]
+Name = Annotated[str, msgspec.Meta(min_length=1, max_length=253)]
+SessionId = Annotated[bytes, msgspec.Meta(min_length=16, max_length=16)]
+CodecNumber = Annotated[int, msgspec.Meta(ge=0, le=255)]
 
 
-class Hello(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Sender → receiver, once per connection: who is calling."""
+class Hello(msgspec.Struct, frozen=True):
+    """Sender → receiver, first frame of a connection. Unknown fields are ignored: later versions may add some."""
 
-    instance_id: str
-    cluster: str
+    versions: Annotated[tuple[UInt, ...], msgspec.Meta(min_length=1, max_length=16)]
+    """Wire versions that the sender speaks; the receiver chooses one."""
+    instance_id: Name
+    cluster: Name
+    session: SessionId
+    """Names the sender's connections to this receiver as one: they share credit, and frames may come by any."""
+
+
+class Welcome(msgspec.Struct, frozen=True):
+    """Receiver → sender, the answer to HELLO. Unknown fields are ignored."""
+
+    version: UInt
+    instance_id: Name
+    cluster: Name
+    epoch: UInt
+    """Of the receiver's present life; transfers of another are gone."""
+    max_frame_bytes: Positive
+    credit_bytes: Positive
+    """Payload bytes of objects and probes that the session may have sent and not yet seen acknowledged."""
+    max_streams: Positive
+    """Connections that the session may have."""
 
 
 class Open(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Sender → receiver, before the first object of a transfer: the ticket's secret, and what will be sent."""
+    """Sender → receiver, before a transfer's first object, and again when all connections were lost."""
 
     secret: bytes
     model_fingerprint: str
-    prompt_tokens: Annotated[int, msgspec.Meta(ge=1)]
-    held_tokens: UInt
+    prompt_tokens: Annotated[int, msgspec.Meta(ge=1, le=2**32 - 1)]
+    held_tokens: Row
     """Leading tokens whose rows of paged layers are not sent, as the ticket says that the receiver holds them."""
+    kv_dtype: DType
+    """Of the sender's cache; the receiver converts where its own differs."""
+
+
+class RowRange(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """Rows [start, end) of one tensor of one layer."""
+
+    layer: Row
+    tensor: Row
+    start: Row
+    end: Row
+
+
+class Accepted(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Receiver → sender, the answer to OPEN: objects may be sent. `received` need not be sent (again)."""
+
+    received: Annotated[tuple[RowRange, ...], msgspec.Meta(max_length=MAX_OBJECTS)]
+
+
+class Ack(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Receiver → sender: so many OBJECT and PROBE frames of this connection, in order, have been dealt with.
+
+    Those asked for again were named by RESEND before.
+    """
+
+    frames: UInt
+    credit_bytes: Positive
+    """The session's credit from now on."""
 
 
 class ManifestObject(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """One object as the sender computed it; `digest` is xxh3-64 of its raw bytes."""
+    """One object as the sender computed it; `digest` is xxh3-64 of its payload of `wire_bytes`."""
 
-    layer: UInt
-    tensor: UInt
-    start: UInt
-    end: UInt
-    raw_bytes: UInt
+    layer: Row
+    tensor: Row
+    start: Row
+    end: Row
+    codec: CodecNumber
+    wire_bytes: Row
     digest: UInt
 
 
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Sender → receiver, after the last object: all that the receiver lacked of a prefill, and its first token."""
+    """Sender → receiver, when every object has its digest: all that the receiver lacked, and the first token."""
 
-    prompt_tokens: Annotated[int, msgspec.Meta(ge=1)]
-    held_tokens: UInt
-    first_token_id: UInt
-    objects: tuple[ManifestObject, ...]
-    tokens_computed: UInt
-    tokens_reused: UInt
+    prompt_tokens: Annotated[int, msgspec.Meta(ge=1, le=2**32 - 1)]
+    held_tokens: Row
+    first_token_id: Row
+    objects: Annotated[tuple[ManifestObject, ...], msgspec.Meta(max_length=MAX_OBJECTS)]
+    tokens_computed: Row
+    tokens_reused: Row
     """Leading tokens that the sender had cached; with `tokens_computed` they make up the prompt."""
     queue_ms: float
     prefill_ms: float
 
 
 class Rejected(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Receiver → sender: the transfer is dead; `code` is one of `prfaas.core.errors`."""
+    """Receiver → sender: the transfer is dead, or before WELCOME the connection; `code` is of `core.errors`."""
 
     code: str
     message: str
 
 
-M = TypeVar("M", Hello, Open, Manifest, Rejected)
+M = TypeVar("M", Hello, Welcome, Open, Accepted, Ack, Manifest, Rejected)
 
 encode = msgspec.msgpack.Encoder().encode
 """Any message as msgpack bytes."""

@@ -17,7 +17,7 @@ ROLE_PREFILL: Role
 ROLE_DECODE: Role
 
 class InstanceInfo(_message.Message):
-    __slots__ = ("instance_id", "cluster", "role", "epoch", "control_address", "data_address", "metrics_address", "model_name", "model_fingerprint", "max_context_tokens", "block_tokens", "kv_events_address", "kv_replay_address")
+    __slots__ = ("instance_id", "cluster", "role", "epoch", "control_address", "data_address", "metrics_address", "model_name", "model_fingerprint", "max_context_tokens", "block_tokens", "kv_events_address", "kv_replay_address", "kv_events_key")
     INSTANCE_ID_FIELD_NUMBER: _ClassVar[int]
     CLUSTER_FIELD_NUMBER: _ClassVar[int]
     ROLE_FIELD_NUMBER: _ClassVar[int]
@@ -31,6 +31,7 @@ class InstanceInfo(_message.Message):
     BLOCK_TOKENS_FIELD_NUMBER: _ClassVar[int]
     KV_EVENTS_ADDRESS_FIELD_NUMBER: _ClassVar[int]
     KV_REPLAY_ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    KV_EVENTS_KEY_FIELD_NUMBER: _ClassVar[int]
     instance_id: str
     cluster: str
     role: Role
@@ -44,7 +45,8 @@ class InstanceInfo(_message.Message):
     block_tokens: int
     kv_events_address: str
     kv_replay_address: str
-    def __init__(self, instance_id: _Optional[str] = ..., cluster: _Optional[str] = ..., role: _Optional[_Union[Role, str]] = ..., epoch: _Optional[int] = ..., control_address: _Optional[str] = ..., data_address: _Optional[str] = ..., metrics_address: _Optional[str] = ..., model_name: _Optional[str] = ..., model_fingerprint: _Optional[str] = ..., max_context_tokens: _Optional[int] = ..., block_tokens: _Optional[int] = ..., kv_events_address: _Optional[str] = ..., kv_replay_address: _Optional[str] = ...) -> None: ...
+    kv_events_key: str
+    def __init__(self, instance_id: _Optional[str] = ..., cluster: _Optional[str] = ..., role: _Optional[_Union[Role, str]] = ..., epoch: _Optional[int] = ..., control_address: _Optional[str] = ..., data_address: _Optional[str] = ..., metrics_address: _Optional[str] = ..., model_name: _Optional[str] = ..., model_fingerprint: _Optional[str] = ..., max_context_tokens: _Optional[int] = ..., block_tokens: _Optional[int] = ..., kv_events_address: _Optional[str] = ..., kv_replay_address: _Optional[str] = ..., kv_events_key: _Optional[str] = ...) -> None: ...
 
 class Load(_message.Message):
     __slots__ = ("waiting_requests", "running_requests", "waiting_tokens", "pages_used", "pages_total", "draining", "pages_cached")
@@ -79,14 +81,40 @@ class RegisterReply(_message.Message):
     def __init__(self, heartbeat_interval_s: _Optional[float] = ...) -> None: ...
 
 class HeartbeatRequest(_message.Message):
-    __slots__ = ("instance_id", "epoch", "load")
+    __slots__ = ("instance_id", "epoch", "load", "links")
     INSTANCE_ID_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     LOAD_FIELD_NUMBER: _ClassVar[int]
+    LINKS_FIELD_NUMBER: _ClassVar[int]
     instance_id: str
     epoch: int
     load: Load
-    def __init__(self, instance_id: _Optional[str] = ..., epoch: _Optional[int] = ..., load: _Optional[_Union[Load, _Mapping]] = ...) -> None: ...
+    links: _containers.RepeatedCompositeFieldContainer[LinkReport]
+    def __init__(self, instance_id: _Optional[str] = ..., epoch: _Optional[int] = ..., load: _Optional[_Union[Load, _Mapping]] = ..., links: _Optional[_Iterable[_Union[LinkReport, _Mapping]]] = ...) -> None: ...
+
+class LinkReport(_message.Message):
+    __slots__ = ("cluster", "bytes_per_s", "rtt_s", "min_rtt_s", "retransmitted", "utilisation", "queued_s", "queued_bytes", "streams", "age_s")
+    CLUSTER_FIELD_NUMBER: _ClassVar[int]
+    BYTES_PER_S_FIELD_NUMBER: _ClassVar[int]
+    RTT_S_FIELD_NUMBER: _ClassVar[int]
+    MIN_RTT_S_FIELD_NUMBER: _ClassVar[int]
+    RETRANSMITTED_FIELD_NUMBER: _ClassVar[int]
+    UTILISATION_FIELD_NUMBER: _ClassVar[int]
+    QUEUED_S_FIELD_NUMBER: _ClassVar[int]
+    QUEUED_BYTES_FIELD_NUMBER: _ClassVar[int]
+    STREAMS_FIELD_NUMBER: _ClassVar[int]
+    AGE_S_FIELD_NUMBER: _ClassVar[int]
+    cluster: str
+    bytes_per_s: float
+    rtt_s: float
+    min_rtt_s: float
+    retransmitted: float
+    utilisation: float
+    queued_s: float
+    queued_bytes: int
+    streams: int
+    age_s: float
+    def __init__(self, cluster: _Optional[str] = ..., bytes_per_s: _Optional[float] = ..., rtt_s: _Optional[float] = ..., min_rtt_s: _Optional[float] = ..., retransmitted: _Optional[float] = ..., utilisation: _Optional[float] = ..., queued_s: _Optional[float] = ..., queued_bytes: _Optional[int] = ..., streams: _Optional[int] = ..., age_s: _Optional[float] = ...) -> None: ...
 
 class HeartbeatReply(_message.Message):
     __slots__ = ("known",)
@@ -228,7 +256,7 @@ class Failure(_message.Message):
     def __init__(self, code: _Optional[str] = ..., message: _Optional[str] = ..., retryable: _Optional[bool] = ...) -> None: ...
 
 class Account(_message.Message):
-    __slots__ = ("prefill_cluster", "prefill_instance", "tokens_computed", "tokens_reused", "kv_bytes_raw", "kv_bytes_wire", "kv_codec", "transfer_ms", "decode_cluster", "decode_instance", "queue_ms", "prefill_ms", "fallback", "tokens_held")
+    __slots__ = ("prefill_cluster", "prefill_instance", "tokens_computed", "tokens_reused", "kv_bytes_raw", "kv_bytes_wire", "kv_codec", "transfer_ms", "decode_cluster", "decode_instance", "queue_ms", "prefill_ms", "fallback", "tokens_held", "kv_bytes_again", "tokens_verified")
     PREFILL_CLUSTER_FIELD_NUMBER: _ClassVar[int]
     PREFILL_INSTANCE_FIELD_NUMBER: _ClassVar[int]
     TOKENS_COMPUTED_FIELD_NUMBER: _ClassVar[int]
@@ -243,6 +271,8 @@ class Account(_message.Message):
     PREFILL_MS_FIELD_NUMBER: _ClassVar[int]
     FALLBACK_FIELD_NUMBER: _ClassVar[int]
     TOKENS_HELD_FIELD_NUMBER: _ClassVar[int]
+    KV_BYTES_AGAIN_FIELD_NUMBER: _ClassVar[int]
+    TOKENS_VERIFIED_FIELD_NUMBER: _ClassVar[int]
     prefill_cluster: str
     prefill_instance: str
     tokens_computed: int
@@ -257,29 +287,33 @@ class Account(_message.Message):
     prefill_ms: float
     fallback: str
     tokens_held: int
-    def __init__(self, prefill_cluster: _Optional[str] = ..., prefill_instance: _Optional[str] = ..., tokens_computed: _Optional[int] = ..., tokens_reused: _Optional[int] = ..., kv_bytes_raw: _Optional[int] = ..., kv_bytes_wire: _Optional[int] = ..., kv_codec: _Optional[str] = ..., transfer_ms: _Optional[float] = ..., decode_cluster: _Optional[str] = ..., decode_instance: _Optional[str] = ..., queue_ms: _Optional[float] = ..., prefill_ms: _Optional[float] = ..., fallback: _Optional[str] = ..., tokens_held: _Optional[int] = ...) -> None: ...
+    kv_bytes_again: int
+    tokens_verified: int
+    def __init__(self, prefill_cluster: _Optional[str] = ..., prefill_instance: _Optional[str] = ..., tokens_computed: _Optional[int] = ..., tokens_reused: _Optional[int] = ..., kv_bytes_raw: _Optional[int] = ..., kv_bytes_wire: _Optional[int] = ..., kv_codec: _Optional[str] = ..., transfer_ms: _Optional[float] = ..., decode_cluster: _Optional[str] = ..., decode_instance: _Optional[str] = ..., queue_ms: _Optional[float] = ..., prefill_ms: _Optional[float] = ..., fallback: _Optional[str] = ..., tokens_held: _Optional[int] = ..., kv_bytes_again: _Optional[int] = ..., tokens_verified: _Optional[int] = ...) -> None: ...
 
 class Ticket(_message.Message):
-    __slots__ = ("transfer_id", "epoch", "secret", "data_address", "receiver_instance", "receiver_cluster", "codec", "max_frame_bytes", "held_tokens")
+    __slots__ = ("transfer_id", "epoch", "secret", "data_address", "receiver_instance", "receiver_cluster", "max_frame_bytes", "held_tokens", "codecs", "deadline_s")
     TRANSFER_ID_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     SECRET_FIELD_NUMBER: _ClassVar[int]
     DATA_ADDRESS_FIELD_NUMBER: _ClassVar[int]
     RECEIVER_INSTANCE_FIELD_NUMBER: _ClassVar[int]
     RECEIVER_CLUSTER_FIELD_NUMBER: _ClassVar[int]
-    CODEC_FIELD_NUMBER: _ClassVar[int]
     MAX_FRAME_BYTES_FIELD_NUMBER: _ClassVar[int]
     HELD_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    CODECS_FIELD_NUMBER: _ClassVar[int]
+    DEADLINE_S_FIELD_NUMBER: _ClassVar[int]
     transfer_id: bytes
     epoch: int
     secret: bytes
     data_address: str
     receiver_instance: str
     receiver_cluster: str
-    codec: str
     max_frame_bytes: int
     held_tokens: int
-    def __init__(self, transfer_id: _Optional[bytes] = ..., epoch: _Optional[int] = ..., secret: _Optional[bytes] = ..., data_address: _Optional[str] = ..., receiver_instance: _Optional[str] = ..., receiver_cluster: _Optional[str] = ..., codec: _Optional[str] = ..., max_frame_bytes: _Optional[int] = ..., held_tokens: _Optional[int] = ...) -> None: ...
+    codecs: _containers.RepeatedScalarFieldContainer[str]
+    deadline_s: float
+    def __init__(self, transfer_id: _Optional[bytes] = ..., epoch: _Optional[int] = ..., secret: _Optional[bytes] = ..., data_address: _Optional[str] = ..., receiver_instance: _Optional[str] = ..., receiver_cluster: _Optional[str] = ..., max_frame_bytes: _Optional[int] = ..., held_tokens: _Optional[int] = ..., codecs: _Optional[_Iterable[str]] = ..., deadline_s: _Optional[float] = ...) -> None: ...
 
 class PrefillRequest(_message.Message):
     __slots__ = ("request_id", "prompt_token_ids", "sampling", "ticket", "model_fingerprint", "cache_salt")
@@ -308,12 +342,14 @@ class PrefillEvent(_message.Message):
     def __init__(self, progress: _Optional[_Union[PrefillProgress, _Mapping]] = ..., done: _Optional[_Union[PrefillDone, _Mapping]] = ..., failure: _Optional[_Union[Failure, _Mapping]] = ...) -> None: ...
 
 class PrefillProgress(_message.Message):
-    __slots__ = ("tokens_done", "moving")
+    __slots__ = ("tokens_done", "moving", "prefilled")
     TOKENS_DONE_FIELD_NUMBER: _ClassVar[int]
     MOVING_FIELD_NUMBER: _ClassVar[int]
+    PREFILLED_FIELD_NUMBER: _ClassVar[int]
     tokens_done: int
     moving: bool
-    def __init__(self, tokens_done: _Optional[int] = ..., moving: _Optional[bool] = ...) -> None: ...
+    prefilled: bool
+    def __init__(self, tokens_done: _Optional[int] = ..., moving: _Optional[bool] = ..., prefilled: _Optional[bool] = ...) -> None: ...
 
 class PrefillDone(_message.Message):
     __slots__ = ("tokens_computed", "queue_ms", "prefill_ms", "kv_bytes_raw", "kv_bytes_wire", "tokens_reused")
