@@ -9,7 +9,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
-from prfaas.core.errors import WireError
 from prfaas.wire.header import Codec, ObjectKey
 from prfaas.wire.messages import Manifest, ManifestObject, Open, RowRange
 
@@ -81,7 +80,8 @@ class SendSession:
 
     def add(self, key: ObjectKey) -> None:
         """An object is ready to go; before `finish`."""
-        assert self._summary is None and key not in self._objects, f"{key} comes late, or twice"
+        assert self._summary is None, f"{key} comes after the last object"
+        assert key not in self._objects, f"{key} comes twice"
         self._objects[key] = _Outgoing()
         self._queue.append(key)
         self._undigested += 1
