@@ -30,6 +30,8 @@ class BeginDecode(_Message, frozen=True):
 
     request_id: RequestId
     first_token_id: int
+    lossy: bool = False
+    """Part of it was rounded on the way, so that nobody may round it again."""
 
 
 class PrefillHere(_Message, frozen=True):
@@ -90,6 +92,10 @@ class Admitted(_Message, frozen=True):
     """Leading tokens that are not computed here, because a prefix of the prompt is cached."""
     held_tokens: int
     """Leading tokens whose KV lies in `pages` already: of an import, those that need not be sent."""
+    lossy_tokens: int = 0
+    """Of the cached ones, those up to the last block that was rounded on its way here from elsewhere."""
+    lossy_state: bool = False
+    """The states that the request goes on from stem from such an import."""
 
 
 class LayerDone(_Message, frozen=True):
