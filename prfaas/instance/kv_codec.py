@@ -1,4 +1,4 @@
-"""The wire's codecs on rows of the cache, and how fast they are here. Chooses none of them; needs a compiler, no torch."""
+"""The wire's codecs on rows of the cache, and how fast they are here; needs a compiler, no torch. Chooses none."""
 
 import time
 from array import array

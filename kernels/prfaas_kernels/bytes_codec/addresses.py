@@ -10,4 +10,4 @@ def address_of(view: memoryview | bytearray | bytes) -> int:
 
 def aligned(view: memoryview) -> memoryview:
     """`view`, or a copy where it does not begin at a multiple of 4 bytes, which kernels ask of numbers."""
-    return view if address_of(view) % 4 == 0 else memoryview(np.frombuffer(view, np.uint8).copy()).cast("B")
+    return view if address_of(view) % 4 == 0 else np.frombuffer(view, np.uint8).copy().data
