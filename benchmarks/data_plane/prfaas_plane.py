@@ -7,6 +7,7 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import ParamSpec, TypeVar
 
+from prfaas.wire.session import Expectation, ReceiveSession
 from prometheus_client import CollectorRegistry
 
 from benchmarks.data_plane.memory import PROMPT_TOKENS, SHAPE, PromptMemory
@@ -23,7 +24,6 @@ from prfaas.transport.outgoing import OutgoingTransfer
 from prfaas.transport.server import DataServer
 from prfaas.wire.header import ObjectKey
 from prfaas.wire.messages import Hello, Open
-from prfaas.wire.session import Expectation, ReceiveSession
 
 P = ParamSpec("P")
 R = TypeVar("R")
