@@ -21,11 +21,11 @@ from prfaas.instance.attempt import Attempt
 from prfaas.instance.identity import Identity
 from prfaas.instance.incoming import Incoming
 from prfaas.instance.kv import KvImport
+from prfaas.instance.kv_codec import FAMILIES, KvCodec
 from prfaas.instance.prefill_call import PrefillCall
 from prfaas.policy.transfer_deadline import Tail, too_slow
 from prfaas.telemetry.metrics import InstanceMetrics
 from prfaas.transport.inbox import Inbox, Received
-from prfaas.wire.header import CODEC_NAMES
 from prfaas.wire.receiving import ReceiveSession
 from prfaas.wire.tensors import Expectation
 
@@ -57,8 +57,9 @@ class Fetcher:
         metrics: InstanceMetrics,
         clock: Clock,
         prefill_s: Callable[[int], float | None],
+        codec: KvCodec | None,
     ) -> None:
-        """`prefill_s`: what a prompt of so many tokens would take here; None while nobody knows."""
+        """`codec`: None where nothing but raw can be decoded. `prefill_s`: what a prompt of so many tokens would take here; None while nobody knows."""
         self._identity = identity
         self._inbox = inbox
         self._memory = memory
@@ -66,6 +67,7 @@ class Fetcher:
         self._metrics = metrics
         self._clock = clock
         self._prefill_s = prefill_s
+        self._codec = codec
         self._arrivals: dict[str, Arrivals] = {}
         self._goodbyes: set[asyncio.Task[None]] = set()
 
@@ -80,7 +82,8 @@ class Fetcher:
         ticket = self._ticket(admitted.held_tokens, deadline_s)
         transfer_id = TransferId(bytes(ticket.transfer_id))
         session = ReceiveSession(self._expectation(request, ticket))
-        destination = KvImport(self._memory, admitted.pages, admitted.state_pages)
+        shape = self._identity.shape
+        destination = KvImport(shape, self._memory, admitted.pages, admitted.state_pages, self._codec)
         transfer = self._inbox.expect(transfer_id, ticket.epoch, session, destination, attempt.end_from_thread)
         incoming = Incoming(transfer, session, attempt)
         call = self._call(request, ticket, target, attempt)
@@ -110,7 +113,7 @@ class Fetcher:
             receiver_cluster=self._identity.cluster,
             max_frame_bytes=self._identity.transport.frame_bytes,
             held_tokens=held_tokens,
-            codecs=sorted(CODEC_NAMES[codec] for codec in self._identity.codecs),
+            codecs=sorted(self._identity.codecs),
             # 0 would mean that there is no hurry.
             deadline_s=0.0 if deadline_s is None else max(1e-3, deadline_s - self._clock()),
         )
@@ -123,7 +126,7 @@ class Fetcher:
             request.prompt_tokens,
             bytes(ticket.secret),
             ticket.held_tokens,
-            self._identity.codecs,
+            frozenset().union(*(FAMILIES[name] for name in self._identity.codecs)),
         )
 
     def _call(self, request: Request, ticket: pb.Ticket, target: pb.PrefillTarget, attempt: Attempt) -> PrefillCall:

@@ -3,10 +3,9 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from prfaas.config.sections import TransportSection
+from prfaas.config.sections import CodecName, TransportSection
 from prfaas.core.errors import RequestError
 from prfaas.core.shape import DType, ModelShape
-from prfaas.wire.header import Codec
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +22,7 @@ class Identity:
     """Of the cache here."""
     sent_shapes: Mapping[DType, ModelShape]
     """The same model's cache at senders of each dtype."""
-    codecs: frozenset[Codec]
+    codecs: frozenset[CodecName]
     """What is decoded here and allowed by the configuration; raw always."""
     vocab_size: int
     max_context_tokens: int

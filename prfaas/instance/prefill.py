@@ -19,6 +19,7 @@ from prfaas.engine.memory import CacheMemory
 from prfaas.instance.front import Front
 from prfaas.instance.identity import Identity
 from prfaas.instance.kv import KvExport
+from prfaas.instance.kv_encoding import Encodings
 from prfaas.instance.prefill_run import PrefillRun
 from prfaas.scheduler.sequence import Mode
 from prfaas.telemetry.metrics import InstanceMetrics
@@ -47,6 +48,7 @@ class PrefillService:
         memory: CacheMemory,
         outbox: Outbox,
         dialer: Dialer,
+        encodings: Encodings,
         metrics: InstanceMetrics,
         clock: Clock,
     ) -> None:
@@ -55,6 +57,7 @@ class PrefillService:
         self._memory = memory
         self._outbox = outbox
         self._dialer = dialer
+        self._encodings = encodings
         self._metrics = metrics
         self._clock = clock
         self._running: dict[RunId, PrefillRun] = {}
@@ -204,6 +207,7 @@ class PrefillService:
             self._memory,
             peer,
             transfer,
+            self._encodings.to(ticket.receiver_cluster, ticket.codecs),
             frame_bytes=min(self._identity.transport.frame_bytes, ticket.max_frame_bytes or MAX_FRAME_BYTES),
         )
 

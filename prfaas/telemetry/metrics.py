@@ -125,6 +125,11 @@ class InstanceMetrics:
             ["code"],
             registry=registry,
         )
+        self.verified_tokens = Counter(
+            "prfaas_prefill_verified_tokens_total",
+            "Prompt tokens that were not computed again, since their KV had come before the rest failed to",
+            registry=registry,
+        )
         self.transfers = Counter(
             "prfaas_kv_transfers_total", "KV transfers ended", ["direction", "code"], registry=registry
         )
