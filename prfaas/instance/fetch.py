@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from prfaas.control.convert import sampling_to_pb
 from prfaas.control.dial import Dialer
@@ -28,6 +28,9 @@ from prfaas.telemetry.metrics import InstanceMetrics
 from prfaas.transport.inbox import Inbox, Received
 from prfaas.wire.receiving import ReceiveSession
 from prfaas.wire.tensors import Expectation
+
+if TYPE_CHECKING:
+    from prfaas.control.v1.fleet_pb2_grpc import InstanceAsyncStub
 
 log = logging.getLogger(__name__)
 
@@ -130,7 +133,9 @@ class Fetcher:
         )
 
     def _call(self, request: Request, ticket: pb.Ticket, target: pb.PrefillTarget, attempt: Attempt) -> PrefillCall:
-        stub = InstanceStub(self._dialer.channel(target.control_address, target.cluster))
+        def stub() -> "InstanceAsyncStub":
+            return InstanceStub(self._dialer.channel(target.control_address, target.cluster))
+
         message = pb.PrefillRequest(
             request_id=request.request_id,
             prompt_token_ids=request.prompt_token_ids,

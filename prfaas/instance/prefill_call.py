@@ -6,6 +6,7 @@ Knows nothing of the KV, which comes by connections of its own and goes on meanw
 import asyncio
 import contextlib
 import logging
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import grpc
@@ -33,8 +34,9 @@ class PrefillCall:
     """One ticket's calls, one at a time."""
 
     def __init__(
-        self, stub: "InstanceAsyncStub", target: pb.PrefillTarget, request: pb.PrefillRequest, attempt: Attempt
+        self, stub: Callable[[], "InstanceAsyncStub"], target: pb.PrefillTarget, request: pb.PrefillRequest, attempt: Attempt
     ) -> None:
+        """`stub` is asked for at each call: its channel may have to be another one by then."""
         self._stub = stub
         self._target = target
         self._request = request
@@ -71,12 +73,12 @@ class PrefillCall:
         ticket = self._request.ticket
         cancel = pb.CancelRequest(request_id=self._request.request_id, transfer_id=ticket.transfer_id)
         with contextlib.suppress(grpc.aio.AioRpcError):
-            await self._stub.Cancel(cancel, timeout=CANCEL_TIMEOUT_S)
+            await self._stub().Cancel(cancel, timeout=CANCEL_TIMEOUT_S)
 
     async def _once(self) -> None:
         """Raises AioRpcError when the call breaks."""
         self._request.resume = self._heard
-        call = self._stub.Prefill(self._request)
+        call = self._stub().Prefill(self._request)
         try:
             async for event in call:
                 self._heard, self.broken = True, None

@@ -140,6 +140,9 @@ class InstanceMetrics:
             buckets=SECONDS,
             registry=registry,
         )
+        self.kv_codecs = Gauge(
+            "prfaas_kv_codecs", "1 for each codec that is to be had here, 0 for the others", ["codec"], registry=registry
+        )
         self.connections = Gauge("prfaas_kv_connections", "Open data connections", ["direction"], registry=registry)
         self.steps = Counter("prfaas_engine_steps_total", "Engine steps run", registry=registry)
         self.step_seconds = Histogram(
