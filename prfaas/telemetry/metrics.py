@@ -144,6 +144,24 @@ class InstanceMetrics:
             "prfaas_kv_codecs", "1 for each codec that is to be had here, 0 for the others", ["codec"], registry=registry
         )
         self.connections = Gauge("prfaas_kv_connections", "Open data connections", ["direction"], registry=registry)
+        self.corrupt_frames = Counter(
+            "prfaas_kv_corrupt_frames_total", "Received objects that were asked for again", registry=registry
+        )
+        self.duplicate_bytes = Counter(
+            "prfaas_kv_duplicate_bytes_total", "Payload received of objects that were there already", registry=registry
+        )
+        self.ejections = Counter(
+            "prfaas_kv_ejections_total",
+            "Connections and peers that were ejected because they brought corrupt objects",
+            ["what"],
+            registry=registry,
+        )
+        self.refused = Counter(
+            "prfaas_kv_refused_total",
+            "Connections and transfers that were refused to their sender",
+            ["code"],
+            registry=registry,
+        )
         self.steps = Counter("prfaas_engine_steps_total", "Engine steps run", registry=registry)
         self.step_seconds = Histogram(
             "prfaas_engine_step_seconds", "Time of one engine step", buckets=SECONDS, registry=registry
