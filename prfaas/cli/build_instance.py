@@ -29,7 +29,9 @@ from prfaas.instance.prefill import PrefillService
 from prfaas.instance.server import InstanceServer
 from prfaas.instance.servicer import Servicer
 from prfaas.telemetry.metrics import InstanceMetrics
+from prfaas.transport.congestion import check_congestion_control
 from prfaas.transport.inbox import Inbox
+from prfaas.transport.link_sampler import LinkSampler
 from prfaas.transport.outbox import Outbox
 from prfaas.transport.server import DataServer
 from prfaas.wire.messages import Hello
@@ -56,6 +58,7 @@ async def build_instance(
     settings = section.engine or config.engine
     shape = model_shape(read_config(config.model.path), config.model.dtype)
     _check_frames(config, shape)
+    check_congestion_control(config.transport.congestion_control)
     metrics = InstanceMetrics(CollectorRegistry())
     async with AsyncExitStack() as undo:
         data_socket = listener(section.data, f"{_key(config, section)}.data")
@@ -123,6 +126,7 @@ def _wire(
 ) -> InstanceServer:
     dialer = Dialer(config, identity.cluster)
     outbox = Outbox(Hello(identity.instance_id, identity.cluster), config.transport, metrics, time.monotonic)
+    links = LinkSampler(outbox, config.transport, metrics, time.monotonic)
     inbox = Inbox(time.monotonic)
     fetcher = Fetcher(identity, inbox, engine.memory, dialer, metrics, time.monotonic)
     block_tokens = (section.engine or config.engine).page_tokens
@@ -139,10 +143,11 @@ def _wire(
         grpc_server=grpc_server,
         data_server=DataServer(data_socket, inbox, config.transport, metrics, time.monotonic),
         outbox=outbox,
+        links=links,
         front=engine.front,
         kv_events=kv.events if kv else None,
         dialer=dialer,
-        registrar=lambda load: Registrar(router, info, load),
+        registrar=lambda load: Registrar(router, info, load, links.reports),
         metrics=metrics,
     )
 

@@ -1,10 +1,11 @@
-"""Every metric of prfaas, here and in `prefix_metrics`; docs/metrics.md is this table in words.
+"""Every metric of prfaas, here, in `prefix_metrics` and in `link_metrics`; docs/metrics.md is this table in words.
 
 Names starting with `vllm:` repeat ours for dashboards and endpoint pickers that already read them.
 """
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from prfaas.telemetry.link_metrics import LinkMetrics, RouterLinkMetrics
 from prfaas.telemetry.prefix_metrics import PrefixMetrics
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100)
@@ -109,6 +110,7 @@ class RouterMetrics:
             ["part"],
             registry=registry,
         )
+        self.links = RouterLinkMetrics(registry)
 
 
 class InstanceMetrics:
@@ -173,6 +175,7 @@ class InstanceMetrics:
             "prfaas_pages_cached", "Pages that hold cached prefixes and that nothing uses now", registry=registry
         )
         self.prefix = PrefixMetrics(registry)
+        self.links = LinkMetrics(registry)
         self.waiting = Gauge("prfaas_requests_waiting", "Requests waiting for pages", registry=registry)
         self.running = Gauge("prfaas_requests_running", "Requests that hold pages", registry=registry)
         self.vllm_waiting = Gauge("vllm:num_requests_waiting", "Requests waiting for pages", registry=registry)
