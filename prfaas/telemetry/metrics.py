@@ -5,6 +5,7 @@ Names starting with `vllm:` repeat ours for dashboards and endpoint pickers that
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from prfaas.telemetry.link_metrics import LinkMetrics, RouterLinkMetrics
 from prfaas.telemetry.prefix_metrics import PrefixMetrics
 from prfaas.telemetry.security_metrics import SecurityMetrics
 
@@ -111,6 +112,7 @@ class RouterMetrics:
             ["part"],
             registry=registry,
         )
+        self.links = RouterLinkMetrics(registry)
 
 
 class InstanceMetrics:
@@ -202,6 +204,7 @@ class InstanceMetrics:
             "prfaas_pages_cached", "Pages that hold cached prefixes and that nothing uses now", registry=registry
         )
         self.prefix = PrefixMetrics(registry)
+        self.links = LinkMetrics(registry)
         self.waiting = Gauge("prfaas_requests_waiting", "Requests waiting for pages", registry=registry)
         self.running = Gauge("prfaas_requests_running", "Requests that hold pages", registry=registry)
         self.vllm_waiting = Gauge("vllm:num_requests_waiting", "Requests waiting for pages", registry=registry)
