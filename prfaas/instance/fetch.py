@@ -62,7 +62,8 @@ class Fetcher:
         prefill_s: Callable[[int], float | None],
         codec: KvCodec | None,
     ) -> None:
-        """`codec`: None where nothing but raw can be decoded. `prefill_s`: what a prompt of so many tokens would take here; None while nobody knows."""
+        """`prefill_s`: what a prompt of so many tokens would take here; None while nobody knows. `codec`: None where
+        nothing but raw can be decoded."""
         self._identity = identity
         self._inbox = inbox
         self._memory = memory
@@ -171,9 +172,7 @@ class Fetcher:
             return ManifestError(f"the first token, {outcome.manifest.first_token_id}, is not in the vocabulary")
         return outcome
 
-    def _too_slow(
-        self, attempt: Attempt, arrivals: Arrivals, request: Request, deadline_s: float | None
-    ) -> str | None:
+    def _too_slow(self, attempt: Attempt, arrivals: Arrivals, request: Request, deadline_s: float | None) -> str | None:
         if attempt.prefilled_s is None or (rate := arrivals.rate_bytes_s(attempt.prefilled_s)) is None:
             return None
         due_s = None if deadline_s is None else deadline_s - self._clock()

@@ -34,7 +34,11 @@ class PrefillCall:
     """One ticket's calls, one at a time."""
 
     def __init__(
-        self, stub: Callable[[], "InstanceAsyncStub"], target: pb.PrefillTarget, request: pb.PrefillRequest, attempt: Attempt
+        self,
+        stub: Callable[[], "InstanceAsyncStub"],
+        target: pb.PrefillTarget,
+        request: pb.PrefillRequest,
+        attempt: Attempt,
     ) -> None:
         """`stub` is asked for at each call: its channel may have to be another one by then."""
         self._stub = stub

@@ -146,7 +146,10 @@ class InstanceMetrics:
             registry=registry,
         )
         self.kv_codecs = Gauge(
-            "prfaas_kv_codecs", "1 for each codec that is to be had here, 0 for the others", ["codec"], registry=registry
+            "prfaas_kv_codecs",
+            "1 for each codec that is to be had here, 0 for the others",
+            ["codec"],
+            registry=registry,
         )
         self.connections = Gauge("prfaas_kv_connections", "Open data connections", ["direction"], registry=registry)
         self.corrupt_frames = Counter(
