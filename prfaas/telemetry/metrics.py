@@ -170,6 +170,15 @@ class InstanceMetrics:
             ["code"],
             registry=registry,
         )
+        self.kv_resent = Counter(
+            "prfaas_kv_resent_bytes_total",
+            "KV payload bytes sent again: lost with a connection, or corrupt on arrival",
+            ["reason"],
+            registry=registry,
+        )
+        self.kv_reconnects = Counter(
+            "prfaas_kv_reconnects_total", "Data connections made again after one was lost", registry=registry
+        )
         self.steps = Counter("prfaas_engine_steps_total", "Engine steps run", registry=registry)
         self.step_seconds = Histogram(
             "prfaas_engine_step_seconds", "Time of one engine step", buckets=SECONDS, registry=registry
