@@ -9,12 +9,15 @@ import grpc
 from prometheus_client import CollectorRegistry, start_http_server
 
 from prfaas.cache.layout import lay_out
+from prfaas.cli.build_credentials import build_credentials
 from prfaas.cli.build_kv_events import BuiltKvEvents, build_kv_events
 from prfaas.cli.start_engine import Launch, RunningEngine, launch_process, start_engine
 from prfaas.config.sections import EngineSection, FleetConfig, InstanceSection, split_address
-from prfaas.control.dial import SERVER_OPTIONS, Dialer
+from prfaas.control.credentials import Credentials
+from prfaas.control.dial import Dialer
 from prfaas.control.listen import advertised, listener, unusable
 from prfaas.control.registrar import Registrar
+from prfaas.control.serve_grpc import add_port, grpc_server
 from prfaas.control.v1 import fleet_pb2 as pb
 from prfaas.core.errors import ConfigError
 from prfaas.core.ids import new_epoch
@@ -57,6 +60,7 @@ async def build_instance(
     shape = model_shape(read_config(config.model.path), config.model.dtype)
     _check_frames(config, shape)
     metrics = InstanceMetrics(CollectorRegistry())
+    credentials = build_credentials(config, section.name, cluster, metrics.security)
     async with AsyncExitStack() as undo:
         data_socket = listener(section.data, f"{_key(config, section)}.data")
         undo.callback(data_socket.close)
@@ -66,7 +70,7 @@ async def build_instance(
         tell = kv.events.take if kv else nobody_listens
         engine = await start_engine(section.name, config.model, settings, shape, metrics, launch, tell)
         undo.push_async_callback(engine.front.stop)
-        built = await _serve(config, cluster, section, shape, engine, data_socket, kv, metrics)
+        built = await _serve(config, cluster, section, shape, engine, data_socket, kv, credentials, metrics)
         undo.pop_all()
         return built
 
@@ -79,13 +83,14 @@ async def _serve(
     engine: RunningEngine,
     data_socket: socket.socket,
     kv: BuiltKvEvents | None,
+    credentials: Credentials | None,
     metrics: InstanceMetrics,
 ) -> BuiltInstance:
     """Opens the ports in front of an engine that is ready."""
     key = _key(config, section)
-    grpc_server = grpc.aio.server(options=SERVER_OPTIONS, maximum_concurrent_rpcs=MAX_CONCURRENT_CALLS)
+    control = grpc_server(credentials, MAX_CONCURRENT_CALLS)
     ports = {
-        "control": _bind_grpc(grpc_server, section.control, f"{key}.control"),
+        "control": _bind_grpc(control, section.control, credentials, f"{key}.control"),
         "data": int(data_socket.getsockname()[1]),
         "metrics": _serve_metrics(section.metrics, metrics, f"{key}.metrics"),
     }
@@ -106,7 +111,7 @@ async def _serve(
         max_context_tokens=_context_tokens(config, section.engine or config.engine, shape),
         transport=config.transport,
     )
-    server = _wire(config, section, identity, engine, data_socket, grpc_server, addresses, kv, metrics)
+    server = _wire(config, section, identity, engine, data_socket, control, addresses, kv, credentials, metrics)
     return BuiltInstance(server, identity, addresses)
 
 
@@ -116,12 +121,13 @@ def _wire(
     identity: Identity,
     engine: RunningEngine,
     data_socket: socket.socket,
-    grpc_server: grpc.aio.Server,
+    control: grpc.aio.Server,
     addresses: dict[str, str],
     kv: BuiltKvEvents | None,
+    credentials: Credentials | None,
     metrics: InstanceMetrics,
 ) -> InstanceServer:
-    dialer = Dialer(config, identity.cluster)
+    dialer = Dialer(config, identity.cluster, credentials)
     outbox = Outbox(Hello(identity.instance_id, identity.cluster), config.transport, metrics, time.monotonic)
     inbox = Inbox(time.monotonic)
     fetcher = Fetcher(identity, inbox, engine.memory, dialer, metrics, time.monotonic)
@@ -132,17 +138,18 @@ def _wire(
         PrefillService(identity, engine.front, engine.memory, outbox, dialer, metrics),
         AnnounceService(engine.front, identity.max_context_tokens // block_tokens),
     )
-    router = dialer.channel(config.router.control_dial, config.router_cluster)
     info = _info(config, section, identity, addresses)
     return InstanceServer(
         servicer=servicer,
-        grpc_server=grpc_server,
+        grpc_server=control,
         data_server=DataServer(data_socket, inbox, config.transport, metrics, time.monotonic),
         outbox=outbox,
         front=engine.front,
         kv_events=kv.events if kv else None,
         dialer=dialer,
-        registrar=lambda load: Registrar(router, info, load),
+        registrar=lambda load: Registrar(
+            lambda: dialer.channel(config.router.control_dial, config.router_cluster), info, load
+        ),
         metrics=metrics,
     )
 
@@ -196,9 +203,9 @@ def _check_frames(config: FleetConfig, shape: ModelShape) -> None:
         )
 
 
-def _bind_grpc(server: grpc.aio.Server, address: str, key: str) -> int:
+def _bind_grpc(server: grpc.aio.Server, address: str, credentials: Credentials | None, key: str) -> int:
     try:
-        return int(server.add_insecure_port(address))
+        return add_port(server, address, credentials)
     except RuntimeError:
         # gRPC does not say why; asking the system for the same port does.
         listener(address, key).close()
