@@ -5,6 +5,7 @@ import socket
 import time
 from pathlib import Path
 
+from prfaas.transport.caller import Caller
 from prometheus_client import CollectorRegistry
 
 from benchmarks.data_plane import certificates
@@ -19,7 +20,6 @@ from prfaas.core.ids import SECRET_BYTES, TRANSFER_ID_BYTES, RequestId, Transfer
 from prfaas.engine.messages import Admitted, LayerDone, Prefilled
 from prfaas.instance.kv import KvExport, KvImport
 from prfaas.telemetry.metrics import InstanceMetrics
-from prfaas.transport.caller import Caller
 from prfaas.transport.host import Host
 from prfaas.transport.inbox import Destination, Inbox, Outcome, Received
 from prfaas.transport.outbox import Outbox
@@ -101,6 +101,7 @@ class PrfaasSender:
         self._dense = _dense(memory, setup)
         self._address = address
         self._proxy = setup.proxy
+        self._gb_s = setup.gb_s
         self._config = transport_section(setup)
         self._numbers = 0
         self._ended: queue.SimpleQueue[PrfaasError | None] = queue.SimpleQueue()
@@ -138,12 +139,20 @@ class PrfaasSender:
         export.take(
             Admitted(REQUEST_ID, self._memory.pages, self._memory.state_pages, 0.0, cached_tokens=0, held_tokens=0)
         )
+        started_s = time.monotonic()
         for start in range(0, self._memory.tokens, STEP_TOKENS):
+            self._keep_pace(started_s, start)
             end = min(start + STEP_TOKENS, self._memory.tokens)
             for layer in range(len(SHAPE.layers)) if end == self._memory.tokens else SHAPE.paged_layers:
                 export.take(LayerDone(REQUEST_ID, layer, start, end))
         export.take(Prefilled(REQUEST_ID, first_token_id=0, queue_s=0.0, prefill_s=0.0, tokens_reused=0))
         return transfer
+
+    def _keep_pace(self, started_s: float, tokens: int) -> None:
+        """Waits until that many tokens of a prompt may have been handed over."""
+        if self._gb_s is not None:
+            due_s = started_s + tokens / self._memory.tokens * self._memory.num_bytes / (self._gb_s * 1e9)
+            time.sleep(max(0.0, due_s - time.monotonic()))
 
 
 def _dense(memory: PromptMemory, setup: Setup) -> DenseMemory | None:

@@ -22,6 +22,8 @@ class Setup:
     tokens: int = PROMPT_TOKENS
     proxy: str | None = None
     """CONNECT proxy that ours goes through."""
+    gb_s: float | None = None
+    """Prompts are handed over no faster than this; None: as fast as they go. For ours."""
     python: str | None = None
     """Interpreter that has the peers which are not ours."""
 
