@@ -19,6 +19,7 @@ from prfaas.core.errors import PrfaasError
 from prfaas.core.ids import SECRET_BYTES, TRANSFER_ID_BYTES, RequestId, TransferId
 from prfaas.engine.messages import Admitted, LayerDone, Prefilled
 from prfaas.instance.kv import KvExport, KvImport
+from prfaas.instance.kv_encoding import Encoding
 from prfaas.telemetry.metrics import InstanceMetrics
 from prfaas.transport.host import Host
 from prfaas.transport.inbox import Destination, Inbox, Outcome, Received

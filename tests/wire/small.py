@@ -2,11 +2,12 @@
 
 from collections.abc import Iterable
 
+from prfaas.wire.session import Expectation
+
 from prfaas.core.ids import TransferId
 from prfaas.core.shape import CacheTensor, LayerCache, ModelShape
 from prfaas.wire.header import Codec, FrameHeader, Kind, ObjectKey, payload_digest
 from prfaas.wire.messages import Manifest, ManifestObject, Open
-from prfaas.wire.session import Expectation
 
 SECRET = b"s" * 16
 FINGERPRINT = "f" * 32

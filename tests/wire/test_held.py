@@ -7,11 +7,11 @@ import msgspec
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
+from prfaas.wire.session import Expectation, Phase, ReceiveSession
 
 from prfaas.core.errors import ManifestError
 from prfaas.core.shape import ModelShape
 from prfaas.wire.header import ObjectKey
-from prfaas.wire.session import Expectation, Phase, ReceiveSession
 from tests.wire.small import EXPECTATION, FINGERPRINT, MLA, OPEN, SECRET, TOKENS, header, manifest_of
 
 HELD = st.integers(0, TOKENS)

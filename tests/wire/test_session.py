@@ -6,11 +6,11 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from prfaas.wire.session import Phase, ReceiveSession
 
 from prfaas.core.errors import ManifestError, TicketError
 from prfaas.wire.header import FrameHeader, ObjectKey
 from prfaas.wire.messages import Manifest
-from prfaas.wire.session import Phase, ReceiveSession
 from tests.wire.small import EXPECTATION, FINGERPRINT, OPEN, PIECES, SECRET, entry, header, manifest
 
 
