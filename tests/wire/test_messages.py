@@ -163,6 +163,7 @@ def test_the_largest_of_each_fits_the_frames_they_come_in() -> None:
 
 @given(st.binary(max_size=100))
 def test_noise_never_escapes_as_another_error(data: bytes) -> None:
-    for kind in (Hello, Welcome, Open, Accepted, Ack, Manifest, Rejected):
+    kinds: list[Any] = [Hello, Welcome, Open, Accepted, Ack, Manifest, Rejected]
+    for kind in kinds:
         with contextlib.suppress(WireError):
             decode(data, kind)
