@@ -135,6 +135,21 @@ class SequenceMemory:
         """The cache learns of a prompt whose KV has come from elsewhere."""
         self._share_blocks(sequence)
 
+    def keep_arrived(self, sequence: Sequence, verified_tokens: int, *, lossy: bool) -> range | None:
+        """An import that failed goes on from what arrived of it, and the tokens that it need not compute for that.
+
+        None, and nothing changed, where that is of no use: with linear states, or rings of windows, a prefill can only
+        go on where those are known, and they arrive at the end. Whole pages count, so that chunks begin where pages do,
+        and one token at least is computed, so that the next one can be drawn. What was rounded is not shared.
+        """
+        kept = min(verified_tokens // self._page_tokens, self._usable_blocks(sequence)) * self._page_tokens
+        if self._cache.state_pages or kept <= max(sequence.held_tokens, self.usable_tokens(sequence)):
+            return None
+        sequence.computed_tokens, sequence.cached_tokens = kept, sequence.held_tokens
+        sequence.verified_tokens = kept - sequence.held_tokens
+        sequence.private = sequence.private or lossy
+        return range(sequence.held_tokens, kept)
+
     def free(self, sequence: Sequence) -> None:
         """Takes everything back; what the cache holds of it stays there."""
         snapshots = [page for pages in sequence.planned_snapshots for page in pages]
@@ -144,7 +159,7 @@ class SequenceMemory:
         sequence.pages = sequence.duplicates = sequence.state_pages = sequence.state_source = ()
         sequence.planned_snapshots.clear()
         sequence.private = False
-        sequence.named_blocks = sequence.computed_tokens = 0
+        sequence.named_blocks = sequence.computed_tokens = sequence.verified_tokens = 0
 
     def forget(self, sequence: Sequence, others: Iterable[Sequence]) -> None:
         """The cache drops all blocks of this sequence, and what follows them, since some of them proved wrong.
