@@ -1,181 +1,238 @@
-"""One welcomed connection on the sending side: frames out as the channel takes them, answers in.
+"""What one connection's sender says after HELLO, and what it is answered.
 
-One thread runs it, and that one alone uses the channel. What to send the ledger says, as late as possible.
+An error of a transfer ends that transfer, and the stream goes on; one of the stream is raised and ends the connection.
 """
 
 import logging
-import mmap
-import os
-import select
+from collections import OrderedDict
 
-from prfaas.config.sections import TransportSection
-from prfaas.core.clock import Clock
-from prfaas.core.errors import ManifestError, PeerLostError, PrfaasError, TransferError, WireError, from_code
-from prfaas.transport.channel import Channel
-from prfaas.transport.connect import unacknowledged_bytes
-from prfaas.transport.delivery import Lane, Message, Object
-from prfaas.transport.frame_reader import FrameReader
-from prfaas.transport.frame_writer import FrameWriter, message_header
-from prfaas.transport.ledger import Ledger
-from prfaas.wire import messages
-from prfaas.wire.header import NO_TRANSFER, FrameHeader, Kind, payload_digest
+from prfaas.core.errors import DigestError, PeerLostError, PrfaasError, TicketError, WireError
+from prfaas.transport.answers import Answers
+from prfaas.transport.frame_stream import Room, trash_room
+from prfaas.transport.framing import message_frame, resend_frame
+from prfaas.transport.incoming import IncomingTransfer
+from prfaas.transport.landing import Landing
+from prfaas.transport.receipts import Receipts
+from prfaas.transport.sessions import SenderSession
+from prfaas.transport.surroundings import Surroundings
+from prfaas.transport.tombstones import TransferKey
+from prfaas.wire.header import FrameHeader, Kind, payload_digest
+from prfaas.wire.messages import MAX_MESSAGE_BYTES, Accepted, Manifest, Open, Rejected, decode, encode
 
 log = logging.getLogger(__name__)
 
-CHECKS = 4
-"""In the time after which a connection without progress is given up."""
-
-
-class StalledError(PeerLostError):
-    """The receiver owes an answer, and nothing has moved for too long."""
+CORRUPT_OBJECTS = 3
+"""After so many a connection is ejected."""
+REMEMBERED_REFUSALS = 1024
 
 
 class Conversation:
-    """Ends by returning when its lane retires, else by an error."""
+    """The `FrameReader` of a connection whose sender was welcome; used by the connection's thread alone."""
 
-    def __init__(
-        self,
-        channel: Channel,
-        reader: FrameReader,
-        lane: Lane,
-        ledger: Ledger,
-        wakeup: int,
-        max_payload_bytes: int,
-        config: TransportSection,
-        clock: Clock,
-    ) -> None:
-        self._channel = channel
-        self._reader = reader
-        self._writer = FrameWriter()
-        self._lane = lane
-        self._ledger = ledger
-        self._wakeup = wakeup
-        self._max_payload_bytes = max_payload_bytes
-        self._stall_s = config.stall_s
-        self._clock = clock
-        # Of the system and not of the heap: pages that no codec ever writes to are never there.
-        self._staging = memoryview(mmap.mmap(-1, config.frame_bytes))
-        self._hopeful = True
-        self._moved_s = clock()
-        self._checked_s = self._moved_s
-        self._unacknowledged_bytes = 0
+    def __init__(self, session: SenderSession, small: memoryview, answers: Answers, surroundings: Surroundings) -> None:
+        self._session = session
+        self._small = small
+        self._answers = answers
+        self._inbox = surroundings.inbox
+        self._arena = surroundings.arena
+        self._sessions = surroundings.sessions
+        self._frame_bytes = surroundings.config.frame_bytes
+        self._metrics = surroundings.metrics
+        self.receipts = Receipts(session, answers, surroundings.metrics)
+        self._refused: OrderedDict[TransferKey, None] = OrderedDict()
+        self._num_corrupt = 0
+        # Of the frame that is being received.
+        self._transfer: IncomingTransfer | None = None
+        self._landing: Landing | None = None
+        self._message: memoryview | None = None
 
-    def run(self) -> None:
-        """Raises PrfaasError or OSError when the connection is no more."""
-        poller = select.poll()
-        fd = self._channel.fileno()
-        poller.register(self._wakeup, select.POLLIN)
-        poller.register(fd, select.POLLIN)
-        mask = select.POLLIN
-        while not self._over():
-            if (wanted := self._mask()) != mask:
-                poller.modify(fd, mask := wanted)
-            events = dict(poller.poll(self._patience_ms()))
-            if self._wakeup in events:
-                os.eventfd_read(self._wakeup)
-                self._hopeful = True
-            if events.get(fd, 0) & ~select.POLLOUT or self._channel.pending:
-                retry = self._channel.blocked_on_read
-                self._read()
-                if retry:
-                    self._write()
-            if events.get(fd, 0) & select.POLLOUT:
-                self._write()
-            self._check_stalled()
-
-    def _over(self) -> bool:
-        return self._lane.retiring and not self._writer.busy and not self._ledger.owed(self._lane)
-
-    def _mask(self) -> int:
-        wants = (self._writer.busy or self._hopeful) and not self._channel.blocked_on_read
-        return select.POLLIN | (select.POLLOUT if wants else 0)
-
-    def _patience_ms(self) -> float | None:
-        if self._channel.pending:
-            return 0
-        if self._hopeful or self._writer.busy or self._lane.sent or self._ledger.owed(self._lane):
-            return self._stall_s * 1000 / CHECKS
-        # Nothing is owed; from when something is, progress will be measured.
-        self._moved_s = self._clock()
-        return None
-
-    def _check_stalled(self) -> None:
-        now_s = self._clock()
-        if now_s - self._checked_s < self._stall_s / CHECKS:
-            return
-        self._checked_s = now_s
-        left_bytes = unacknowledged_bytes(self._channel.sock)
-        if left_bytes < self._unacknowledged_bytes or not (self._writer.busy or self._ledger.owed(self._lane)):
-            self._moved_s = now_s
-        self._unacknowledged_bytes = left_bytes
-        if now_s - self._moved_s >= self._stall_s:
-            raise StalledError(f"{self._channel.peer} took and acknowledged nothing for {self._stall_s:g} s")
-
-    def _write(self) -> None:
-        if not self._writer.busy and not self._begin():
-            self._hopeful = False
-            return
-        if self._writer.send(self._channel):
-            self._moved_s = self._clock()
-        if not self._writer.busy and self._lane.work is not None:
-            self._ledger.sent(self._lane)
-
-    def _begin(self) -> bool:
-        """Starts the next frame; False if there is none."""
-        while (work := self._ledger.take(self._lane)) is not None:
-            self._moved_s = self._clock()
-            if self._object(work) if isinstance(work, Object) else self._message(work):
-                return True
-        return False
-
-    def _object(self, work: Object) -> bool:
-        try:
-            payload = work.source.payload(self._staging)
-            wire_bytes = sum(part.nbytes for part in payload.parts)
-            if wire_bytes > self._max_payload_bytes:
-                raise TransferError(f"{work.key} has {wire_bytes} bytes, the receiver takes {self._max_payload_bytes}")
-            digest = payload_digest(payload.parts)
-        except Exception as error:  # whatever a source does wrong is the fault of its transfer only
-            if not isinstance(error, PrfaasError):
-                log.exception("%s could not be made ready", work.key)
-            known = isinstance(error, PrfaasError)
-            self._ledger.failed(self._lane, error if known else TransferError(f"{work.key} could not be read: {error}"))
-            return False
-        header = self._ledger.made(self._lane, payload, wire_bytes, digest)
-        if header is not None:
-            self._writer.start(header, payload.parts)
-        return header is not None
-
-    def _message(self, work: Message) -> bool:
-        payload = b"" if work.body is None else messages.encode(work.body)
-        if len(payload) > messages.MAX_MESSAGE_BYTES:
-            # The receiver would end the connection, and with it transfers that are fine.
-            error = ManifestError("the transfer has too many objects; raise transport.frame_bytes")
-            self._ledger.abandon(work.delivery.transfer, error)
-            return False
-        self._writer.start(message_header(work.kind, payload, *work.delivery.key), [memoryview(payload)])
-        return True
-
-    def _read(self) -> None:
-        for header, payload in self._reader.read(self._channel):
-            self._moved_s = self._clock()
-            self._answered(header, payload)
-
-    def _answered(self, header: FrameHeader, payload: bytes) -> None:
-        transfer = header.transfer_id, header.epoch
+    def begin(self, header: FrameHeader) -> Room:
         match header.kind:
-            case Kind.ACK:
-                self._ledger.acknowledged(self._lane, messages.decode(payload, messages.Ack))
-            case Kind.RESEND:
-                self._ledger.corrupt(self._lane, transfer, header.key)
-            case Kind.ACCEPTED:
-                self._ledger.accepted(transfer, messages.decode(payload, messages.Accepted))
-            case Kind.COMMITTED:
-                self._ledger.committed(transfer)
-            case Kind.REJECTED:
-                rejected = messages.decode(payload, messages.Rejected)
-                if header.transfer_id == NO_TRANSFER:
-                    raise from_code(rejected.code, rejected.message)
-                self._ledger.rejected(transfer, rejected)
+            case Kind.OBJECT:
+                return self._object_begins(header)
+            case Kind.PROBE:
+                self._payload_begins(header)
+                return trash_room(self._small, header.wire_bytes), None
+            case Kind.MANIFEST:
+                return self._manifest_begins(header)
+            case Kind.OPEN | Kind.CANCEL:
+                if header.wire_bytes > len(self._small):
+                    raise WireError(f"a {header.kind.name} of {header.wire_bytes} bytes is too long")
+                self._message = self._small[: header.wire_bytes]
+                return [self._message], None
             case _:
-                raise WireError(f"a receiver must not send {header.kind.name} here")
+                raise WireError(f"a sender must not send {header.kind.name} now")
+
+    def complete(self, header: FrameHeader) -> None:
+        match header.kind:
+            case Kind.OBJECT:
+                self._object_came(header)
+                self.receipts.done()
+            case Kind.PROBE:
+                self.receipts.done()
+            case Kind.OPEN:
+                self._open(header)
+            case Kind.MANIFEST:
+                self._manifest_came(header)
+            case Kind.CANCEL:
+                self._verified(header)
+                self._cancel(_key(header))
+            case _:
+                raise AssertionError(f"{header.kind} was let in")
+
+    def close(self) -> None:
+        """The connection is gone; what it was bringing may come by another."""
+        if self._landing is not None:
+            assert self._transfer is not None
+            self._transfer.drop(self._landing)
+            self._landing = None
+        self.receipts.close()
+
+    def _payload_begins(self, header: FrameHeader) -> None:
+        if header.wire_bytes > self._frame_bytes:
+            raise WireError(f"a frame of {header.wire_bytes} bytes, above the {self._frame_bytes} of this receiver")
+        self.receipts.begin(header.wire_bytes)
+
+    def _object_begins(self, header: FrameHeader) -> Room:
+        self._payload_begins(header)
+        key = _key(header)
+        transfer = self._inbox.opened(key, self._session.id)
+        if transfer is None:
+            self._stray(header)
+            return trash_room(self._small, header.wire_bytes), None
+        try:
+            landing = transfer.begin(header, self._arena)
+        except PrfaasError as error:
+            self._fail(key, error)
+            landing = None
+        else:
+            if landing is None:
+                self._metrics.duplicate_bytes.inc(header.wire_bytes)
+        if landing is None:
+            return trash_room(self._small, header.wire_bytes), None
+        self._transfer, self._landing = transfer, landing
+        return landing.views, landing
+
+    def _object_came(self, header: FrameHeader) -> None:
+        transfer, landing = self._transfer, self._landing
+        self._transfer = self._landing = None
+        if transfer is None or landing is None:
+            return
+        try:
+            placed = transfer.land(landing)
+            if placed:
+                self._try_commit(transfer)
+        except PrfaasError as error:
+            transfer.drop(landing)
+            self._fail(transfer.key, error)
+            return
+        if placed is None:
+            self._metrics.duplicate_bytes.inc(header.wire_bytes)
+        elif not placed:
+            self._corrupt(header)
+
+    def _open(self, header: FrameHeader) -> None:
+        message = decode(self._verified(header), Open)
+        key = _key(header)
+        try:
+            received = self._inbox.open(key, message, self._session)
+        except PrfaasError as error:
+            self._refused.pop(key, None)
+            self._refuse(key, error)
+            return
+        self._refused.pop(key, None)
+        if received is None:
+            self._answer_committed(key)
+        else:
+            self._answers.add(message_frame(Kind.ACCEPTED, encode(Accepted(received)), *key))
+
+    def _manifest_begins(self, header: FrameHeader) -> Room:
+        if header.wire_bytes > MAX_MESSAGE_BYTES:
+            raise WireError(f"a MANIFEST of {header.wire_bytes} bytes is too long")
+        self._transfer = self._inbox.opened(_key(header), self._session.id)
+        if self._transfer is None:
+            return trash_room(self._small, header.wire_bytes), None
+        self._message = memoryview(bytearray(header.wire_bytes))
+        return [self._message], None
+
+    def _manifest_came(self, header: FrameHeader) -> None:
+        transfer, self._transfer = self._transfer, None
+        if transfer is None:
+            if self._inbox.committed(_key(header), self._session.id):
+                self._answer_committed(_key(header))
+            else:
+                self._stray(header)
+            return
+        message = decode(self._verified(header), Manifest)
+        try:
+            transfer.manifest(message)
+            self._try_commit(transfer)
+        except PrfaasError as error:
+            self._fail(transfer.key, error)
+
+    def _cancel(self, key: TransferKey) -> None:
+        if self._inbox.opened(key, self._session.id) is not None:
+            self._inbox.fail(
+                key, PeerLostError(f"{self._session.instance_id} gave the transfer up"), by=self._session.id
+            )
+
+    def _try_commit(self, transfer: IncomingTransfer) -> None:
+        received = transfer.commit(by=self._session.id)
+        if received is not None:
+            self._metrics.kv_bytes.labels("in", "raw").inc(received.bytes_raw)
+            self._metrics.transfer_seconds.observe(received.transfer_s)
+            self._answer_committed(transfer.key)
+
+    def _corrupt(self, header: FrameHeader) -> None:
+        self._metrics.corrupt_frames.inc()
+        self._num_corrupt += 1
+        log.warning("%s from %s came corrupt; it is asked for again", header.key, self._session.instance_id)
+        self._answers.add(resend_frame(header))
+        if self._num_corrupt < CORRUPT_OBJECTS:
+            return
+        self._metrics.ejections.labels("connection").inc()
+        error = DigestError(f"{self._num_corrupt} objects came corrupt by one connection, which is ejected")
+        if self._sessions.eject(self._session):
+            self._metrics.ejections.labels("peer").inc()
+            error = DigestError(f"{self._session.instance_id} is ejected: objects come corrupt by all connections")
+            for key in self._session.under_way:
+                self._fail(key, error)
+            self._session.hang_up()
+        raise error
+
+    def _verified(self, header: FrameHeader) -> memoryview:
+        message, self._message = self._message, None
+        assert message is not None
+        if payload_digest([message]) != header.digest:
+            raise WireError(f"a {header.kind.name} is corrupt")
+        return message
+
+    def _answer_committed(self, key: TransferKey) -> None:
+        self._answers.add(message_frame(Kind.COMMITTED, b"", *key), outcome=True)
+
+    def _stray(self, header: FrameHeader) -> None:
+        """A frame of a transfer that this sender has not opened, or that is over."""
+        key = _key(header)
+        # Of a committed transfer something may be on its way twice.
+        if key not in self._refused and not self._inbox.committed(key, self._session.id):
+            self._refuse(key, TicketError(f"no transfer {key[0].hex()} of epoch {key[1]} is open here"))
+
+    def _fail(self, key: TransferKey, error: PrfaasError) -> None:
+        self._inbox.fail(key, error, by=self._session.id)
+        self._refuse(key, error)
+
+    def _refuse(self, key: TransferKey, error: PrfaasError) -> None:
+        """Tells the sender once; what else comes of the transfer is dropped."""
+        if key in self._refused:
+            return
+        self._refused[key] = None
+        if len(self._refused) > REMEMBERED_REFUSALS:
+            self._refused.popitem(last=False)
+        log.warning("transfer %s from %s refused: %s", key[0].hex(), self._session.instance_id, error)
+        self._metrics.refused.labels(error.code).inc()
+        rejected = encode(Rejected(error.code, str(error)))
+        self._answers.add(message_frame(Kind.REJECTED, rejected, *key), outcome=True)
+
+
+def _key(header: FrameHeader) -> TransferKey:
+    return header.transfer_id, header.epoch

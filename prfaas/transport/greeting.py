@@ -1,46 +1,52 @@
-"""The first exchange of a data connection, as the sender has it: HELLO, and WELCOME or a refusal."""
+"""The first frame of a connection: HELLO, and whether its sender is welcome."""
 
-import select
-from collections.abc import Iterator
+from collections.abc import Callable
 
-from prfaas.core.clock import Clock
-from prfaas.core.errors import PeerLostError, PeerRefusedError, WireError, from_code
-from prfaas.transport.channel import Channel
-from prfaas.transport.frame_reader import FrameReader
-from prfaas.transport.frame_writer import FrameWriter, message_header
-from prfaas.wire import messages
-from prfaas.wire.header import VERSION, FrameHeader, Kind
-
-
-def greet(
-    channel: Channel, reader: FrameReader, hello: messages.Hello, timeout_s: float, clock: Clock
-) -> messages.Welcome:
-    """Raises PeerRefusedError or what the receiver refuses with, WireError, PeerLostError or OSError."""
-    writer = FrameWriter()
-    payload = messages.encode(hello)
-    writer.start(message_header(Kind.HELLO, payload), [memoryview(payload)])
-    poller = select.poll()
-    poller.register(channel.fileno(), select.POLLIN)
-    deadline_s = clock() + timeout_s
-    while (left_s := deadline_s - clock()) > 0:
-        writer.send(channel)
-        if (welcome := _welcome(reader.read(channel))) is not None:
-            return welcome
-        blocked = writer.busy and not channel.blocked_on_read
-        poller.modify(channel.fileno(), select.POLLIN | (select.POLLOUT if blocked else 0))
-        poller.poll(left_s * 1000)
-    raise PeerLostError(f"{channel.peer} did not answer within {timeout_s:g} s")
+from prfaas.core.errors import WireError
+from prfaas.transport.frame_stream import Room
+from prfaas.transport.framing import message_frame
+from prfaas.transport.host import Host
+from prfaas.transport.sessions import SenderSession
+from prfaas.wire.header import VERSION, FrameHeader, Kind, payload_digest
+from prfaas.wire.messages import Hello, Welcome, decode, encode
 
 
-def _welcome(answers: Iterator[tuple[FrameHeader, bytes]]) -> messages.Welcome | None:
-    for header, payload in answers:
-        if header.kind is Kind.REJECTED:
-            rejected = messages.decode(payload, messages.Rejected)
-            raise from_code(rejected.code, rejected.message)
-        if header.kind is not Kind.WELCOME:
-            raise WireError(f"the answer to HELLO is {header.kind.name}")
-        welcome = messages.decode(payload, messages.Welcome)
-        if welcome.version != VERSION:
-            raise PeerRefusedError(f"the receiver chose wire version {welcome.version}, which was not offered")
-        return welcome
-    return None
+class Greeting:
+    """Reads one HELLO; `greeted` is told of it, and raises to refuse."""
+
+    def __init__(self, small: memoryview, greeted: Callable[[Hello], None]) -> None:
+        self._small = small
+        self._greeted = greeted
+
+    def begin(self, header: FrameHeader) -> Room:
+        if header.kind is not Kind.HELLO or header.wire_bytes > len(self._small):
+            raise WireError(f"a connection begins with HELLO, not {header.kind.name} of {header.wire_bytes} bytes")
+        return [self._small[: header.wire_bytes]], None
+
+    def complete(self, header: FrameHeader) -> None:
+        payload = self._small[: header.wire_bytes]
+        if payload_digest([payload]) != header.digest:
+            raise WireError("the HELLO is corrupt")
+        self._greeted(decode(payload, Hello))
+
+
+def check_version(hello: Hello) -> None:
+    """Raises WireError if we have no version in common."""
+    if VERSION not in hello.versions:
+        raise WireError(
+            f"{hello.instance_id} speaks wire versions {hello.versions}, this process {VERSION}; upgrade the older"
+        )
+
+
+def welcome_frame(host: Host, session: SenderSession, frame_bytes: int, max_streams: int) -> bytes:
+    """The answer to a sender that is welcome."""
+    welcome = Welcome(
+        version=VERSION,
+        instance_id=host.instance_id,
+        cluster=host.cluster,
+        epoch=host.epoch,
+        max_frame_bytes=frame_bytes,
+        credit_bytes=session.credit_bytes,
+        max_streams=max_streams,
+    )
+    return message_frame(Kind.WELCOME, encode(welcome))

@@ -11,10 +11,10 @@ from prfaas.core.errors import CancelledError, PeerRefusedError, PrfaasError
 from prfaas.telemetry.metrics import InstanceMetrics
 from prfaas.transport.caller import Caller
 from prfaas.transport.connect import choose_congestion_control
-from prfaas.transport.conversation import StalledError
 from prfaas.transport.delivery import Lane
 from prfaas.transport.ledger import Ledger
 from prfaas.transport.outgoing import OutgoingTransfer, Source
+from prfaas.transport.send_conversation import StalledError
 from prfaas.transport.snapshot import PeerSnapshot
 from prfaas.transport.stream import Stream
 from prfaas.wire import messages

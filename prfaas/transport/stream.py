@@ -14,12 +14,12 @@ from prfaas.core.clock import Clock
 from prfaas.core.errors import PeerLostError, PrfaasError
 from prfaas.transport.channel import Channel
 from prfaas.transport.connect import choose_congestion_control, connect, fail_when_stalled, keep_little_unsent, wake
-from prfaas.transport.conversation import Conversation, StalledError
 from prfaas.transport.delivery import Lane
 from prfaas.transport.frame_reader import FrameReader
-from prfaas.transport.greeting import greet
 from prfaas.transport.ledger import Ledger
 from prfaas.transport.secure import secure
+from prfaas.transport.send_conversation import Conversation, StalledError
+from prfaas.transport.send_greeting import greet
 from prfaas.wire import messages
 
 log = logging.getLogger(__name__)
