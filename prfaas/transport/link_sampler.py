@@ -141,8 +141,8 @@ class LinkSampler:
             if not self._settable[name]:
                 self._metrics.refused_congestion_control.labels(name).inc()
                 log.warning(
-                    "congestion control %s would suit a link, but the kernel lacks it or keeps it for root; it keeps the "
-                    "system's (sysctl net.ipv4.tcp_allowed_congestion_control allows more)",
+                    "congestion control %s would suit a link, but the kernel lacks it or keeps it for root; it keeps "
+                    "the system's (sysctl net.ipv4.tcp_allowed_congestion_control allows more)",
                     name,
                 )
         return self._settable[name]

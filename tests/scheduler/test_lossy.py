@@ -73,7 +73,7 @@ def test_states_that_stem_from_a_lossy_import_are_told() -> None:
     instance.add("b", longer, 1)
     while "b" not in instance.ended:
         instance.step()
-    assert instance.reused["b"] == 3 * PAGE
+    assert instance.reused["b"] == 4 * PAGE
     assert marks(instance, (*longer, 1, 2)) == (2 * PAGE, True)
 
 
