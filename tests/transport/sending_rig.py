@@ -31,7 +31,8 @@ from prfaas.wire.header import (
     payload_digest,
     unpack,
 )
-from prfaas.wire.sending import Summary
+from prfaas.wire.sending import Stage, Summary
+from tests.eventually import eventually
 
 FRAME = 4096
 EPOCH = 7
@@ -109,6 +110,10 @@ class Sender:
         sent.send(*range(objects))
         return sent
 
+    def accepted(self, *all_sent: Sent) -> None:
+        """Returns when the receiver has accepted them."""
+        eventually(lambda: all(sent.transfer.session.stage is Stage.ACCEPTED for sent in all_sent))
+
     def connections(self) -> float:
         return self.metrics.connections.labels("out")._value.get()
 
@@ -181,10 +186,11 @@ Hook = Callable[[Caught], bool]
 class Receiver:
     """Welcomes, accepts, acknowledges and commits, unless `hook` does something else."""
 
-    def __init__(self, hook: Hook | None = None, *, credit_bytes: int = 1 << 30, max_streams: int = 8) -> None:
+    def __init__(self, hook: Hook | None = None, *, credit_bytes: int = 1 << 30, frame_bytes: int = FRAME) -> None:
         self.hook = hook
         self.credit_bytes = credit_bytes
-        self.max_streams = max_streams
+        self.frame_bytes = frame_bytes
+        self.max_streams = 8
         self.caught: list[Caught] = []
         self.connections: list[Connection] = []
         self.arrived: dict[TransferId, dict[ObjectKey, bytes]] = {}
@@ -258,7 +264,9 @@ class Receiver:
         transfer = header.transfer_id, header.epoch
         match header.kind:
             case Kind.HELLO:
-                welcome = messages.Welcome(3, "west-0", "west", EPOCH, FRAME, self.credit_bytes, self.max_streams)
+                welcome = messages.Welcome(
+                    3, "west-0", "west", EPOCH, self.frame_bytes, self.credit_bytes, self.max_streams
+                )
                 caught.connection.say(Kind.WELCOME, messages.encode(welcome))
             case Kind.OPEN:
                 self._open(caught)
