@@ -54,6 +54,8 @@ def fleet_file(
         "model": {"path": str(model.resolve()), "name": model.resolve().name, "dtype": chosen},
         "router": {"http": http, "control": f"127.0.0.1:{_free_port()}"},
         "engine": sized(shape, free, os.cpu_count() or 1, ON_CPU if on_gpu is None else ON_GPU),
+        # Its processes talk to each other on loopback only.
+        "security": {"mode": "plain"},
         "clusters": [{"name": "local", "kind": "pd", "instances": [{"name": "decode-0", "role": "decode"}]}],
     }
     with tempfile.TemporaryDirectory(prefix="prfaas-") as scratch:

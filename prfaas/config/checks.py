@@ -25,6 +25,7 @@ def check(config: FleetConfig) -> list[Fault]:
         *_ports(config),
         *_engines(config),
         *_dialled(config),
+        *_security(config),
     ]
 
 
@@ -126,3 +127,18 @@ def _dialled(config: FleetConfig) -> Iterator[Fault]:
         ):
             where: Path = ("links", i, "relay", "listen")
             yield Fault(where, f"instances dial {link.relay.listen}, so it needs a real host and a port other than 0")
+
+
+def _security(config: FleetConfig) -> Iterator[Fault]:
+    """Nothing is sent in the clear because somebody forgot a section."""
+    security = config.security
+    if security is None:
+        yield Fault(
+            ("security",),
+            "this section is required; make certificates with `prfaas certs`, which prints it, or write "
+            "`security: {mode: plain}` if the network is private already",
+        )
+        return
+    for key in ("ca", "cert", "key"):
+        if security.mode == "mtls" and getattr(security, key) is None:
+            yield Fault(("security", key), "mode mtls needs this PEM file; `prfaas certs` makes all three")

@@ -9,7 +9,7 @@ import yaml
 from pydantic import ValidationError
 
 from prfaas.config.checks import Fault, check
-from prfaas.config.sections import ClusterSection, EngineSection, FleetConfig
+from prfaas.config.sections import ClusterSection, EngineSection, FleetConfig, SecuritySection
 from prfaas.core.errors import ConfigError
 
 Lines = dict[tuple[str | int, ...], int]
@@ -150,7 +150,8 @@ def _anchored(config: FleetConfig, path: Path) -> FleetConfig:
     clusters = tuple(_anchored_cluster(cluster, folder) for cluster in config.clusters)
     model = config.model.model_copy(update={"path": _from(folder, config.model.path)})
     engine = _anchored_engine(config.engine, folder)
-    return config.model_copy(update={"model": model, "engine": engine, "clusters": clusters})
+    security = config.security and _anchored_security(config.security, folder)
+    return config.model_copy(update={"model": model, "engine": engine, "clusters": clusters, "security": security})
 
 
 def _anchored_cluster(cluster: ClusterSection, folder: Path) -> ClusterSection:
@@ -167,6 +168,11 @@ def _anchored_engine(engine: EngineSection, folder: Path) -> EngineSection:
         return engine
     disk = prefixes.disk.model_copy(update={"path": _from(folder, prefixes.disk.path)})
     return engine.model_copy(update={"prefix_cache": prefixes.model_copy(update={"disk": disk})})
+
+
+def _anchored_security(security: SecuritySection, folder: Path) -> SecuritySection:
+    given = {key: getattr(security, key) for key in ("ca", "cert", "key")}
+    return security.model_copy(update={key: _from(folder, path) for key, path in given.items() if path is not None})
 
 
 def _from(folder: Path, path: Path) -> Path:

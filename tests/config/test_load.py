@@ -11,6 +11,7 @@ DEMO = Path(__file__).parents[2] / "configs" / "demo.yaml"
 
 GOOD = """
 model: {name: m, path: weights}
+security: {mode: plain}
 clusters:
   - name: west
     kind: pd
