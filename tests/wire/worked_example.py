@@ -1,4 +1,4 @@
-"""The conversation of docs/wire-format.md; run as `python -m tests.wire.worked_example` it prints the document's blocks."""
+"""The conversation of docs/wire-format.md; `python -m tests.wire.worked_example` prints the document's blocks."""
 
 from typing import Any
 
@@ -26,9 +26,10 @@ DIGEST = payload_digest([ROWS])
 def frame(kind: Kind, message: Any = None, transfer_id: TransferId = TRANSFER, epoch: int = EPOCH) -> bytes:
     payload = b"" if message is None else encode(message)
     size = len(payload)
-    return FrameHeader(
-        kind, transfer_id, epoch, NO_OBJECT, Codec.RAW, size, size, payload_digest([payload])
-    ).pack() + payload
+    return (
+        FrameHeader(kind, transfer_id, epoch, NO_OBJECT, Codec.RAW, size, size, payload_digest([payload])).pack()
+        + payload
+    )
 
 
 OBJECT = FrameHeader(Kind.OBJECT, TRANSFER, EPOCH, KEY, Codec.RAW, len(ROWS), len(ROWS), DIGEST).pack() + ROWS
@@ -58,4 +59,4 @@ def block(data: bytes) -> str:
 
 if __name__ == "__main__":
     for name, data in CONVERSATION:
-        print(f"{name}\n\n```hex\n{block(data)}\n```\n")
+        print(f"{name}:\n\n```hex\n{block(data)}\n```\n")
