@@ -2,7 +2,7 @@
 
 import time
 from array import array
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -83,16 +83,6 @@ class KvCodec:
             self._kernels.decode_exact(payload, places)
         except CodecError as error:
             raise ManifestError(f"{key} cannot be decoded: {error}") from error
-
-
-def wire_codecs(names: Sequence[CodecName]) -> frozenset[Codec]:
-    """What objects may be encoded as where these names are allowed; raw always."""
-    return frozenset({Codec.RAW}).union(*(FAMILIES[name] for name in names))
-
-
-def decodable(codec: KvCodec | None, names: tuple[CodecName, ...]) -> tuple[CodecName, ...]:
-    """Those of the allowed names that this process can decode, raw among them; what its tickets offer."""
-    return tuple(dict.fromkeys(("raw", *names))) if codec is not None else ("raw",)
 
 
 def _speeds(kernels: BytesCodec) -> dict[CodecName, float]:
