@@ -72,7 +72,7 @@ def measure() -> dict[str, dict[str, float]]:
     """By codec: `ratio` of bytes before and after, `rel_rms` error, GB of values per second each way.
 
     Values are normal. Those of keys and values differ in size from channel to channel, as in real models: by a factor
-    of exp(0.5 N(0, 1)) in keys and exp(0.1 N(0, 1)) in values; states decay by row.
+    of exp(0.5 N(0, 1)) in keys and exp(0.1 N(0, 1)) in values. States differ in size by exp(N(0, 1)) from head to head.
     """
     codec, sender, receiver = KvCodec.open(), End(1), End(2)
     random = np.random.default_rng(0)
