@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import grpc
 
@@ -20,12 +20,20 @@ FAILURES_BEFORE_WARNING = 3
 
 
 class Registrar:
-    """One router's view of us. `load` is read at every heartbeat."""
+    """One router's view of us. `load` and `links` are read at every heartbeat."""
 
-    def __init__(self, channel: grpc.aio.Channel, instance: pb.InstanceInfo, load: Callable[[], pb.Load]) -> None:
-        self._stub = FleetStub(channel)
+    def __init__(
+        self,
+        channel: Callable[[], grpc.aio.Channel],
+        instance: pb.InstanceInfo,
+        load: Callable[[], pb.Load],
+        links: Callable[[], Sequence[pb.LinkReport]],
+    ) -> None:
+        """`channel` is asked at every call, since newer certificates bring another."""
+        self._channel = channel
         self._instance = instance
         self._load = load
+        self._links = links
         self._interval_s = DEFAULT_INTERVAL_S
         self._task: asyncio.Task[None] | None = None
         self._failures = 0
@@ -37,9 +45,12 @@ class Registrar:
     async def beat(self) -> None:
         """One heartbeat now, e.g. because the instance begins to drain."""
         heartbeat = pb.HeartbeatRequest(
-            instance_id=self._instance.instance_id, epoch=self._instance.epoch, load=self._load()
+            instance_id=self._instance.instance_id,
+            epoch=self._instance.epoch,
+            load=self._load(),
+            links=self._links(),
         )
-        reply = await self._stub.Heartbeat(heartbeat, timeout=CALL_TIMEOUT_S)
+        reply = await FleetStub(self._channel()).Heartbeat(heartbeat, timeout=CALL_TIMEOUT_S)
         if not reply.known:
             self.registered.clear()
 
@@ -51,7 +62,7 @@ class Registrar:
                 await self._task
         goodbye = pb.DeregisterRequest(instance_id=self._instance.instance_id, epoch=self._instance.epoch)
         with contextlib.suppress(grpc.aio.AioRpcError):
-            await self._stub.Deregister(goodbye, timeout=1.0)
+            await FleetStub(self._channel()).Deregister(goodbye, timeout=1.0)
 
     async def _run(self) -> None:
         while True:
@@ -73,7 +84,7 @@ class Registrar:
 
     async def _register(self) -> None:
         request = pb.RegisterRequest(instance=self._instance, load=self._load())
-        reply = await self._stub.Register(request, timeout=CALL_TIMEOUT_S)
+        reply = await FleetStub(self._channel()).Register(request, timeout=CALL_TIMEOUT_S)
         self._interval_s = reply.heartbeat_interval_s or DEFAULT_INTERVAL_S
         self.registered.set()
         log.info("registered with the router as %s", self._instance.instance_id)

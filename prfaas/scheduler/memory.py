@@ -145,14 +145,16 @@ class SequenceMemory:
 
         None, and nothing changed, where that is of no use: with linear states, or rings of windows, a prefill can only
         go on where those are known, and they arrive at the end. Whole pages count, so that chunks begin where pages do,
-        and one token at least is computed, so that the next one can be drawn. What was rounded is not shared.
+        and one token at least is computed, so that the next one can be drawn. Of `lossy` KV it is remembered.
         """
         kept = min(verified_tokens // self._page_tokens, self._usable_blocks(sequence)) * self._page_tokens
         if self._cache.state_pages or kept <= max(sequence.held_tokens, self.usable_tokens(sequence)):
             return None
         sequence.computed_tokens, sequence.cached_tokens = kept, sequence.held_tokens
         sequence.verified_tokens = kept - sequence.held_tokens
-        sequence.private = sequence.private or lossy
+        if lossy:
+            arrived = slice(sequence.held_tokens // self._page_tokens, kept // self._page_tokens)
+            self._cache.pool.mark_lossy(sequence.pages[arrived])
         return range(sequence.held_tokens, kept)
 
     def free(self, sequence: Sequence) -> None:
