@@ -60,6 +60,7 @@ class KvCodec:
 
         Raises ManifestError for bytes that no encoder makes of so many rows; what the rows hold is then undefined.
         """
+        assert codec is not Codec.RAW, f"{key} is not encoded"
         try:
             match codec:
                 case Codec.EXACT:
@@ -70,8 +71,6 @@ class KvCodec:
                     self._kernels.decode_int8_token(payload, rows.places(key))
                 case Codec.STATE16:
                     self._kernels.decode_state16(payload, rows.state_places(key))
-                case Codec.RAW:
-                    assert False, f"{key} is not encoded"  # noqa: B011, PT015
         except CodecError as error:
             raise ManifestError(f"{key} cannot be decoded: {error}") from error
 

@@ -4,6 +4,7 @@ from typing import get_args
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from prfaas.config.sections import CodecName
 from prfaas.core.errors import ManifestError
@@ -58,14 +59,13 @@ def covered(sent: Sent) -> dict[tuple[int, int], set[int]]:
     return rows
 
 
-def rounded(
-    values: np.ndarray[tuple[int, ...], np.dtype[np.float32]],
-) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
-    """To bf16, by another way than the product's: halves of a step are rare enough in what tests fill in."""
+def rounded(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """To bf16, by another way than the product's."""
     bits = values.view(np.uint32).astype(np.uint64)
     low = bits & 0xFFFF
     up = (low > 0x8000) | ((low == 0x8000) & (bits >> 16 & 1 == 1))
-    return (((bits >> 16) + up) << 16).astype(np.uint32).view(np.float32)
+    near: NDArray[np.uint32] = (((bits >> 16) + up) << 16).astype(np.uint32)
+    return near.view(np.float32)
 
 
 @pytest.mark.parametrize("own", ["float32", "bfloat16"])
