@@ -1,5 +1,6 @@
 """`prfaas link-probe`: measures a path to a running instance, and says in words what it carries. Knows no sockets."""
 
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -81,7 +82,7 @@ def run_link_probe(options: ProbeOptions, *, json_output: bool) -> None:
     automatic = advice.congestion_control == runs[0].congestion_control
     report = ProbeReport.of(options.to, caller, reached, runs, advice, model, automatic=automatic)
     if json_output:
-        print(msgspec.json.format(msgspec.json.encode(report)).decode())
+        sys.stdout.write(msgspec.json.format(msgspec.json.encode(report)).decode() + "\n")
     else:
         show(report, Console())
 

@@ -107,20 +107,17 @@ def show(report: ProbeReport, console: Console) -> None:
 
 def words(report: ProbeReport) -> list[str]:
     """What to make of it."""
-    lines = [
-        f"The path carries {report.gbit_s:.2f} Gbit/s: use {report.streams} "
-        f"stream{'s' if report.streams > 1 else ''} and {report.congestion_control}."
-    ]
+    streams = f"{report.streams} stream{'s' if report.streams > 1 else ''}"
+    lines = [f"The path carries {report.gbit_s:.2f} Gbit/s: use {streams} and {report.congestion_control}."]
     if report.rtt_inflation >= BLOATED:
         lines.append(
-            f"Under load the round trip is {report.rtt_inflation:.0f} times that of the idle path: something on the way "
-            "queues much, and other traffic will feel it."
+            f"Under load the round trip is {report.rtt_inflation:.0f} times that of the idle path: something on the "
+            "way queues much, and other traffic will feel it."
         )
     best = next(run for run in report.runs if run.streams == report.streams)
     if best.retransmitted >= LOSSY:
         lines.append(f"{100 * best.retransmitted:.2f} % of the bytes were sent again: packets are lost.")
-    for transfer in report.transfers:
-        lines.append(f"KV of {transfer.tokens >> 10}K tokens of {report.model}: {transfer.seconds:.2f} s")
+    lines += [f"KV of {t.tokens >> 10}K tokens of {report.model}: {t.seconds:.2f} s" for t in report.transfers]
     if report.model is None:
         lines.append("With --config and --name it also says how long the KV of your model takes.")
     return lines
