@@ -17,9 +17,9 @@ from prfaas.transport.channel import Channel
 from prfaas.transport.congestion import AUTO, choose, in_use, may_set
 from prfaas.transport.connect import connect, keep_little_unsent
 from prfaas.transport.frame_reader import FrameReader
-from prfaas.transport.greeting import greet
 from prfaas.transport.probe_stream import ProbeStream
 from prfaas.transport.secure import secure
+from prfaas.transport.send_greeting import greet
 from prfaas.transport.tcp_info import TcpInfo, tcp_info
 from prfaas.wire.header import VERSION
 from prfaas.wire.messages import Hello, Welcome
