@@ -2,9 +2,8 @@
 
 import time
 
-from prometheus_client import CollectorRegistry
-
 from prfaas.config.sections import FleetConfig
+from prfaas.control.credentials import Credentials
 from prfaas.control.dial import Dialer
 from prfaas.core.model_files import read_config
 from prfaas.core.shape import model_shape
@@ -20,11 +19,12 @@ from prfaas.gateway.tokenizer import ModelTokenizer
 from prfaas.telemetry.metrics import RouterMetrics
 
 
-def build_router(config: FleetConfig, dialer: Dialer) -> RouterServer:
+def build_router(
+    config: FleetConfig, dialer: Dialer, credentials: Credentials | None, metrics: RouterMetrics
+) -> RouterServer:
     """Raises ModelError when the model's config or tokenizer cannot be read."""
     shape = model_shape(read_config(config.model.path), config.model.dtype)
     context_tokens = min(shape.max_context_tokens, config.model.max_context_tokens or shape.max_context_tokens)
-    metrics = RouterMetrics(CollectorRegistry())
     registry = Registry(config, metrics, time.monotonic)
     directory = Directory(has_states=bool(shape.state_layers))
     calls = InstanceCalls(dialer, metrics)
@@ -32,4 +32,5 @@ def build_router(config: FleetConfig, dialer: Dialer) -> RouterServer:
     gate = Gate(metrics)
     tokenizer = ModelTokenizer.load(config.model.path)
     app = build_app(config, tokenizer, context_tokens, registry, directory, dispatcher, gate, metrics, time.monotonic)
-    return RouterServer(config.router, app, registry, dispatcher, KvFollower(directory, dialer, metrics), gate)
+    follower = KvFollower(directory, dialer, metrics)
+    return RouterServer(config.router, app, registry, dispatcher, follower, gate, credentials)

@@ -242,6 +242,40 @@ def link_probe(
 
 
 @app.command()
+def certs(
+    out: Annotated[Path, typer.Option(help="Folder for them; an authority that is there already is used.")] = Path(
+        "certs"
+    ),
+    config: Annotated[
+        Path | None, typer.Option("--config", "-c", help="Fleet file: one certificate for each of its processes.")
+    ] = None,
+    name: Annotated[
+        list[str] | None, typer.Option(help="Instead: one for NAME.CLUSTER, e.g. west-decode-7.west. Repeatable.")
+    ] = None,
+    days: Annotated[int, typer.Option(min=1, max=36500, help="How long they last.")] = 365,
+    force: Annotated[bool, typer.Option("--force", help="Replace certificates that are there already.")] = False,
+    check: Annotated[bool, typer.Option("--check", help="Make none; show how long those of --config last.")] = False,
+) -> None:
+    """Make certificates for mutual TLS from an authority of their own, or check those of a fleet file.
+
+    [dim]prfaas certs --config fleet.yaml --out certs[/dim]
+    [dim]prfaas certs --out certs --name west-decode-7.west[/dim]
+    [dim]prfaas certs --check --config fleet.yaml[/dim]
+    """
+    from prfaas.cli import certs as made
+
+    with _one_line_errors(Supervisor(None)):
+        if config is None and (check or not name):
+            raise ConfigError("give --config FILE" + ("" if check else ", or --name NAME.CLUSTER"))
+        if check:
+            assert config is not None
+            if not made.check(load(config), Console()):
+                raise typer.Exit(EXIT_USER_ERROR)
+            return
+        made.make(out, made.requested(config, name or []), days, force=force, console=Console())
+
+
+@app.command()
 def version() -> None:
     """Print the versions of prfaas and of what decides its results."""
     found = [f"prfaas {__version__}", f"python {platform.python_version()}"]

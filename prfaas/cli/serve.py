@@ -7,10 +7,14 @@ from dataclasses import dataclass
 from secrets import token_hex
 from typing import Any, Literal
 
+from prometheus_client import CollectorRegistry
+
+from prfaas.cli.build_credentials import ROUTER_NAME, build_credentials
 from prfaas.cli.supervised import Supervisor, stop_event
 from prfaas.config.sections import ClusterSection, FleetConfig, InstanceSection, Role, split_address
 from prfaas.control.dial import Dialer
 from prfaas.core.errors import ConfigError
+from prfaas.telemetry.metrics import RouterMetrics
 
 log = logging.getLogger(__name__)
 
@@ -61,8 +65,10 @@ async def router(config: FleetConfig) -> Service:
     # Here and below: each role imports only what it runs, so that a router starts without torch.
     from prfaas.cli.build_router import build_router
 
-    dialer = Dialer(config, config.router_cluster)
-    server = build_router(config, dialer)
+    metrics = RouterMetrics(CollectorRegistry())
+    credentials = build_credentials(config, ROUTER_NAME, config.router_cluster, metrics.security)
+    dialer = Dialer(config, config.router_cluster, credentials)
+    server = build_router(config, dialer, credentials, metrics)
 
     async def stop() -> None:
         await server.drain_and_stop(config.router.drain_s)

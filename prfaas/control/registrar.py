@@ -24,12 +24,13 @@ class Registrar:
 
     def __init__(
         self,
-        channel: grpc.aio.Channel,
+        channel: Callable[[], grpc.aio.Channel],
         instance: pb.InstanceInfo,
         load: Callable[[], pb.Load],
         links: Callable[[], Sequence[pb.LinkReport]],
     ) -> None:
-        self._stub = FleetStub(channel)
+        """`channel` is asked at every call, since newer certificates bring another."""
+        self._channel = channel
         self._instance = instance
         self._load = load
         self._links = links
@@ -49,7 +50,7 @@ class Registrar:
             load=self._load(),
             links=self._links(),
         )
-        reply = await self._stub.Heartbeat(heartbeat, timeout=CALL_TIMEOUT_S)
+        reply = await FleetStub(self._channel()).Heartbeat(heartbeat, timeout=CALL_TIMEOUT_S)
         if not reply.known:
             self.registered.clear()
 
@@ -61,7 +62,7 @@ class Registrar:
                 await self._task
         goodbye = pb.DeregisterRequest(instance_id=self._instance.instance_id, epoch=self._instance.epoch)
         with contextlib.suppress(grpc.aio.AioRpcError):
-            await self._stub.Deregister(goodbye, timeout=1.0)
+            await FleetStub(self._channel()).Deregister(goodbye, timeout=1.0)
 
     async def _run(self) -> None:
         while True:
@@ -83,7 +84,7 @@ class Registrar:
 
     async def _register(self) -> None:
         request = pb.RegisterRequest(instance=self._instance, load=self._load())
-        reply = await self._stub.Register(request, timeout=CALL_TIMEOUT_S)
+        reply = await FleetStub(self._channel()).Register(request, timeout=CALL_TIMEOUT_S)
         self._interval_s = reply.heartbeat_interval_s or DEFAULT_INTERVAL_S
         self.registered.set()
         log.info("registered with the router as %s", self._instance.instance_id)

@@ -122,9 +122,9 @@ class Engine:
                     self._times[request.request_id] = _Times(self._clock())
                     if sequence := self._scheduler.get(request.request_id):
                         self._prefixes.arrived(sequence)
-            case BeginDecode(request_id, first_token_id):
+            case BeginDecode(request_id, first_token_id, lossy):
                 self._push_imported(request_id)
-                begun = self._scheduler.begin_decode(request_id, first_token_id)
+                begun = self._scheduler.begin_decode(request_id, first_token_id, lossy=lossy)
                 if begun is not None:
                     self._drew(*begun)
             case PrefillHere(request_id, verified_tokens, lossy):
@@ -165,6 +165,8 @@ class Engine:
                     times.admitted - times.submitted,
                     sequence.cached_tokens,
                     sequence.held_tokens,
+                    sequence.lossy_tokens,
+                    sequence.lossy_state,
                 )
             )
 

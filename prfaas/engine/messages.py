@@ -44,7 +44,7 @@ class PrefillHere(_Message, frozen=True):
     verified_tokens: int = 0
     """Leading tokens, those held included, whose KV lies verified in its pages."""
     lossy: bool = False
-    """Part of it was rounded on the way, so that nobody else may build on it."""
+    """Part of that was rounded on the way, so that nobody may round it again."""
 
 
 class Release(_Message, frozen=True):

@@ -11,8 +11,9 @@ import uvicorn
 from fastapi import FastAPI
 
 from prfaas.config.sections import RouterSection
-from prfaas.control.dial import SERVER_OPTIONS
+from prfaas.control.credentials import Credentials
 from prfaas.control.listen import listener
+from prfaas.control.serve_grpc import add_port, grpc_server
 from prfaas.control.v1.fleet_pb2_grpc import add_FleetServicer_to_server
 from prfaas.core.errors import ConfigError
 from prfaas.gateway.dispatch import Dispatcher
@@ -55,7 +56,10 @@ class RouterServer:
         dispatcher: Dispatcher,
         follower: KvFollower,
         gate: Gate,
+        credentials: Credentials | None,
     ) -> None:
+        """`credentials` are for `router.control` only; HTTP is as it is."""
+        self._credentials = credentials
         self._config = config
         self._registry = registry
         self._dispatcher = dispatcher
@@ -124,10 +128,10 @@ class RouterServer:
         address = self._config.control
         # gRPC says of a taken port only that it could not bind, so a socket of ours asks first.
         listener(address, "router.control").close()
-        server = grpc.aio.server(options=SERVER_OPTIONS)
+        server = grpc_server(self._credentials)
         add_FleetServicer_to_server(self._service, server)
         try:
-            port = server.add_insecure_port(address)
+            port = add_port(server, address, self._credentials)
         except RuntimeError as error:
             raise ConfigError(f"router.control: cannot listen on {address}: {error}") from error
         await server.start()

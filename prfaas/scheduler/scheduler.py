@@ -144,13 +144,18 @@ class Scheduler:
                 drew.append((sequence, self._accept(sequence, sampled[sequence.request_id])))
         return drew
 
-    def begin_decode(self, request_id: RequestId, first_token_id: int) -> tuple[Sequence, FinishReason | None] | None:
-        """The KV of a reserved sequence has been committed: it decodes from `first_token_id` on."""
+    def begin_decode(
+        self, request_id: RequestId, first_token_id: int, *, lossy: bool = False
+    ) -> tuple[Sequence, FinishReason | None] | None:
+        """The KV of a reserved sequence has been committed: it decodes from `first_token_id` on.
+
+        `lossy`: some of it was rounded on its way.
+        """
         sequence = self._active.get(request_id)
         if sequence is None or sequence.phase is not Phase.RESERVED:
             return None
         sequence.computed_tokens = sequence.request.prompt_tokens
-        self._memory.imported(sequence)
+        self._memory.imported(sequence, lossy=lossy)
         return sequence, self._accept(sequence, first_token_id)
 
     def prefill_here(self, request_id: RequestId, verified_tokens: int = 0, *, lossy: bool = False) -> range | None:

@@ -1,4 +1,4 @@
-"""Every metric of prfaas, here, in `prefix_metrics` and in `link_metrics`; docs/metrics.md is this table in words.
+"""Every metric of prfaas, here and in the modules beside it; docs/metrics.md is this table in words.
 
 Names starting with `vllm:` repeat ours for dashboards and endpoint pickers that already read them.
 """
@@ -7,6 +7,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from prfaas.telemetry.link_metrics import LinkMetrics, RouterLinkMetrics
 from prfaas.telemetry.prefix_metrics import PrefixMetrics
+from prfaas.telemetry.security_metrics import SecurityMetrics
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100)
 TOKENS = (16, 64, 256, 1024, 2048, 4096, 8192, 16384, 32768, 65536, 131072, 262144, 524288, 1048576)
@@ -17,6 +18,7 @@ class RouterMetrics:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.registry = registry
+        self.security = SecurityMetrics(registry)
         self.requests = Counter(
             "prfaas_router_requests_total", "HTTP requests answered", ["endpoint", "status"], registry=registry
         )
@@ -118,6 +120,7 @@ class InstanceMetrics:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.registry = registry
+        self.security = SecurityMetrics(registry)
         self.requests = Counter(
             "prfaas_requests_total", "Requests ended here, by kind and outcome", ["kind", "code"], registry=registry
         )
@@ -125,6 +128,11 @@ class InstanceMetrics:
             "prfaas_prefill_fallbacks_total",
             "Prompts prefilled here because a transfer did not commit",
             ["code"],
+            registry=registry,
+        )
+        self.verified_tokens = Counter(
+            "prfaas_prefill_verified_tokens_total",
+            "Prompt tokens that were not computed again, since their KV had come before the rest failed to",
             registry=registry,
         )
         self.transfers = Counter(
@@ -137,7 +145,40 @@ class InstanceMetrics:
             buckets=SECONDS,
             registry=registry,
         )
+        self.kv_codecs = Gauge(
+            "prfaas_kv_codecs",
+            "1 for each codec that is to be had here, 0 for the others",
+            ["codec"],
+            registry=registry,
+        )
         self.connections = Gauge("prfaas_kv_connections", "Open data connections", ["direction"], registry=registry)
+        self.corrupt_frames = Counter(
+            "prfaas_kv_corrupt_frames_total", "Received objects that were asked for again", registry=registry
+        )
+        self.duplicate_bytes = Counter(
+            "prfaas_kv_duplicate_bytes_total", "Payload received of objects that were there already", registry=registry
+        )
+        self.ejections = Counter(
+            "prfaas_kv_ejections_total",
+            "Connections and peers that were ejected because they brought corrupt objects",
+            ["what"],
+            registry=registry,
+        )
+        self.refused = Counter(
+            "prfaas_kv_refused_total",
+            "Connections and transfers that were refused to their sender",
+            ["code"],
+            registry=registry,
+        )
+        self.kv_resent = Counter(
+            "prfaas_kv_resent_bytes_total",
+            "KV payload bytes sent again: lost with a connection, or corrupt on arrival",
+            ["reason"],
+            registry=registry,
+        )
+        self.kv_reconnects = Counter(
+            "prfaas_kv_reconnects_total", "Data connections made again after one was lost", registry=registry
+        )
         self.steps = Counter("prfaas_engine_steps_total", "Engine steps run", registry=registry)
         self.step_seconds = Histogram(
             "prfaas_engine_step_seconds", "Time of one engine step", buckets=SECONDS, registry=registry

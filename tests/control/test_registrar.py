@@ -53,7 +53,7 @@ async def joined(router: FakeRouter) -> AsyncIterator[Registrar]:
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-        registrar = Registrar(channel, INFO, pb.Load, lambda: [LINK])
+        registrar = Registrar(lambda: channel, INFO, pb.Load, lambda: [LINK])
         registrar.start()
         try:
             yield registrar

@@ -9,6 +9,7 @@ from typing import Any
 
 import grpc
 from openai import AsyncOpenAI
+from prometheus_client import CollectorRegistry
 
 from prfaas.cli.build_instance import BuiltInstance, build_instance
 from prfaas.cli.build_router import build_router
@@ -20,6 +21,7 @@ from prfaas.gateway.server import RouterServer
 from prfaas.models.demo_text import demo_text
 from prfaas.relay.server import RelayServer, serve_relay
 from prfaas.relay.shaping import LinkProfile
+from prfaas.telemetry.metrics import RouterMetrics
 from tests.eventually import eventually_async
 from tests.fleet.engine_thread import EngineThread
 
@@ -151,7 +153,7 @@ async def running(model: Path, **sections: Any) -> AsyncIterator[InProcessFleet]
     relay = await serve_relay("127.0.0.1", 0, LinkProfile(gbit_s=1.0, rtt_ms=4.0))
     config = fleet_config(model, relay.port, **sections)
     dialer = Dialer(config, config.router_cluster)
-    router = build_router(config, dialer)
+    router = build_router(config, dialer, None, RouterMetrics(CollectorRegistry()))
     await router.start()
     addressed = config.router.model_copy(update={"control": router.control_address})
     config = config.model_copy(update={"router": addressed})

@@ -144,7 +144,7 @@ async def router_of(config: FleetConfig) -> AsyncIterator[RunningRouter]:
         seeds=lambda: DRAWN_SEED,
     )
     follower = KvFollower(directory, dialer, metrics, probe_s=0.05)
-    server = RouterServer(config.router, app, registry, dispatcher, follower, gate)
+    server = RouterServer(config.router, app, registry, dispatcher, follower, gate, credentials=None)
     await server.start()
     url = f"http://{server.http_address}"
     async with (

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from prfaas_kernels import codec
+from prfaas_kernels.bytes_codec.sizes import ExactLayout
 from prfaas_kernels.codec import CodecError, PageSpan, StateSpan
 from tests.kernels.codec_inputs import all_patterns, bits_of, delta_rule_state, in_pages, values_of, with_escapes
 from tests.kernels.error_ratio import error_ratio
@@ -143,7 +144,7 @@ def test_exact_codes_what_is_common_and_keeps_what_is_rare(rare: int) -> None:
 
 @pytest.mark.parametrize("over", [-1, 0])
 def test_exact_codes_what_is_shorter_by_a_byte(over: int) -> None:
-    layout = codec.sizes.ExactLayout(5000)
+    layout = ExactLayout(5000)
     values = with_escapes(layout.raw_bytes - layout.escapes_at + over, 5000)
     data, decoded = exactly(values), torch.empty_like(values)
     assert bytes(data.tolist()) == codec.encode_exact_reference(values)
@@ -271,7 +272,7 @@ def test_a_wrong_header_is_refused(place: int) -> None:
 
 def test_a_wrong_table_is_refused() -> None:
     values = values_of(90, (96,))
-    layout = codec.sizes.ExactLayout(values.numel())
+    layout = ExactLayout(values.numel())
     more = exactly(values)
     more[layout.table_at] ^= 1
     with pytest.raises(CodecError, match="escapes"):

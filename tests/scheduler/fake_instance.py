@@ -142,13 +142,13 @@ class FakeInstance:
             assert not any(s.preemptible and s.arrival > oldest.arrival for s in self.scheduler._active)
         return plan
 
-    def deliver(self, name: str) -> None:
+    def deliver(self, name: str, *, lossy: bool = False) -> None:
         """The KV of an import arrives, as far as it was not there, and is committed."""
         sequence = self.get(name)
         prompt = sequence.request.prompt_token_ids
         self._check_read(sequence, sequence.held_tokens)
         self._write(sequence, sequence.held_tokens, len(prompt), sequence.state_pages)
-        begun = self.scheduler.begin_decode(RequestId(name), next_token(prompt))
+        begun = self.scheduler.begin_decode(RequestId(name), next_token(prompt), lossy=lossy)
         assert begun is not None
         self._drew(*begun)
 

@@ -226,13 +226,15 @@ def test_less_than_is_cached_by_now_is_of_no_use() -> None:
     assert instance.reused["b"] == 16
 
 
-def test_what_was_rounded_on_its_way_is_used_and_not_shared() -> None:
+def test_what_was_rounded_on_its_way_is_used_and_remembered() -> None:
     instance = FakeInstance(pages=32, cached=True)
     instance.add("b", 25, 2, Mode.IMPORT)
     instance.step()
-    assert instance.fail("b", 24, lossy=True) == range(24)
+    assert instance.fail("b", 21, lossy=True) == range(20)
     run(instance)
-    assert instance.cache.blocks == 0
+    instance.add("c", 33, 2)
+    instance.step()
+    assert (instance.get("c").held_tokens, instance.get("c").lossy_tokens) == (24, 20)
 
 
 def test_what_proved_wrong_is_not_given_to_others() -> None:
