@@ -91,7 +91,8 @@ def _measure(probe: Probe, streams: Sequence[int], seconds: float) -> list[Probe
     """With each number of connections; then the best of them with the other congestion control, if we may."""
     chosen = probe.congestion_control()
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[rate]}"), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
 
         def measured(count: int, congestion_control: str | None) -> ProbeRun:
             task = progress.add_task(f"{count} streams, {congestion_control or 'system'}", total=seconds, rate="")

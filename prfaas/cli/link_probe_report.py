@@ -13,8 +13,8 @@ from prfaas.transport.probe_advice import Advice
 
 LOSSY = 0.0005
 """Retransmitted share that is worth a word."""
-BLOATED = 4.0
-"""Round trips under load, over those of an idle path, that are worth one."""
+BLOATED_MS = 50.0
+"""Of waiting on the way, under load, that are worth one."""
 
 
 class RunReport(msgspec.Struct, frozen=True):
@@ -35,7 +35,7 @@ class TransferReport(msgspec.Struct, frozen=True):
 
 
 class ProbeReport(msgspec.Struct, frozen=True):
-    """Of one path. `rtt_ms` is idle, from end to end, greetings included; `snippet` is for a fleet file."""
+    """Of one path. `rtt_ms` is idle, from end to end, `rtt_added_ms` what load adds; `snippet` is for a fleet file."""
 
     to: str
     instance: str
@@ -47,7 +47,7 @@ class ProbeReport(msgspec.Struct, frozen=True):
     gbit_s: float
     streams: int
     congestion_control: str
-    rtt_inflation: float
+    rtt_added_ms: float
     runs: list[RunReport]
     model: str | None
     transfers: list[TransferReport]
@@ -78,7 +78,7 @@ class ProbeReport(msgspec.Struct, frozen=True):
             gbit_s=round(advice.gbit_s, 3),
             streams=advice.streams,
             congestion_control=advice.congestion_control,
-            rtt_inflation=round(advice.rtt_inflation, 2),
+            rtt_added_ms=round(advice.rtt_added_s * 1e3, 3),
             runs=[_run(run) for run in runs],
             model=model,
             transfers=[TransferReport(tokens, round(seconds, 3)) for tokens, seconds in advice.transfer_s],
@@ -92,6 +92,7 @@ def show(report: ProbeReport, console: Console) -> None:
         f"{report.to} is {report.instance} of cluster {report.target}; round trip {report.rtt_ms:.2f} ms, "
         f"{report.credit_bytes >> 20} MiB of credit, up to {report.max_streams} connections",
         highlight=False,
+        soft_wrap=True,
     )
     table = Table("streams", "congestion control", "Gbit/s", "RTT loaded, ms", "sent again, %")
     for run in report.runs:
@@ -101,7 +102,7 @@ def show(report: ProbeReport, console: Console) -> None:
         )
     console.print(table)
     for line in words(report):
-        console.print(line, highlight=False)
+        console.print(line, highlight=False, soft_wrap=True)
     console.print(f"\n{report.snippet}", highlight=False, markup=False)
 
 
@@ -109,12 +110,13 @@ def words(report: ProbeReport) -> list[str]:
     """What to make of it."""
     streams = f"{report.streams} stream{'s' if report.streams > 1 else ''}"
     lines = [f"The path carries {report.gbit_s:.2f} Gbit/s: use {streams} and {report.congestion_control}."]
-    if report.rtt_inflation >= BLOATED:
+    if report.rtt_added_ms >= BLOATED_MS:
         lines.append(
-            f"Under load the round trip is {report.rtt_inflation:.0f} times that of the idle path: something on the "
-            "way queues much, and other traffic will feel it."
+            f"Under load the round trip takes {report.rtt_added_ms:.0f} ms more: something on the way queues much, and "
+            "other traffic will feel it."
         )
-    best = next(run for run in report.runs if run.streams == report.streams)
+    chosen = (report.streams, report.congestion_control)
+    best = next(run for run in report.runs if (run.streams, run.congestion_control) == chosen)
     if best.retransmitted >= LOSSY:
         lines.append(f"{100 * best.retransmitted:.2f} % of the bytes were sent again: packets are lost.")
     lines += [f"KV of {t.tokens >> 10}K tokens of {report.model}: {t.seconds:.2f} s" for t in report.transfers]

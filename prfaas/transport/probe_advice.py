@@ -19,8 +19,8 @@ class Advice:
     """What it will carry."""
     streams: int
     congestion_control: str
-    rtt_inflation: float
-    """How many times the idle round trip it is under load."""
+    rtt_added_s: float
+    """By load: what waits on the way."""
     transfer_s: tuple[tuple[int, float], ...]
     """Tokens of a prompt, and seconds to move all that the model caches of it; empty without a model."""
 
@@ -33,13 +33,12 @@ def advise(runs: Sequence[ProbeRun], idle_rtt_s: float | None, shape: ModelShape
     """`runs` has at least one; of equally good ones that with the fewest connections is taken."""
     most = max(run.bytes_per_s for run in runs)
     best = min((run for run in runs if run.bytes_per_s >= ENOUGH * most), key=lambda run: run.streams)
-    loaded = best.rtt_s
     rate = best.bytes_per_s
     return Advice(
         bytes_per_s=rate,
         streams=best.streams,
         congestion_control=best.congestion_control,
-        rtt_inflation=loaded / idle_rtt_s if loaded and idle_rtt_s else 1.0,
+        rtt_added_s=max(0.0, best.rtt_s - idle_rtt_s) if best.rtt_s and idle_rtt_s else 0.0,
         transfer_s=tuple((tokens, shape.cache_bytes(tokens) / rate) for tokens in PROMPT_TOKENS)
         if shape and rate
         else (),
