@@ -116,11 +116,15 @@ class Receiver:
         host = Host("west-0", "west", EPOCH)
         self.server = DataServer(listener, self.inbox, host, config, None, self.metrics, time.monotonic)
         self.server.start()
+        self.clients: list[socket.socket] = []
+        """Closed on leaving."""
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc: object) -> None:
+        for client in self.clients:
+            client.close()
         self.server.close()
         assert self.server.num_staged == 0
         assert self.connections == 0
