@@ -140,6 +140,15 @@ class Receiver:
         """Returns once so many are served."""
         eventually(lambda: self.connections == connections)
 
+    def cut_all(self) -> None:
+        """Every present connection ends."""
+        for connection in list(self.server._serving.values()):
+            connection.hang_up()
+
+    def stranger(self) -> None:
+        """Connects and says nothing."""
+        self.clients.append(socket.create_connection(("127.0.0.1", self.port), timeout=10))
+
     def expect(
         self,
         memory: Memory | None = None,
