@@ -247,7 +247,8 @@ class Ledger:
         """An object arrived corrupt by this connection. Raises WireError when it was not sent."""
         with self._lock:
             self.answers += 1
-            for sent in lane.sent:
+            # An earlier sending of it that is unacknowledged too had a RESEND of its own, which led to the last one.
+            for sent in reversed(lane.sent):
                 if sent.key == key and sent.delivery.key == transfer:
                     break
             else:
