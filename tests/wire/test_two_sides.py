@@ -183,5 +183,5 @@ class TwoSides(RuleBasedStateMachine):
                 return
 
 
-TwoSides.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+TwoSides.TestCase.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
 TestTwoSides = TwoSides.TestCase
