@@ -39,7 +39,8 @@ class Verdicts:
         """An object arrived corrupt by this connection. Raises WireError when it was not sent."""
         with self._book.lock:
             self._book.answers += 1
-            for sent in lane.sent:
+            # An earlier sending of it that is unacknowledged too had a RESEND of its own, which led to the last one.
+            for sent in reversed(lane.sent):
                 if sent.key == key and sent.delivery.key == transfer:
                     break
             else:
