@@ -24,6 +24,8 @@ class FakeRouter(FleetServicer):
         self.gone: list[int] = []
         self.known = True
         self.refuse = 0
+        self.keys: list[str] = []
+        """What the instance heard of followers."""
 
     async def Register(self, request: pb.RegisterRequest, context: Context) -> pb.RegisterReply:
         if self.refuse:
@@ -31,7 +33,7 @@ class FakeRouter(FleetServicer):
             await context.abort(grpc.StatusCode.FAILED_PRECONDITION, "another model")
         self.registered.append(request.instance.instance_id)
         self.known = True
-        return pb.RegisterReply(heartbeat_interval_s=0.02)
+        return pb.RegisterReply(heartbeat_interval_s=0.02, kv_follower_key="k" * 40)
 
     async def Heartbeat(self, request: pb.HeartbeatRequest, context: Context) -> pb.HeartbeatReply:  # noqa: ARG002
         assert request.epoch == 5
@@ -50,7 +52,7 @@ async def joined(router: FakeRouter) -> AsyncIterator[Registrar]:
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-        registrar = Registrar(lambda: channel, INFO, pb.Load)
+        registrar = Registrar(lambda: channel, INFO, pb.Load, router.keys.append)
         registrar.start()
         try:
             yield registrar
@@ -66,6 +68,7 @@ async def test_registers_beats_and_says_goodbye() -> None:
         await eventually_async(lambda: router.beats > 2)
     assert router.registered == ["i"]
     assert router.gone == [5]
+    assert router.keys == ["k" * 40]
 
 
 async def test_registers_again_with_a_router_that_forgot() -> None:
