@@ -2,13 +2,14 @@
 # torch from an index of CPU builds.
 PYTHON ?= python3
 PIP_ARGS ?=
+FUZZ_SECONDS ?= 60
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALL = $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt $(PIP_ARGS)
 PROTO := prfaas/control/v1/fleet.proto
 PROTOC = $(BIN)/python -m grpc_tools.protoc -I. --plugin=protoc-gen-mypy_grpc=$(BIN)/protoc-gen-mypy_grpc
 
-.PHONY: demo test check bench kernels proto format clean
+.PHONY: demo test check bench kernels fuzz proto format clean
 
 demo: $(VENV)/.demo  ## a two-datacenter fleet on this machine answers a few prompts
 	@$(BIN)/prfaas demo $(ARGS)
@@ -35,6 +36,9 @@ bench: $(VENV)/.dev  ## the benchmarks, one table each (benchmarks/README.md)
 
 kernels: $(VENV)/.dev  ## every GPU kernel compiled for sm_80, sm_90 and sm_100; no GPU needed
 	$(BIN)/python -m benchmarks.kernels --compile $(ARGS)
+
+fuzz: $(VENV)/.dev  ## bytes of a KV connection, FUZZ_SECONDS long; needs atheris
+	$(BIN)/python -m tests.fuzz.wire --seconds $(FUZZ_SECONDS)
 
 proto: $(VENV)/.dev  ## regenerate the gRPC code
 	$(PROTOC) --python_out=. --pyi_out=. --grpc_python_out=. --mypy_grpc_out=. $(PROTO)

@@ -124,9 +124,9 @@ def main(
 
 
 async def _measure(directory: Path, requests: int, prompt_tokens: int, seconds: float, threads: int) -> list[Phase]:
-    settings = _settings(directory, requests, prompt_tokens, threads)
-    async with tiny_engine(directory, settings) as (running, pid):
-        decoding = [Decoding(running, _prompt(DECODE_PROMPT_TOKENS, seed), ANSWER_TOKENS) for seed in range(requests)]
+    section = settings(directory, requests, prompt_tokens, threads)
+    async with tiny_engine(directory, section) as (running, pid):
+        decoding = [Decoding(running, prompt(DECODE_PROMPT_TOKENS, seed), ANSWER_TOKENS) for seed in range(requests)]
         await asyncio.gather(*(one.has(WARM_TOKENS) for one in decoding))
         progress.print("before")
         times, memory = [time.perf_counter()], []
@@ -134,7 +134,7 @@ async def _measure(directory: Path, requests: int, prompt_tokens: int, seconds: 
         times.append(time.perf_counter())
         memory.append(own_mb(pid))
         progress.print(f"prefilling {prompt_tokens:,} tokens")
-        long = Decoding(running, _prompt(prompt_tokens, requests), 2)
+        long = Decoding(running, prompt(prompt_tokens, requests), 2)
         await long.has(1)
         times.append(time.perf_counter())
         memory.append(own_mb(pid))
@@ -153,7 +153,7 @@ async def _measure(directory: Path, requests: int, prompt_tokens: int, seconds: 
     ]
 
 
-def _settings(directory: Path, requests: int, prompt_tokens: int, threads: int) -> EngineSection:
+def settings(directory: Path, requests: int, prompt_tokens: int, threads: int) -> EngineSection:
     """A pool that never decides anything: room for all tokens and states, and nothing is kept or reused."""
     page_tokens = EngineSection().page_tokens
     layout = lay_out(model_shape(read_config(directory), DTYPE), page_tokens)
@@ -167,7 +167,7 @@ def _settings(directory: Path, requests: int, prompt_tokens: int, threads: int) 
     )
 
 
-def _prompt(tokens: int, seed: int) -> list[int]:
+def prompt(tokens: int, seed: int) -> list[int]:
     return random.Random(seed).choices(range(FIRST_ORDINARY_ID, VOCAB), k=tokens)
 
 

@@ -82,14 +82,15 @@ class Decoding:
 
 
 @asynccontextmanager
-async def tiny_engine(directory: Path, settings: EngineSection) -> AsyncIterator[tuple[RunningEngine, int]]:
+async def tiny_engine(
+    directory: Path, settings: EngineSection, metrics: InstanceMetrics | None = None
+) -> AsyncIterator[tuple[RunningEngine, int]]:
     """An engine that serves `directory`, and its process. Raises ModelError or EngineError."""
+    metrics = metrics or InstanceMetrics(CollectorRegistry())
     shape = model_shape(read_config(directory), DTYPE)
     section = ModelSection(path=directory, name="tiny", dtype=DTYPE)
     before = children(os.getpid())
-    running = await start_engine(
-        "bench", section, settings, shape, InstanceMetrics(CollectorRegistry()), launch_process
-    )
+    running = await start_engine("bench", section, settings, shape, metrics, launch_process)
     try:
         if not running.ready.compiled_kernels:
             progress.print("without compiled kernels: there is no compiler here")

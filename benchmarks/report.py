@@ -34,19 +34,45 @@ class Column:
         return "–" if value is None else format(value, self.form)
 
 
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One of several tables of a benchmark."""
+
+    title: str
+    columns: Sequence[Column]
+    rows: Sequence[Row]
+
+
 def show(title: str, columns: Sequence[Column], rows: Sequence[Row], facts: Row, *, json_output: bool) -> None:
     """Prints the rows; `facts` hold for all of them, and say with the machine what the figures are worth."""
     facts = {**facts, "machine": machine()}
     if json_output:
         sys.stdout.write(json.dumps({"benchmark": title, **facts, "rows": list(rows)}) + "\n")
-        return
-    caption = "; ".join(f"{name.replace('_', ' ')}: {value}" for name, value in facts.items())
-    table = Table(title=title, caption=caption, caption_justify="left")
-    for i, column in enumerate(columns):
-        table.add_column(column.heading, justify="right" if i else "left")
-    for row in rows:
-        table.add_row(*(column.cell(row) for column in columns))
-    Console(width=None if sys.stdout.isatty() else 140).print(table)
+    else:
+        _print([Part(title, columns, rows)], facts)
+
+
+def show_parts(title: str, parts: Sequence[Part], result: Row, facts: Row, *, json_output: bool) -> None:
+    """Prints a table of each part, or `result`, which has the figures of all."""
+    facts = {**facts, "machine": machine()}
+    if json_output:
+        sys.stdout.write(json.dumps({"benchmark": title, **result, "facts": facts}) + "\n")
+    else:
+        _print(parts, facts)
+
+
+def _print(parts: Sequence[Part], facts: Row) -> None:
+    """The facts below the last table."""
+    console = Console(width=None if sys.stdout.isatty() else 140)
+    for part in parts:
+        table = Table(title=part.title, caption_justify="left")
+        if part is parts[-1]:
+            table.caption = "; ".join(f"{name.replace('_', ' ')}: {value}" for name, value in facts.items())
+        for i, column in enumerate(part.columns):
+            table.add_column(column.heading, justify="right" if i else "left")
+        for row in part.rows:
+            table.add_row(*(column.cell(row) for column in part.columns))
+        console.print(table)
 
 
 def machine() -> str:

@@ -27,8 +27,10 @@ PROMPT_BYTES = SHAPE.cache_bytes(PROMPT_TOKENS)
 class PromptMemory:
     """Page memory that exactly one prompt fills. Pages are handed out in random order, as in a pool that has lived."""
 
-    def __init__(self, seed: int) -> None:
-        num_pages = PROMPT_TOKENS // PAGE_TOKENS
+    def __init__(self, seed: int, tokens: int = PROMPT_TOKENS) -> None:
+        self.tokens = tokens
+        self.num_bytes = SHAPE.cache_bytes(tokens)
+        num_pages = tokens // PAGE_TOKENS
         layout = lay_out(SHAPE, PAGE_TOKENS)
         arena = Arena.create(layout.num_bytes(num_pages + layout.state_pages))
         arena.close()
@@ -44,8 +46,12 @@ class PromptMemory:
 
     def pieces(self, piece_bytes: int) -> list[memoryview]:
         """As many bytes as the prompt has, cut evenly: what a peer without pages sends."""
-        whole = self._bytes[:PROMPT_BYTES]
-        return [whole[at : at + piece_bytes] for at in range(0, PROMPT_BYTES, piece_bytes)]
+        whole = self._bytes[: self.num_bytes]
+        return [whole[at : at + piece_bytes] for at in range(0, self.num_bytes, piece_bytes)]
+
+    def dense_digest(self) -> int:
+        """Of as many bytes as the prompt has, from the first on; equal on both ends of a peer without pages."""
+        return payload_digest([self._bytes[: self.num_bytes]])
 
     def digest(self) -> int:
         """Of all bytes in canonical order; equal on both ends after a transfer."""
@@ -53,5 +59,5 @@ class PromptMemory:
             span
             for i, layer in enumerate(SHAPE.layers)
             for j in range(len(layer.tensors))
-            for span in self.memory.spans(i, j, 0, layer.num_rows(j, PROMPT_TOKENS), self.pages, self.state_pages)
+            for span in self.memory.spans(i, j, 0, layer.num_rows(j, self.tokens), self.pages, self.state_pages)
         )

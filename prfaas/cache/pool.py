@@ -20,6 +20,7 @@ class PagePool:
         self._free = array("i", range(size - 1, -1, -1))
         self._holders = array("i", bytes(4 * size))
         self._kept = bytearray(size)
+        self._lossy = bytearray(size)
         self._num_kept = 0
         self._idle = 0
 
@@ -54,6 +55,19 @@ class PagePool:
         """Whether the index, and nobody else, holds the page."""
         return self._kept[page] == 1 and self._holders[page] == 0
 
+    def mark_lossy(self, pages: Iterable[int]) -> None:
+        """What lies in them was rounded on its way here; known as long as they are not free."""
+        for page in pages:
+            self._lossy[page] = 1
+
+    def lossy(self, page: int) -> bool:
+        """Whether the page has been marked so since it was allocated."""
+        return self._lossy[page] == 1
+
+    def unmarked_until(self, pages: Sequence[int]) -> int:
+        """How many of the leading pages are not marked so."""
+        return next((i for i, page in enumerate(pages) if self._lossy[page]), len(pages))
+
     def idle_until(self, pages: Sequence[int]) -> int:
         """How many of the leading pages are idle."""
         holders, kept = self._holders, self._kept
@@ -68,6 +82,7 @@ class PagePool:
         del self._free[first:]
         for page in pages:
             self._holders[page] = 1
+            self._lossy[page] = 0
         return pages
 
     def share(self, pages: Iterable[int]) -> None:

@@ -127,8 +127,8 @@ def _disk_moves(
         section.disk.path,
         limit_bytes=int(section.disk.limit_gib * 2**30),
         fingerprint=loaded.model.fingerprint,
-        # Whatever moves a byte within a page gives the pages another name on disk.
-        format_key=xxhash.xxh3_128_hexdigest(repr(loaded.layout).encode()),
+        # Whatever moves a byte within a page, or changes what it means, gives the pages another name on disk.
+        format_key=xxhash.xxh3_128_hexdigest(repr((settings.dtype, loaded.layout)).encode()),
         page=loaded.memory.page,
         wake=link.wake,
         # What waits for a slow disk is taken from requests.

@@ -1,15 +1,18 @@
 """Puts one prefill or decode instance together; nothing here, or below it, imports torch."""
 
+import asyncio
 import socket
 import time
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from typing import Any
 
 import grpc
 from prometheus_client import CollectorRegistry, start_http_server
 
 from prfaas.cache.layout import lay_out
 from prfaas.cli.build_credentials import build_credentials
+from prfaas.cli.build_data_plane import build_codec, build_data_plane, usable_codecs
 from prfaas.cli.build_kv_events import BuiltKvEvents, build_kv_events
 from prfaas.cli.start_engine import Launch, RunningEngine, launch_process, start_engine
 from prfaas.config.sections import EngineSection, FleetConfig, InstanceSection, split_address
@@ -22,20 +25,18 @@ from prfaas.control.v1 import fleet_pb2 as pb
 from prfaas.core.errors import ConfigError
 from prfaas.core.ids import new_epoch
 from prfaas.core.model_files import read_config
-from prfaas.core.shape import ModelShape, model_shape
+from prfaas.core.shape import ModelShape, model_shape, sent_shapes
 from prfaas.instance.announce import AnnounceService
 from prfaas.instance.decode import DecodeService
 from prfaas.instance.fetch import Fetcher
 from prfaas.instance.front import nobody_listens
 from prfaas.instance.identity import Identity
+from prfaas.instance.kv_codec import KvCodec
 from prfaas.instance.prefill import PrefillService
 from prfaas.instance.server import InstanceServer
 from prfaas.instance.servicer import Servicer
 from prfaas.telemetry.metrics import InstanceMetrics
-from prfaas.transport.inbox import Inbox
-from prfaas.transport.outbox import Outbox
-from prfaas.transport.server import DataServer
-from prfaas.wire.messages import Hello
+from prfaas.transport.congestion import check_congestion_control
 
 MAX_CONCURRENT_CALLS = 4096
 """Beyond these an instance refuses calls, rather than queue prompts without bound."""
@@ -52,13 +53,27 @@ class BuiltInstance:
     addresses: dict[str, str]
 
 
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """What was opened before there was an identity."""
+
+    engine: RunningEngine
+    codec: KvCodec | None
+    data_socket: socket.socket
+    kv: BuiltKvEvents | None
+    credentials: Credentials | None
+    metrics: InstanceMetrics
+
+
 async def build_instance(
     config: FleetConfig, cluster: str, section: InstanceSection, launch: Launch = launch_process
 ) -> BuiltInstance:
     """Has the engine load the model, then opens the ports. Raises ConfigError, ModelError or EngineError."""
     settings = section.engine or config.engine
-    shape = model_shape(read_config(config.model.path), config.model.dtype)
+    raw = read_config(config.model.path)
+    shape = model_shape(raw, config.model.dtype)
     _check_frames(config, shape)
+    check_congestion_control(config.transport.congestion_control)
     metrics = InstanceMetrics(CollectorRegistry())
     credentials = build_credentials(config, section.name, cluster, metrics.security)
     async with AsyncExitStack() as undo:
@@ -70,48 +85,47 @@ async def build_instance(
         tell = kv.events.take if kv else nobody_listens
         engine = await start_engine(section.name, config.model, settings, shape, metrics, launch, tell)
         undo.push_async_callback(engine.front.stop)
-        built = await _serve(config, cluster, section, shape, engine, data_socket, kv, credentials, metrics)
+        codec = await asyncio.to_thread(build_codec, metrics)
+        parts = _Parts(engine, codec, data_socket, kv, credentials, metrics)
+        built = await _serve(config, cluster, section, raw, parts)
         undo.pop_all()
         return built
 
 
 async def _serve(
-    config: FleetConfig,
-    cluster: str,
-    section: InstanceSection,
-    shape: ModelShape,
-    engine: RunningEngine,
-    data_socket: socket.socket,
-    kv: BuiltKvEvents | None,
-    credentials: Credentials | None,
-    metrics: InstanceMetrics,
+    config: FleetConfig, cluster: str, section: InstanceSection, raw: dict[str, Any], parts: _Parts
 ) -> BuiltInstance:
     """Opens the ports in front of an engine that is ready."""
     key = _key(config, section)
-    control = grpc_server(credentials, MAX_CONCURRENT_CALLS)
+    shapes = sent_shapes(raw)
+    shape = shapes[config.model.dtype]
+    control = grpc_server(parts.credentials, MAX_CONCURRENT_CALLS)
     ports = {
-        "control": _bind_grpc(control, section.control, credentials, f"{key}.control"),
-        "data": int(data_socket.getsockname()[1]),
-        "metrics": _serve_metrics(section.metrics, metrics, f"{key}.metrics"),
+        "control": _bind_grpc(control, section.control, parts.credentials, f"{key}.control"),
+        "data": int(parts.data_socket.getsockname()[1]),
+        "metrics": _serve_metrics(section.metrics, parts.metrics, f"{key}.metrics"),
     }
     addresses = {
         name: advertised(port, getattr(section, name), section.advertise_host, f"{key}.{name}")
         for name, port in ports.items()
     }
-    if kv:
-        addresses |= {"kv_events": kv.kv_events, "kv_replay": kv.kv_replay}
+    if parts.kv:
+        addresses |= {"kv_events": parts.kv.kv_events, "kv_replay": parts.kv.kv_replay}
     identity = Identity(
         instance_id=section.name,
         cluster=cluster,
         epoch=new_epoch(),
         data_address=addresses["data"],
-        model_fingerprint=engine.ready.fingerprint,
+        model_fingerprint=parts.engine.ready.fingerprint,
         shape=shape,
-        vocab_size=engine.ready.vocab_size,
+        kv_dtype=config.model.dtype,
+        sent_shapes=shapes,
+        codecs=usable_codecs(config.transport, parts.codec),
+        vocab_size=parts.engine.ready.vocab_size,
         max_context_tokens=_context_tokens(config, section.engine or config.engine, shape),
         transport=config.transport,
     )
-    server = _wire(config, section, identity, engine, data_socket, control, addresses, kv, credentials, metrics)
+    server = _wire(config, section, identity, parts, control, addresses)
     return BuiltInstance(server, identity, addresses)
 
 
@@ -119,39 +133,37 @@ def _wire(
     config: FleetConfig,
     section: InstanceSection,
     identity: Identity,
-    engine: RunningEngine,
-    data_socket: socket.socket,
+    parts: _Parts,
     control: grpc.aio.Server,
     addresses: dict[str, str],
-    kv: BuiltKvEvents | None,
-    credentials: Credentials | None,
-    metrics: InstanceMetrics,
 ) -> InstanceServer:
-    dialer = Dialer(config, identity.cluster, credentials)
-    outbox = Outbox(Hello(identity.instance_id, identity.cluster), config.transport, metrics, time.monotonic)
-    inbox = Inbox(time.monotonic)
-    fetcher = Fetcher(identity, inbox, engine.memory, dialer, metrics, time.monotonic)
+    front, memory, metrics, now = parts.engine.front, parts.engine.memory, parts.metrics, time.monotonic
+    dialer = Dialer(config, identity.cluster, parts.credentials)
+    plane = build_data_plane(config, identity, parts.data_socket, parts.codec, parts.credentials, metrics)
+    fetcher = Fetcher(identity, plane.inbox, memory, dialer, metrics, now, front.prefill_s, parts.codec)
     block_tokens = (section.engine or config.engine).page_tokens
     servicer = Servicer(
         identity.instance_id,
-        DecodeService(identity, engine.front, fetcher, metrics),
-        PrefillService(identity, engine.front, engine.memory, outbox, dialer, metrics),
-        AnnounceService(engine.front, identity.max_context_tokens // block_tokens),
+        DecodeService(identity, front, fetcher, metrics, now),
+        PrefillService(identity, front, memory, plane.outbox, dialer, plane.encodings, metrics, now),
+        AnnounceService(front, identity.max_context_tokens // block_tokens),
     )
-    info = _info(config, section, identity, addresses, kv.public_key if kv else "")
+    info = _info(config, section, identity, addresses, parts.kv.public_key if parts.kv else "")
     return InstanceServer(
         servicer=servicer,
         grpc_server=control,
-        data_server=DataServer(data_socket, inbox, config.transport, metrics, time.monotonic),
-        outbox=outbox,
-        front=engine.front,
-        kv_events=kv.events if kv else None,
+        data_server=plane.server,
+        outbox=plane.outbox,
+        links=plane.links,
+        front=front,
+        kv_events=parts.kv.events if parts.kv else None,
         dialer=dialer,
         registrar=lambda load: Registrar(
             lambda: dialer.channel(config.router.control_dial, config.router_cluster),
             info,
             load,
-            kv.allow if kv else lambda _: None,
+            plane.links.reports,
+            parts.kv.allow if parts.kv else lambda _: None,
         ),
         metrics=metrics,
     )

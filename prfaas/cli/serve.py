@@ -104,7 +104,11 @@ async def relay(config: FleetConfig, link_name: str) -> Service:
         raise ConfigError(f"no link {link_name!r} with a relay in the fleet file; links with one: {known}")
     host, port = split_address(link.relay.listen)
     profile = LinkProfile(
-        gbit_s=link.gbit_s, rtt_ms=link.rtt_ms, jitter_ms=link.relay.jitter_ms, reset_every_s=link.relay.reset_every_s
+        gbit_s=link.gbit_s,
+        rtt_ms=link.rtt_ms,
+        jitter_ms=link.relay.jitter_ms,
+        reset_every_s=link.relay.reset_every_s,
+        flip_bits_per_gb=link.relay.flip_bits_per_gb,
     )
     running: list[RelayServer] = []
 

@@ -218,6 +218,8 @@ class RelaySection(Section):
     jitter_ms: float = Field(default=0.0, ge=0)
     reset_every_s: float = Field(default=0.0, ge=0)
     """Resets every connection of this age; 0 never."""
+    flip_bits_per_gb: float = Field(default=0.0, ge=0, le=1e6)
+    """Single bits that it turns over, at random places, per 10⁹ bytes of either direction."""
 
 
 class LinkSection(Section):

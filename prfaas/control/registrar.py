@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import grpc
 
@@ -20,13 +20,14 @@ FAILURES_BEFORE_WARNING = 3
 
 
 class Registrar:
-    """One router's view of us. `load` is read at every heartbeat."""
+    """One router's view of us. `load` and `links` are read at every heartbeat."""
 
     def __init__(
         self,
         channel: Callable[[], grpc.aio.Channel],
         instance: pb.InstanceInfo,
         load: Callable[[], pb.Load],
+        links: Callable[[], Sequence[pb.LinkReport]],
         follower: Callable[[str], None],
     ) -> None:
         """`channel` is asked at every call, since newer certificates bring another.
@@ -37,6 +38,7 @@ class Registrar:
         self._channel = channel
         self._instance = instance
         self._load = load
+        self._links = links
         self._interval_s = DEFAULT_INTERVAL_S
         self._task: asyncio.Task[None] | None = None
         self._failures = 0
@@ -48,7 +50,10 @@ class Registrar:
     async def beat(self) -> None:
         """One heartbeat now, e.g. because the instance begins to drain."""
         heartbeat = pb.HeartbeatRequest(
-            instance_id=self._instance.instance_id, epoch=self._instance.epoch, load=self._load()
+            instance_id=self._instance.instance_id,
+            epoch=self._instance.epoch,
+            load=self._load(),
+            links=self._links(),
         )
         reply = await FleetStub(self._channel()).Heartbeat(heartbeat, timeout=CALL_TIMEOUT_S)
         if not reply.known:

@@ -91,6 +91,12 @@ def model_shape(raw: Mapping[str, Any], dtype: DType) -> ModelShape:
     return shape_of(decoder_spec(raw), dtype)
 
 
+def sent_shapes(raw: Mapping[str, Any]) -> dict[DType, ModelShape]:
+    """The model's shape in each dtype that a sender of its cache may serve it in. Raises ModelError."""
+    spec = decoder_spec(raw)
+    return {dtype: shape_of(spec, dtype) for dtype in DTYPE_BYTES}
+
+
 def shape_of(spec: DecoderSpec, dtype: DType) -> ModelShape:
     """What a decoder caches. Linear states are fp32, whatever the model's dtype: rounding them adds up."""
     layers = tuple(_layer_cache(layer.mixer, dtype) for layer in spec.layers)

@@ -111,17 +111,21 @@ class DiskMoves:
             self._waits(request_id, True)
 
     def keep(self, hashes: Sequence[BlockHash]) -> None:
-        """Begins to store what is cached of a prefix up to its last snapshot, as far as it is not stored yet."""
+        """Begins to store what is cached of a prefix up to its last snapshot, as far as it is not stored yet.
+
+        No block from the first on that was rounded on its way here, and no such state: the disk keeps no mark, and what
+        comes from it may be rounded again.
+        """
         cache = self._cache
         match = cache.match(hashes)
         held = zip(hashes, match.pages, strict=False)
         entries: list[Entry] = []
         parent: BlockHash | None = None
-        last = self._last_usable(hashes, len(match.pages))
+        last = self._last_usable(hashes, cache.pool.unmarked_until(match.pages))
         for name, page in list(held)[:last]:
             parts: tuple[tuple[Part, tuple[int, ...]], ...] = (("kv", (page,)), ("state", cache.snapshot_pages(name)))
             for part, pages in parts:
-                if pages and not self._is_stored(part, name):
+                if pages and not self._is_stored(part, name) and cache.pool.unmarked_until(pages) == len(pages):
                     entries.append(Entry(part, name, parent, pages))
             parent = name
         if not entries:

@@ -122,13 +122,13 @@ class Engine:
                     self._times[request.request_id] = _Times(self._clock())
                     if sequence := self._scheduler.get(request.request_id):
                         self._prefixes.arrived(sequence)
-            case BeginDecode(request_id, first_token_id):
+            case BeginDecode(request_id, first_token_id, lossy):
                 self._push_imported(request_id)
-                begun = self._scheduler.begin_decode(request_id, first_token_id)
+                begun = self._scheduler.begin_decode(request_id, first_token_id, lossy=lossy)
                 if begun is not None:
                     self._drew(*begun)
-            case PrefillHere(request_id):
-                self._scheduler.prefill_here(request_id)
+            case PrefillHere(request_id, verified_tokens, lossy):
+                self._prefill_here(request_id, verified_tokens, lossy=lossy)
             case Release(request_id):
                 self._release(request_id)
             case Announce(request_id, block_hashes):
@@ -139,6 +139,14 @@ class Engine:
         if sequence is not None and sequence.phase is Phase.RESERVED:
             held = sequence.held_tokens // self._cache.block_tokens
             self._copies.push([*sequence.pages[held:], *sequence.state_pages])
+
+    def _prefill_here(self, request_id: RequestId, verified_tokens: int, *, lossy: bool) -> None:
+        sequence = self._scheduler.get(request_id)
+        arrived = sequence.pages if sequence is not None and sequence.phase is Phase.RESERVED else ()
+        kept = self._scheduler.prefill_here(request_id, verified_tokens, lossy=lossy)
+        if kept is not None:
+            block = self._cache.block_tokens
+            self._copies.push(arrived[kept.start // block : kept.stop // block])
 
     def _admit(self) -> None:
         for sequence in self._scheduler.admit():
@@ -157,6 +165,8 @@ class Engine:
                     times.admitted - times.submitted,
                     sequence.cached_tokens,
                     sequence.held_tokens,
+                    sequence.lossy_tokens,
+                    sequence.lossy_state,
                 )
             )
 
@@ -229,7 +239,8 @@ class Engine:
         assert times.admitted is not None
         queue_s, prefill_s = times.first_chunk - times.admitted, self._clock() - times.first_chunk
         token_id, reused = sequence.output_token_ids[-1], sequence.cached_tokens
-        self._events.append(Prefilled(sequence.request_id, token_id, reused, queue_s, prefill_s))
+        verified = sequence.verified_tokens
+        self._events.append(Prefilled(sequence.request_id, token_id, reused, queue_s, prefill_s, verified))
 
     def _drew(self, sequence: Sequence, finish: FinishReason | None, logprobs: TokenLogprobs | None = None) -> None:
         if sequence.mode is Mode.EXPORT:

@@ -26,6 +26,25 @@ class CacheMemory:
         """Of every page."""
         return self._layout.page_bytes
 
+    @property
+    def page_tokens(self) -> int:
+        """Of a page that holds KV."""
+        return self._layout.page_tokens
+
+    @property
+    def memory(self) -> memoryview:
+        """All pages, one after the other."""
+        return self._memory
+
+    def tensor_offset(self, layer: int, tensor: int) -> int:
+        """Bytes of a page before the entries of a paged layer's tensor; these are dense."""
+        return self._layout.offsets[layer][tensor]
+
+    def row_offsets(self, layer: int, tensor: int, start: int, end: int, state_pages: Sequence[int]) -> list[int]:
+        """Bytes of `memory` before each of the rows [start, end) of a state layer's tensor."""
+        rows = self._layout.rows[layer][tensor][start:end]
+        return [self._page_start(state_pages[row.page]) + row.offset for row in rows]
+
     def page(self, page_id: int) -> memoryview:
         """A whole page, whatever it holds."""
         return self._view((self._page_start(page_id), self._page_start(page_id + 1)))
@@ -41,9 +60,7 @@ class CacheMemory:
         if self._shape.layers[layer].paged:
             found = self._tokens(self._layout.offsets[layer][tensor], row_bytes, start, end, pages)
         else:
-            rows = self._layout.rows[layer][tensor][start:end]
-            starts = (self._page_start(state_pages[row.page]) + row.offset for row in rows)
-            found = ((at, at + row_bytes) for at in starts)
+            found = ((at, at + row_bytes) for at in self.row_offsets(layer, tensor, start, end, state_pages))
         return [self._view(extent) for extent in _joined(found)]
 
     def _tokens(self, offset: int, row_bytes: int, start: int, end: int, pages: Sequence[int]) -> Iterator[Extent]:

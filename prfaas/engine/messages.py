@@ -30,12 +30,21 @@ class BeginDecode(_Message, frozen=True):
 
     request_id: RequestId
     first_token_id: int
+    lossy: bool = False
+    """Part of it was rounded on the way, so that nobody may round it again."""
 
 
 class PrefillHere(_Message, frozen=True):
-    """Front → engine: the KV of an imported request will not come; compute it."""
+    """Front → engine: the KV of an imported request will not come, or no more of it; compute the rest.
+
+    No byte arrives in its pages any more.
+    """
 
     request_id: RequestId
+    verified_tokens: int = 0
+    """Leading tokens, those held included, whose KV lies verified in its pages."""
+    lossy: bool = False
+    """Part of that was rounded on the way, so that nobody may round it again."""
 
 
 class Release(_Message, frozen=True):
@@ -90,6 +99,10 @@ class Admitted(_Message, frozen=True):
     """Leading tokens that are not computed here, because a prefix of the prompt is cached."""
     held_tokens: int
     """Leading tokens whose KV lies in `pages` already: of an import, those that need not be sent."""
+    lossy_tokens: int = 0
+    """Of the cached ones, those up to the last block that was rounded on its way here from elsewhere."""
+    lossy_state: bool = False
+    """The states that the request goes on from stem from such an import."""
 
 
 class LayerDone(_Message, frozen=True):
@@ -120,9 +133,11 @@ class Prefilled(_Message, frozen=True):
     request_id: RequestId
     first_token_id: int
     tokens_reused: int
-    """Of the prompt; the others were computed."""
+    """Of the prompt, found here at its admission."""
     queue_s: float
     prefill_s: float
+    tokens_verified: int = 0
+    """Of the prompt, behind those: had come from elsewhere before the rest failed to. The others were computed."""
 
 
 class Generated(_Message, frozen=True):

@@ -1,5 +1,6 @@
 """What an instance may not say about itself: rules over one registration or heartbeat, without memory of others."""
 
+import math
 from collections.abc import Mapping
 
 import grpc
@@ -78,6 +79,17 @@ def check_load(instance_id: str, load: pb.Load) -> None:
     if wrong:
         message = f"{instance_id} reports an impossible load: {', '.join(wrong)}"
         raise RefusedError(grpc.StatusCode.INVALID_ARGUMENT, message)
+
+
+def link_fault(link: pb.LinkReport, kinds: Mapping[str, ClusterKind]) -> str | None:
+    """Why a measurement cannot be used; None for one that can."""
+    if link.cluster not in kinds:
+        return f"it leads to cluster {link.cluster!r}, which the router's configuration lacks"
+    numbers = (link.bytes_per_s, link.rtt_s, link.min_rtt_s, link.queued_s, link.age_s)
+    sane = all(math.isfinite(number) and number >= 0 for number in numbers)
+    if not sane or not all(0 <= share <= 1 for share in (link.retransmitted, link.utilisation)):
+        return f"its numbers are impossible: {str(link).split()}"
+    return None
 
 
 def _dialable(address: str) -> bool:

@@ -1,8 +1,8 @@
 """The live table of instances, fed by registrations and heartbeats. Knows no sockets; its clock is injected."""
 
 import logging
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import grpc
@@ -11,8 +11,9 @@ from prfaas.config.sections import Address, FleetConfig
 from prfaas.control.v1 import fleet_pb2 as pb
 from prfaas.core.clock import Clock
 from prfaas.core.ids import ClusterName, InstanceId
-from prfaas.gateway.admission import RefusedError, check_instance, check_load
-from prfaas.policy.view import ClusterKind, ClusterView, InstanceView, Placement, Role
+from prfaas.gateway.admission import RefusedError, check_instance, check_load, link_fault
+from prfaas.gateway.measured_links import InstanceLink, link_views
+from prfaas.policy.view import ClusterKind, ClusterView, InstanceView, LinkView, Placement, Role
 from prfaas.telemetry.metrics import RouterMetrics
 
 State = Literal["up", "draining", "stale"]
@@ -31,7 +32,9 @@ class _Member:
     load: pb.Load
     seen_s: float
     view: InstanceView
+    links: list[pb.LinkReport] = field(default_factory=list)
     reported_stale: bool = False
+    reported_links: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +57,7 @@ class Registry:
         self._metrics = metrics
         self._clock = clock
         self._members: dict[str, _Member] = {}
+        self._link_views: tuple[LinkView, ...] = ()
 
     def register(self, info: pb.InstanceInfo, load: pb.Load) -> None:
         """Takes an instance in, in the place of an earlier life of it. Raises RefusedError with the reason."""
@@ -73,8 +77,11 @@ class Registry:
         log.info("%s of %s registered at %s", info.instance_id, info.cluster, info.control_address)
         self.refresh_metrics()
 
-    def heartbeat(self, instance_id: str, epoch: int, load: pb.Load) -> bool:
-        """Notes a sign of life. False: not known, register again. Raises RefusedError for a load that cannot be."""
+    def heartbeat(self, instance_id: str, epoch: int, load: pb.Load, links: Sequence[pb.LinkReport] = ()) -> bool:
+        """Notes a sign of life. False: not known, register again. Raises RefusedError for a load that cannot be.
+
+        Measurements of links that cannot be are left out: nobody is to lose an instance over them.
+        """
         member = self._members.get(instance_id)
         if member is None or member.info.epoch != epoch:
             return False
@@ -86,6 +93,7 @@ class Registry:
         if member.reported_stale:
             log.info("%s is heard again after %.1f s", instance_id, self._clock() - member.seen_s)
         member.load, member.seen_s, member.reported_stale = load, self._clock(), False
+        member.links = self._usable(member, links)
         member.view = self._view_of(member.info, load)
         return True
 
@@ -110,8 +118,18 @@ class Registry:
             member.view = replace(member.view, running_requests=member.view.running_requests + 1)
 
     def view(self) -> ClusterView:
-        """The instances that may get new requests."""
-        return ClusterView(tuple(member.view for member in self._up()))
+        """The instances that may get new requests, and the links as of the last sweep."""
+        return ClusterView(tuple(member.view for member in self._up()), self._link_views)
+
+    def links(self) -> list[InstanceLink]:
+        """What every instance alive measured of the ways to other clusters, however long ago."""
+        now = self._clock()
+        return [
+            InstanceLink(InstanceId(m.info.instance_id), ClusterName(m.info.cluster), report, now - m.seen_s)
+            for m in self._members.values()
+            if self._live(m)
+            for report in m.links
+        ]
 
     def max_context_tokens(self) -> int | None:
         """The longest context that a decode instance offers now; None where none is up or none has a limit."""
@@ -147,15 +165,29 @@ class Registry:
             elif not self._live(member) and not member.reported_stale:
                 member.reported_stale = True
                 log.warning("%s is silent for %.1f s; it gets no new requests", instance_id, age_s)
+        self._link_views = link_views(self.links())
         self.refresh_metrics()
 
     def refresh_metrics(self) -> None:
-        """Sets the gauge of instances to what is true now."""
+        """Sets the gauges of instances and links to what is true now."""
         counts = dict.fromkeys(((c, r, s) for c in self._kinds for r in ROLES.values() for s in STATES), 0)
         for member in self._members.values():
             counts[member.info.cluster, member.view.role, self._state(member)] += 1
         for labels, count in counts.items():
             self._metrics.instances.labels(*labels).set(count)
+        self._metrics.links.read({(v.source, v.target): _gauges(v) for v in self._link_views})
+
+    def _usable(self, member: _Member, links: Sequence[pb.LinkReport]) -> list[pb.LinkReport]:
+        usable = {}
+        for link in links:
+            if fault := link_fault(link, self._kinds):
+                self._metrics.links.refused.inc()
+                if not member.reported_links:
+                    member.reported_links = True
+                    log.warning("a measurement of a link by %s is left out: %s", member.info.instance_id, fault)
+            else:
+                usable[link.cluster] = link
+        return list(usable.values())
 
     def _up(self) -> Iterator[_Member]:
         return (m for m in self._members.values() if self._state(m) == "up")
@@ -195,3 +227,13 @@ class Registry:
             running_requests=load.running_requests,
             pages_free=load.pages_total - load.pages_used,
         )
+
+
+def _gauges(link: LinkView) -> dict[str, float]:
+    return {
+        "bytes_per_second": link.bytes_per_s,
+        "rtt_seconds": link.rtt_s,
+        "retransmitted_ratio": link.retransmitted,
+        "queued_bytes": link.queued_bytes,
+        "age_seconds": link.age_s,
+    }

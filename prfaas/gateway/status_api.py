@@ -13,6 +13,7 @@ from prfaas.core.ids import InstanceId
 from prfaas.gateway.directory import Directory
 from prfaas.gateway.errors import RETRY_AFTER_S
 from prfaas.gateway.gate import Gate
+from prfaas.gateway.measured_links import InstanceLink
 from prfaas.gateway.registry import FleetEntry, Registry, State
 from prfaas.policy.view import Role
 from prfaas.telemetry.metrics import RouterMetrics
@@ -63,6 +64,23 @@ class ClusterReply(msgspec.Struct, frozen=True):
     kind: str
 
 
+class LinkReply(msgspec.Struct, frozen=True):
+    """The way from an instance to a cluster, as the instance measured it; `age_s`: seconds since bytes crossed."""
+
+    instance: str
+    source: str
+    target: str
+    bytes_per_s: float
+    rtt_s: float
+    min_rtt_s: float
+    retransmitted: float
+    utilisation: float
+    queued_s: float
+    queued_bytes: int
+    streams: int
+    age_s: float
+
+
 class FleetReply(msgspec.Struct, frozen=True):
     """The fleet as this router sees it; `threshold_tokens` is where prompts go to a prfaas cluster."""
 
@@ -72,6 +90,7 @@ class FleetReply(msgspec.Struct, frozen=True):
     draining: bool
     clusters: list[ClusterReply]
     instances: list[InstanceReply]
+    links: list[LinkReply]
 
 
 class ReadyReply(msgspec.Struct, frozen=True):
@@ -119,6 +138,7 @@ class StatusApi:
             draining=self.gate.draining,
             clusters=[ClusterReply(cluster.name, cluster.kind) for cluster in self.config.clusters],
             instances=[self._instance(entry) for entry in self.registry.entries()],
+            links=[_link(link) for link in self.registry.links()],
         )
         return Response(msgspec.json.encode(reply), media_type=JSON)
 
@@ -167,4 +187,22 @@ def _load(load: pb.Load) -> LoadReply:
         pages_used=load.pages_used,
         pages_total=load.pages_total,
         pages_cached=load.pages_cached,
+    )
+
+
+def _link(link: InstanceLink) -> LinkReply:
+    report = link.report
+    return LinkReply(
+        instance=link.instance_id,
+        source=link.source,
+        target=report.cluster,
+        bytes_per_s=round(report.bytes_per_s),
+        rtt_s=report.rtt_s,
+        min_rtt_s=report.min_rtt_s,
+        retransmitted=report.retransmitted,
+        utilisation=round(report.utilisation, 3),
+        queued_s=round(report.queued_s, 3),
+        queued_bytes=report.queued_bytes,
+        streams=report.streams,
+        age_s=round(link.age_s, 3),
     )

@@ -11,16 +11,18 @@ from dataclasses import dataclass
 
 from prfaas.control.convert import failure_to_pb, request_from_pb, tokens_to_pb
 from prfaas.control.v1 import fleet_pb2 as pb
+from prfaas.core.clock import Clock
 from prfaas.core.errors import CancelledError, ContextLengthError, DeadlineError, PrfaasError
 from prfaas.core.request import FinishReason, Request
 from prfaas.engine.messages import Admitted, BeginDecode, Generated, Prefilled, PrefillHere
-from prfaas.instance.fetch import Fetcher
+from prfaas.instance.fetch import Fetcher, Undelivered
 from prfaas.instance.front import Front
 from prfaas.instance.identity import Identity
 from prfaas.instance.stream import RequestStream
 from prfaas.scheduler.sequence import Mode
 from prfaas.telemetry.metrics import InstanceMetrics
 from prfaas.transport.inbox import Received
+from prfaas.wire.header import CODEC_NAMES
 
 log = logging.getLogger(__name__)
 
@@ -38,18 +40,21 @@ class _Journal:
     tokens_computed: int = 0
     tokens_reused: int = 0
     tokens_held: int = 0
+    tokens_verified: int = 0
+    bytes_again: int = 0
     fallback: str = ""
 
     def local(self, request: Request, event: Prefilled) -> None:
         self.prefill_cluster, self.prefill_instance = self.identity.cluster, self.identity.instance_id
-        self.tokens_computed = request.prompt_tokens - event.tokens_reused
-        self.tokens_reused = event.tokens_reused
+        self.tokens_reused, self.tokens_verified = event.tokens_reused, event.tokens_verified
+        self.tokens_computed = request.prompt_tokens - event.tokens_reused - event.tokens_verified
         self.queue_ms += event.queue_s * 1e3
         self.prefill_ms = event.prefill_s * 1e3
 
     def imported(self, target: pb.PrefillTarget, received: Received) -> None:
         self.prefill_cluster, self.prefill_instance = target.cluster, target.instance_id
         self.received = received
+        self.bytes_again = received.bytes_again
         self.tokens_computed = received.manifest.tokens_computed
         self.tokens_reused = received.manifest.tokens_reused
         self.tokens_held = received.manifest.held_tokens
@@ -66,24 +71,29 @@ class _Journal:
             tokens_held=self.tokens_held,
             kv_bytes_raw=received.bytes_raw if received else 0,
             kv_bytes_wire=received.bytes_wire if received else 0,
-            kv_codec="raw" if received else "none",
+            kv_bytes_again=self.bytes_again,
+            kv_codec="+".join(CODEC_NAMES[codec] for codec in sorted(received.codecs)) if received else "none",
             transfer_ms=received.transfer_s * 1e3 if received else 0.0,
             decode_cluster=self.identity.cluster,
             decode_instance=self.identity.instance_id,
             queue_ms=self.queue_ms,
             prefill_ms=self.prefill_ms,
             fallback=self.fallback,
+            tokens_verified=self.tokens_verified,
         )
 
 
 class DecodeService:
     """Serves `Instance.Generate`."""
 
-    def __init__(self, identity: Identity, front: Front, fetcher: Fetcher, metrics: InstanceMetrics) -> None:
+    def __init__(
+        self, identity: Identity, front: Front, fetcher: Fetcher, metrics: InstanceMetrics, clock: Clock
+    ) -> None:
         self._identity = identity
         self._front = front
         self._fetcher = fetcher
         self._metrics = metrics
+        self._clock = clock
         self._streaming: dict[str, RequestStream] = {}
 
     def cancel(self, request_id: str) -> bool:
@@ -124,13 +134,14 @@ class DecodeService:
         if target and target.instance_id == self._identity.instance_id:
             target = None
         journal = _Journal(self._identity)
+        due_s = self._clock() + message.deadline_s if message.deadline_s else None
         stream = self._front.open(request, Mode.IMPORT if target else Mode.SERVE)
         try:
             async with _deadline(message.deadline_s):
                 admitted = await _expect_admitted(stream)
                 journal.queue_ms = admitted.queue_s * 1e3
                 if target:
-                    await self._import(request, stream, admitted, target, journal)
+                    await self._import(request, stream, admitted, target, due_s, journal)
                 event = await self._first_token(request, stream, journal)
             self._streaming[request.request_id] = stream
             finish = None
@@ -148,31 +159,55 @@ class DecodeService:
             stream.close()
 
     async def _import(
-        self, request: Request, stream: RequestStream, admitted: Admitted, target: pb.PrefillTarget, journal: _Journal
+        self,
+        request: Request,
+        stream: RequestStream,
+        admitted: Admitted,
+        target: pb.PrefillTarget,
+        due_s: float | None,
+        journal: _Journal,
     ) -> None:
-        """Begins to decode on the transferred KV, or computes the prompt here if it did not come."""
-        try:
-            received = await self._fetcher.fetch(request, admitted, target)
-        except PrfaasError as error:
-            log.warning(
-                "request %s: prefill on %s failed (%s: %s); prefilling here",
-                request.request_id,
-                target.instance_id,
-                error.code,
-                error,
-            )
-            self._metrics.fallbacks.labels(error.code).inc()
-            journal.fallback = error.code
-            self._front.send(PrefillHere(stream.request_id))
-            return
-        journal.imported(target, received)
-        self._front.send(BeginDecode(stream.request_id, received.manifest.first_token_id))
+        """Begins to decode on the transferred KV, or computes here what did not come of it.
+
+        What came, verified, is not computed again, in models whose layers all keep their KV in pages: linear states
+        and rings of windows come at a transfer's end, and KV without them is of no use.
+        """
+        outcome = await self._fetcher.fetch(request, admitted, target, due_s)
+        if isinstance(outcome, Received):
+            journal.imported(target, outcome)
+            first = outcome.manifest.first_token_id
+            self._front.send(BeginDecode(stream.request_id, first, outcome.lossy))
+        else:
+            self._fall_back(request, stream, target, outcome, journal)
+
+    def _fall_back(
+        self,
+        request: Request,
+        stream: RequestStream,
+        target: pb.PrefillTarget,
+        undelivered: Undelivered,
+        journal: _Journal,
+    ) -> None:
+        error = undelivered.error
+        log.warning(
+            "request %s: prefill on %s failed (%s: %s) when %d of %d tokens had come; prefilling here",
+            request.request_id,
+            target.instance_id,
+            error.code,
+            error,
+            undelivered.verified_tokens,
+            request.prompt_tokens,
+        )
+        self._metrics.fallbacks.labels(error.code).inc()
+        journal.fallback, journal.bytes_again = error.code, undelivered.bytes_again
+        self._front.send(PrefillHere(stream.request_id, undelivered.verified_tokens, undelivered.lossy))
 
     async def _first_token(self, request: Request, stream: RequestStream, journal: _Journal) -> Generated:
         while True:
             event = await stream.next()
             if isinstance(event, Prefilled):
                 journal.local(request, event)
+                self._metrics.verified_tokens.inc(event.tokens_verified)
             if isinstance(event, Generated):
                 return event
 

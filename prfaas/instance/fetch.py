@@ -2,10 +2,11 @@
 
 import asyncio
 import logging
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-import grpc
-
-from prfaas.control.convert import failure_from_pb, from_rpc_error, sampling_to_pb
+from prfaas.control.convert import sampling_to_pb
 from prfaas.control.dial import Dialer
 from prfaas.control.v1 import fleet_pb2 as pb
 from prfaas.control.v1.fleet_pb2_grpc import InstanceStub
@@ -15,18 +16,40 @@ from prfaas.core.ids import TransferId, new_secret, new_transfer_id
 from prfaas.core.request import Request
 from prfaas.engine.memory import CacheMemory
 from prfaas.engine.messages import Admitted
+from prfaas.instance.arrivals import Arrivals
+from prfaas.instance.attempt import Attempt
 from prfaas.instance.identity import Identity
+from prfaas.instance.incoming import Incoming
 from prfaas.instance.kv import KvImport
+from prfaas.instance.kv_codec import FAMILIES, KvCodec
+from prfaas.instance.prefill_call import PrefillCall
+from prfaas.policy.transfer_deadline import Tail, too_slow
 from prfaas.telemetry.metrics import InstanceMetrics
-from prfaas.transport.inbox import Inbox, IncomingTransfer, Outcome, Received
-from prfaas.wire.header import CODEC_NAMES, Codec
-from prfaas.wire.session import Expectation, ReceiveSession
+from prfaas.transport.inbox import Inbox, Received
+from prfaas.wire.receiving import ReceiveSession
+from prfaas.wire.tensors import Expectation
+
+if TYPE_CHECKING:
+    from prfaas.control.v1.fleet_pb2_grpc import InstanceAsyncStub
 
 log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
+class Undelivered:
+    """A transfer that did not commit; no byte of it arrives any more."""
+
+    error: PrfaasError
+    verified_tokens: int
+    """Leading tokens whose KV lies verified in the pages, those held included; states need not."""
+    lossy: bool
+    """Part of that was rounded on the way."""
+    bytes_again: int
+    """Payload that came twice, or corrupt."""
+
+
 class Fetcher:
-    """Runs one transfer per call; holds nothing between calls but prefill calls that are saying goodbye."""
+    """Runs one transfer per call; keeps between calls what it saw of links, and calls that are saying goodbye."""
 
     def __init__(
         self,
@@ -36,45 +59,56 @@ class Fetcher:
         dialer: Dialer,
         metrics: InstanceMetrics,
         clock: Clock,
+        prefill_s: Callable[[int], float | None],
+        codec: KvCodec | None,
     ) -> None:
+        """`prefill_s`: what a prompt of so many tokens would take here; None while nobody knows. `codec`: None where
+        nothing but raw can be decoded."""
         self._identity = identity
         self._inbox = inbox
         self._memory = memory
         self._dialer = dialer
         self._metrics = metrics
         self._clock = clock
-        self._calls: set[asyncio.Task[None]] = set()
+        self._prefill_s = prefill_s
+        self._codec = codec
+        self._arrivals: dict[str, Arrivals] = {}
+        self._goodbyes: set[asyncio.Task[None]] = set()
 
-    async def fetch(self, request: Request, admitted: Admitted, target: pb.PrefillTarget) -> Received:
-        """The committed transfer. Raises a PrfaasError when there is none; by then no byte can arrive any more."""
-        attempt = _Attempt(self._clock)
-        ticket = self._ticket(admitted.held_tokens)
-        secret, transfer_id = bytes(ticket.secret), TransferId(bytes(ticket.transfer_id))
-        expectation = Expectation(
-            self._identity.shape,
-            self._identity.model_fingerprint,
-            request.prompt_tokens,
-            secret,
-            admitted.held_tokens,
-        )
-        destination = KvImport(self._memory, admitted.pages, admitted.state_pages)
-        transfer = self._inbox.expect(
-            transfer_id, ticket.epoch, ReceiveSession(expectation), destination, attempt.end_from_thread
-        )
-        call = asyncio.create_task(self._call(request, ticket, target, attempt))
-        self._calls.add(call)
-        call.add_done_callback(self._calls.discard)
+    async def fetch(
+        self, request: Request, admitted: Admitted, target: pb.PrefillTarget, deadline_s: float | None
+    ) -> Received | Undelivered:
+        """`deadline_s`: on our clock, until when the first token is due; None: whenever it comes.
+
+        When it returns, or is cancelled, no byte can arrive any more.
+        """
+        attempt = Attempt(self._clock)
+        ticket = self._ticket(admitted.held_tokens, deadline_s)
+        transfer_id = TransferId(bytes(ticket.transfer_id))
+        session = ReceiveSession(self._expectation(request, ticket))
+        shape = self._identity.shape
+        destination = KvImport(shape, self._memory, admitted.pages, admitted.state_pages, self._codec)
+        transfer = self._inbox.expect(transfer_id, ticket.epoch, session, destination, attempt.end_from_thread)
+        incoming = Incoming(transfer, session, attempt)
+        call = self._call(request, ticket, target, attempt)
+        following = self._spawn(call.follow())
+        outcome: Received | PrfaasError = CancelledError("the decode instance gave the transfer up")
         try:
-            received = await self._wait(attempt, transfer)
-        except BaseException:
-            call.cancel()
-            raise
+            outcome = await self._wait(incoming, call, request, self._link(target.cluster), deadline_s)
         finally:
+            # Whatever it was, from here on nothing is written into the pages.
             self._inbox.close(transfer_id, ticket.epoch, CancelledError("the decode instance gave the transfer up"))
+            if not isinstance(outcome, Received):
+                following.cancel()
+                self._spawn(call.cancel())
+                self._metrics.transfers.labels("in", outcome.code).inc()
+        if isinstance(outcome, PrfaasError):
+            return Undelivered(outcome, transfer.verified_tokens(), session.lossy, session.bytes_again)
         self._metrics.transfers.labels("in", "ok").inc()
-        return received
+        self._link(target.cluster).committed(outcome.bytes_wire, outcome.transfer_s)
+        return outcome
 
-    def _ticket(self, held_tokens: int) -> pb.Ticket:
+    def _ticket(self, held_tokens: int, deadline_s: float | None) -> pb.Ticket:
         return pb.Ticket(
             transfer_id=new_transfer_id(),
             epoch=self._identity.epoch,
@@ -82,78 +116,85 @@ class Fetcher:
             data_address=self._identity.data_address,
             receiver_instance=self._identity.instance_id,
             receiver_cluster=self._identity.cluster,
-            codec=CODEC_NAMES[Codec.RAW],
             max_frame_bytes=self._identity.transport.frame_bytes,
             held_tokens=held_tokens,
+            codecs=sorted(self._identity.codecs),
+            # 0 would mean that there is no hurry.
+            deadline_s=0.0 if deadline_s is None else max(1e-3, deadline_s - self._clock()),
         )
 
-    async def _call(self, request: Request, ticket: pb.Ticket, target: pb.PrefillTarget, attempt: "_Attempt") -> None:
-        """Follows the prefill call to its end, which comes one round trip after our commit."""
-        stub = InstanceStub(self._dialer.channel(target.control_address, target.cluster))
-        call = stub.Prefill(
-            pb.PrefillRequest(
-                request_id=request.request_id,
-                prompt_token_ids=request.prompt_token_ids,
-                sampling=sampling_to_pb(request.sampling),
-                ticket=ticket,
-                model_fingerprint=self._identity.model_fingerprint,
-                cache_salt=request.cache_salt,
-            )
+    def _expectation(self, request: Request, ticket: pb.Ticket) -> Expectation:
+        return Expectation(
+            self._identity.shape,
+            self._identity.sent_shapes,
+            self._identity.model_fingerprint,
+            request.prompt_tokens,
+            bytes(ticket.secret),
+            ticket.held_tokens,
+            frozenset().union(*(FAMILIES[name] for name in self._identity.codecs)),
         )
-        tokens_done = 0
-        try:
-            async for event in call:
-                if event.WhichOneof("event") == "failure":
-                    attempt.end(failure_from_pb(event.failure))
-                elif event.progress.moving or event.progress.tokens_done > tokens_done:
-                    # A process that says it lives but computes nothing is as good as dead.
-                    tokens_done = event.progress.tokens_done
-                    attempt.alive()
-        except grpc.aio.AioRpcError as error:
-            attempt.end(from_rpc_error(error, target.instance_id))
-        finally:
-            call.cancel()
-            # A commit was noted before the prefill instance could hear of it; without one nothing more will come.
-            attempt.end(PeerLostError(f"{target.instance_id} ended the prefill call without its KV or an error"))
 
-    async def _wait(self, attempt: "_Attempt", transfer: IncomingTransfer) -> Received:
+    def _call(self, request: Request, ticket: pb.Ticket, target: pb.PrefillTarget, attempt: Attempt) -> PrefillCall:
+        def stub() -> "InstanceAsyncStub":
+            return InstanceStub(self._dialer.channel(target.control_address, target.cluster))
+
+        message = pb.PrefillRequest(
+            request_id=request.request_id,
+            prompt_token_ids=request.prompt_token_ids,
+            sampling=sampling_to_pb(request.sampling),
+            ticket=ticket,
+            model_fingerprint=self._identity.model_fingerprint,
+            cache_salt=request.cache_salt,
+        )
+        return PrefillCall(stub, target, message, attempt)
+
+    async def _wait(
+        self, incoming: Incoming, call: PrefillCall, request: Request, arrivals: Arrivals, deadline_s: float | None
+    ) -> Received | PrfaasError:
         stall_s = self._identity.transport.stall_s
-        placed = 0
-        while not attempt.outcome.done():
-            await asyncio.wait({attempt.outcome}, timeout=stall_s / 4)
-            if transfer.objects_placed != placed:
-                placed = transfer.objects_placed
-                attempt.alive()
-            if not attempt.outcome.done() and attempt.silent_s() > stall_s:
-                attempt.end(DeadlineError(f"nothing was heard of the prefill or its KV for {stall_s:g} s"))
+        attempt = incoming.attempt
+        arrived = 0
+        arrivals.begin(incoming)
+        try:
+            while not attempt.outcome.done():
+                await asyncio.wait({attempt.outcome}, timeout=stall_s / 8)
+                arrivals.sample(self._clock())
+                if incoming.bytes_arrived != arrived:
+                    arrived = incoming.bytes_arrived
+                    attempt.alive()
+                if attempt.silent_s() > stall_s:
+                    attempt.end(_silence(call.broken, stall_s))
+                elif trouble := self._too_slow(attempt, arrivals, request, deadline_s):
+                    attempt.end(DeadlineError(trouble))
+        finally:
+            arrivals.end(incoming)
         outcome = attempt.outcome.result()
         if isinstance(outcome, Received) and outcome.manifest.first_token_id >= self._identity.vocab_size:
-            outcome = ManifestError(f"the first token, {outcome.manifest.first_token_id}, is not in the vocabulary")
-        if isinstance(outcome, PrfaasError):
-            self._metrics.transfers.labels("in", outcome.code).inc()
-            raise outcome
+            return ManifestError(f"the first token, {outcome.manifest.first_token_id}, is not in the vocabulary")
         return outcome
 
+    def _too_slow(self, attempt: Attempt, arrivals: Arrivals, request: Request, deadline_s: float | None) -> str | None:
+        if attempt.prefilled_s is None or (rate := arrivals.rate_bytes_s(attempt.prefilled_s)) is None:
+            return None
+        due_s = None if deadline_s is None else deadline_s - self._clock()
+        local_s = self._prefill_s(request.prompt_tokens)
+        tail = Tail(arrivals.missing_bytes, rate, arrivals.best_bytes_s, due_s, local_s)
+        return too_slow(tail, self._identity.transport.stall_s)
 
-class _Attempt:
-    """The outcome of one transfer, whichever of transport, prefill call and deadline decides it first."""
+    def _link(self, cluster: str) -> Arrivals:
+        if cluster not in self._arrivals:
+            # Long enough that a lost packet's timeout does not look like the link's rate.
+            self._arrivals[cluster] = Arrivals(window_s=self._identity.transport.stall_s / 2)
+        return self._arrivals[cluster]
 
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-        self._loop = asyncio.get_running_loop()
-        self._heard = clock()
-        self.outcome: asyncio.Future[Outcome] = self._loop.create_future()
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work)
+        self._goodbyes.add(task)
+        task.add_done_callback(self._goodbyes.discard)
+        return task
 
-    def alive(self) -> None:
-        self._heard = self._clock()
 
-    def silent_s(self) -> float:
-        return self._clock() - self._heard
-
-    def end(self, outcome: Outcome) -> None:
-        if not self.outcome.done():
-            self.outcome.set_result(outcome)
-
-    def end_from_thread(self, outcome: Outcome) -> None:
-        if not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self.end, outcome)
+def _silence(broken: PrfaasError | None, stall_s: float) -> PrfaasError:
+    if broken is not None:
+        return PeerLostError(f"{broken}; its KV did not come either, for {stall_s:g} s")
+    return DeadlineError(f"nothing was heard of the prefill or its KV for {stall_s:g} s")

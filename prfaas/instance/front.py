@@ -26,6 +26,7 @@ from prfaas.engine.messages import (
     Stop,
     Submit,
 )
+from prfaas.instance.prefill_speed import PrefillSpeed
 from prfaas.instance.stream import Listener, RequestStream
 from prfaas.scheduler.sequence import Mode
 from prfaas.telemetry.metrics import InstanceMetrics
@@ -78,6 +79,7 @@ class Front:
         self._opened = 0
         self._unsent: list[Command] = []
         self._on_cache_changed = on_cache_changed
+        self._speed = PrefillSpeed()
         self._closed = False
         self._ready: asyncio.Future[Ready] = self._loop.create_future()
         self._watching = asyncio.create_task(self._watch())
@@ -90,6 +92,10 @@ class Front:
     @property
     def num_open(self) -> int:
         return len(self._streams)
+
+    def prefill_s(self, tokens: int) -> float | None:
+        """What the engine would take for a prompt of so many tokens, as it went so far; None before it did any."""
+        return self._speed.seconds(tokens)
 
     async def ready(self) -> Ready:
         """Waits for the model to be loaded. Raises what kept the engine from it: ModelError, EngineError, ..."""
@@ -151,6 +157,7 @@ class Front:
                 case CacheChanged(changes):
                     self._on_cache_changed(changes)
                 case Stepped():
+                    self._speed.observe(event.prefill_tokens, event.seconds)
                     self._metrics.stepped(
                         event.seconds, event.forward_seconds, event.decode_tokens, event.prefill_tokens
                     )

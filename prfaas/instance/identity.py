@@ -1,11 +1,11 @@
 """Who this instance is; every part of it may know."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from prfaas.config.sections import TransportSection
+from prfaas.config.sections import CodecName, TransportSection
 from prfaas.core.errors import RequestError
-from prfaas.core.shape import ModelShape
+from prfaas.core.shape import DType, ModelShape
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +18,12 @@ class Identity:
     data_address: str
     model_fingerprint: str
     shape: ModelShape
+    kv_dtype: DType
+    """Of the cache here."""
+    sent_shapes: Mapping[DType, ModelShape]
+    """The same model's cache at senders of each dtype."""
+    codecs: frozenset[CodecName]
+    """What is decoded here and allowed by the configuration; raw always."""
     vocab_size: int
     max_context_tokens: int
     transport: TransportSection

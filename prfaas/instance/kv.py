@@ -2,66 +2,100 @@
 
 from collections.abc import Iterator
 
-from prfaas.core.errors import PrfaasError
+from prfaas.core.errors import ManifestError, PrfaasError
 from prfaas.core.shape import ModelShape
 from prfaas.engine.memory import CacheMemory
 from prfaas.engine.messages import Admitted, LayerDone, Prefilled, RequestEvent
-from prfaas.transport.outgoing import OutgoingTransfer, Summary
+from prfaas.instance.kv_codec import KvCodec
+from prfaas.instance.kv_convert import convert
+from prfaas.instance.kv_cut import cut
+from prfaas.instance.kv_encoding import Encoding
+from prfaas.instance.kv_rows import RequestRows
+from prfaas.instance.kv_source import EncodedSource, RawSource
+from prfaas.transport.outgoing import OutgoingTransfer, Source
 from prfaas.transport.peer import Peer
-from prfaas.wire.header import ObjectKey
+from prfaas.wire.header import CODEC_NAMES, Codec, ObjectKey
+from prfaas.wire.sending import Summary
 
 
 class KvExport:
-    """Sends what the receiver lacks of a prefill as soon as it is there; the memory is read in place, never copied.
+    """Sends what the receiver lacks of a prefill as soon as it is there; raw bytes are read in place, never copied.
 
     What is cached here goes out at admission, each computed layer when it is done, and the states at the end.
     """
 
     def __init__(
-        self, shape: ModelShape, memory: CacheMemory, peer: Peer, transfer: OutgoingTransfer, *, frame_bytes: int
+        self,
+        shape: ModelShape,
+        memory: CacheMemory,
+        peer: Peer,
+        transfer: OutgoingTransfer,
+        encoding: Encoding,
+        *,
+        frame_bytes: int,
     ) -> None:
         self._shape = shape
         self._memory = memory
         self._peer = peer
         self._transfer = transfer
+        self._encoding = encoding
         self._frame_bytes = frame_bytes
         self._admitted: Admitted | None = None
-        self.bytes_raw = 0
+        self._rows: RequestRows | None = None
         self.summary: Summary | None = None
+
+    @property
+    def bytes_raw(self) -> int:
+        """Of the objects sent so far, before encoding."""
+        return self._transfer.session.bytes_raw
 
     @property
     def bytes_wire(self) -> int:
         """Payload bytes sent so far."""
-        return self._transfer.bytes_wire
+        return self._transfer.session.bytes_wire
 
     def take(self, event: RequestEvent) -> None:
         """Acts on what the engine reports of the request."""
         match event:
             case Admitted():
                 self._admitted = event
+                self._rows = RequestRows(self._shape, self._memory, event.pages, event.state_pages)
                 for layer in self._shape.paged_layers:
-                    self._send(layer, 0, event.cached_tokens)
+                    # What was rounded before is cut apart from what was not.
+                    self._send(layer, 0, event.lossy_tokens, rounded=True)
+                    self._send(layer, event.lossy_tokens, event.cached_tokens, rounded=False)
             case LayerDone(_, layer, start, end):
-                self._send(layer, start, end)
+                assert self._admitted is not None
+                cache = self._shape.layers[layer]
+                self._encoding.produced((end - start) * cache.num_bytes if cache.paged else cache.num_bytes)
+                self._send(layer, start, end, rounded=not cache.paged and self._admitted.lossy_state)
             case Prefilled():
                 self._finish(event)
 
     def abandon(self, error: PrfaasError) -> None:
         self._peer.abandon(self._transfer, error)
 
-    def _send(self, layer: int, start: int, end: int) -> None:
+    def _send(self, layer: int, start: int, end: int, *, rounded: bool) -> None:
         """Tokens [start, end) of a paged layer, but none that the receiver holds; or the whole state of another."""
-        assert self._admitted is not None
         cache = self._shape.layers[layer]
         start = max(start, self._transfer.opening.held_tokens)
         for tensor in range(len(cache.tensors)):
             first, last = (start, end) if cache.paged else (0, cache.num_rows(tensor, end))
+            codec = self._encoding.codec_for(self._shape, layer, tensor, rounded=rounded)
             for key in self._cut(layer, tensor, first, last):
-                parts = self._memory.spans(
-                    layer, tensor, key.start, key.end, self._admitted.pages, self._admitted.state_pages
-                )
-                self._peer.send(self._transfer, key, parts)
-                self.bytes_raw += sum(part.nbytes for part in parts)
+                self._peer.send(self._transfer, key, self._source(key, codec))
+
+    def _source(self, key: ObjectKey, codec: Codec) -> Source:
+        assert self._rows is not None
+        if codec is Codec.RAW:
+            return RawSource(self._rows, key)
+        assert self._encoding.codec is not None
+        return EncodedSource(codec, self._encoding.codec, self._rows, key)
+
+    def _cut(self, layer: int, tensor: int, start: int, end: int) -> Iterator[ObjectKey]:
+        row_bytes = self._shape.layers[layer].row_bytes(tensor)
+        for first, last in cut(start, end, row_bytes, self._frame_bytes):
+            yield ObjectKey(layer, tensor, first, last)
 
     def _finish(self, prefilled: Prefilled) -> None:
         assert self._admitted is not None
@@ -74,27 +108,57 @@ class KvExport:
         )
         self._peer.finish(self._transfer, self.summary)
 
-    def _cut(self, layer: int, tensor: int, start: int, end: int) -> Iterator[ObjectKey]:
-        """Objects of about equal size, none above the frame size; none at all where nothing lies between the two."""
-        most = max(1, self._frame_bytes // self._shape.layers[layer].row_bytes(tensor))
-        rows = max(0, end - start)
-        pieces = -(-rows // most)
-        for i in range(pieces):
-            first, last = (start + rows * j // pieces for j in (i, i + 1))
-            yield ObjectKey(layer, tensor, first, last)
-
 
 class KvImport:
-    """The transport's `Destination`: one request's reserved pages, of which those of held tokens are never written."""
+    """The transport's `Destination`: one request's reserved pages, of which those of held tokens are never written.
 
-    def __init__(self, memory: CacheMemory, pages: tuple[int, ...], state_pages: tuple[int, ...]) -> None:
-        self._memory = memory
-        self._pages = pages
-        self._state_pages = state_pages
+    Its methods are called on threads of connections, of several at once for different rows.
+    """
 
-    def place(self, key: ObjectKey, payload: memoryview) -> None:
+    def __init__(
+        self,
+        shape: ModelShape,
+        memory: CacheMemory,
+        pages: tuple[int, ...],
+        state_pages: tuple[int, ...],
+        codec: KvCodec | None,
+    ) -> None:
+        """`codec`: None where there is no compiler, and nothing but raw is offered."""
+        self._rows = RequestRows(shape, memory, pages, state_pages)
+        self._codec = codec
+
+    def views(self, key: ObjectKey, codec: Codec, sent: ModelShape) -> list[memoryview] | None:
+        """The rows themselves, if they are what the payload is; else it must be placed."""
+        if codec is Codec.RAW and self._same_dtype(key, sent):
+            return self._rows.spans(key)
+        return None
+
+    def place(self, key: ObjectKey, codec: Codec, sent: ModelShape, payload: memoryview) -> None:
+        """Decodes and converts verified bytes into the rows. Raises ManifestError when they cannot be decoded; the
+        rows are then undefined, and the transfer must not be committed."""
+        if codec is Codec.RAW:
+            self._put(key, sent, payload)
+        elif self._codec is None:
+            raise ManifestError(f"{key} came as {CODEC_NAMES[codec]}, which cannot be decoded here and was not offered")
+        elif codec is Codec.EXACT and not self._same_dtype(key, sent):
+            num_rows, row_bytes = key.end - key.start, sent.layers[key.layer].row_bytes(key.tensor)
+            scratch = memoryview(bytearray(num_rows * row_bytes))
+            self._codec.decode_exact_dense(payload, key, scratch)
+            self._put(key, sent, scratch)
+        else:
+            # What is decoded from int8 is rounded to the rows' own dtype at once.
+            self._codec.decode(codec, payload, self._rows, key)
+
+    def _put(self, key: ObjectKey, sent: ModelShape, values: memoryview) -> None:
+        spans, own = self._rows.spans(key), self._rows.tensor(key).dtype
+        if not self._same_dtype(key, sent):
+            convert(values, sent.layers[key.layer].tensors[key.tensor].dtype, spans, own)
+            return
         taken = 0
-        for span in self._memory.spans(key.layer, key.tensor, key.start, key.end, self._pages, self._state_pages):
-            span[:] = payload[taken : taken + span.nbytes]
+        for span in spans:
+            span[:] = values[taken : taken + span.nbytes]
             taken += span.nbytes
-        assert taken == payload.nbytes
+        assert taken == values.nbytes
+
+    def _same_dtype(self, key: ObjectKey, sent: ModelShape) -> bool:
+        return sent.layers[key.layer].tensors[key.tensor].dtype == self._rows.tensor(key).dtype

@@ -1,24 +1,26 @@
 """Prefill for another instance: compute the prompt, stream the KV that it lacks to its address, free it on arrival."""
 
 import asyncio
-import contextlib
+import hmac
 import logging
+from collections import OrderedDict
 from collections.abc import AsyncGenerator
-from typing import Any
+from contextlib import aclosing
 
 from prfaas.config.sections import MAX_FRAME_BYTES, checked_address
 from prfaas.control.convert import failure_to_pb, request_from_pb
 from prfaas.control.dial import Dialer
 from prfaas.control.v1 import fleet_pb2 as pb
-from prfaas.core.errors import CancelledError, ManifestError, PrfaasError, TicketError
+from prfaas.core.clock import Clock
+from prfaas.core.errors import CancelledError, ManifestError, PeerLostError, PrfaasError, TicketError
 from prfaas.core.ids import SECRET_BYTES, TRANSFER_ID_BYTES, TransferId
 from prfaas.core.request import Request
 from prfaas.engine.memory import CacheMemory
-from prfaas.engine.messages import Progressed
 from prfaas.instance.front import Front
 from prfaas.instance.identity import Identity
 from prfaas.instance.kv import KvExport
-from prfaas.instance.stream import RequestStream
+from prfaas.instance.kv_encoding import Encodings
+from prfaas.instance.prefill_run import PrefillRun
 from prfaas.scheduler.sequence import Mode
 from prfaas.telemetry.metrics import InstanceMetrics
 from prfaas.transport.outbox import Outbox
@@ -29,10 +31,15 @@ log = logging.getLogger(__name__)
 
 KEEPALIVE_S = 1.0
 """At least so often the caller hears whether we get on."""
+REMEMBERED = 1024
+"""Ended runs whose callers may not have heard of the end."""
+
+RunId = tuple[bytes, int]
+"""Transfer id and epoch."""
 
 
 class PrefillService:
-    """Serves `Instance.Prefill`."""
+    """Serves `Instance.Prefill`: a ticket's first call begins a run, later ones attach to it."""
 
     def __init__(
         self,
@@ -41,43 +48,105 @@ class PrefillService:
         memory: CacheMemory,
         outbox: Outbox,
         dialer: Dialer,
+        encodings: Encodings,
         metrics: InstanceMetrics,
+        clock: Clock,
     ) -> None:
         self._identity = identity
         self._front = front
         self._memory = memory
         self._outbox = outbox
         self._dialer = dialer
+        self._encodings = encodings
         self._metrics = metrics
+        self._clock = clock
+        self._running: dict[RunId, PrefillRun] = {}
+        self._ended: OrderedDict[RunId, tuple[bytes, pb.PrefillEvent]] = OrderedDict()
+        """Secret and last word of each."""
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    @property
+    def num_running(self) -> int:
+        return len(self._running)
+
+    def knows(self, message: pb.PrefillRequest) -> bool:
+        """The call asks for nothing new."""
+        return _run_id(message.ticket) in self._running or _run_id(message.ticket) in self._ended
+
+    async def finished(self) -> None:
+        """Returns once nothing runs."""
+        await self._idle.wait()
+
+    def cancel(self, request_id: str, transfer_id: bytes) -> bool:
+        """Ends what runs for a request, or with `transfer_id` only that; False if nothing does."""
+        found = [
+            run
+            for (ticket_id, _), run in self._running.items()
+            if run.request_id == request_id and transfer_id in (b"", ticket_id)
+        ]
+        for run in found:
+            run.abandon(CancelledError("the request was cancelled"))
+        return bool(found)
 
     async def prefill(self, message: pb.PrefillRequest) -> AsyncGenerator[pb.PrefillEvent, None]:
         """Progress, and at the end either `done` (the receiver has committed) or `failure`."""
         try:
-            request = self._checked(message)
+            run = self._find(message)
         except PrfaasError as error:
             self._metrics.requests.labels("prefill", error.code).inc()
             yield pb.PrefillEvent(failure=failure_to_pb(error))
             return
+        if isinstance(run, pb.PrefillEvent):
+            yield run
+            return
+        keepalive_s = min(KEEPALIVE_S, self._identity.transport.stall_s / 4)
+        async with aclosing(run.progress(self._moved, keepalive_s)) as events:
+            async for event in events:
+                yield event
+        yield run.result()
+
+    def _find(self, message: pb.PrefillRequest) -> PrefillRun | pb.PrefillEvent:
+        """The ticket's run, begun now or before, or how it ended. Raises what keeps it from being begun."""
+        run_id, secret = _run_id(message.ticket), bytes(message.ticket.secret)
+        if (run := self._running.get(run_id)) is not None:
+            _check_secret(run.secret, secret)
+            return run
+        if (ended := self._ended.get(run_id)) is not None:
+            _check_secret(ended[0], secret)
+            return ended[1]
+        if message.resume:
+            name = self._identity.instance_id
+            raise PeerLostError(f"{name} knows nothing of this prefill; it has restarted, or ended it long ago")
+        return self._begin(message)
+
+    def _begin(self, message: pb.PrefillRequest) -> PrefillRun:
+        request = self._checked(message)
         ended: asyncio.Future[PrfaasError | None] = asyncio.get_running_loop().create_future()
-        export = self._export(message, request, ended)
+        transfer = self._transfer(message.ticket, request, ended)
+        export = self._export(message.ticket, transfer)
         try:
             stream = self._front.open(request, Mode.EXPORT, export.take)
         except PrfaasError as error:
             export.abandon(error)
-            yield pb.PrefillEvent(failure=failure_to_pb(error))
-            return
-        # The end of the transfer, and nothing else, frees the request's memory: until then a sender may be reading it.
-        ended.add_done_callback(lambda _: stream.release())
-        try:
-            async with contextlib.aclosing(self._progress(stream, export, ended)) as events:
-                async for event in events:
-                    yield event
-            refusal = ended.result()
-            self._metrics.requests.labels("prefill", refusal.code if refusal else "ok").inc()
-            yield pb.PrefillEvent(failure=failure_to_pb(refusal)) if refusal else self._done(export)
-        finally:
-            stream.detach()
-            export.abandon(CancelledError("the prefill call ended before its transfer did"))
+            raise
+        patience_s = self._identity.transport.stall_s
+        run = PrefillRun(request.request_id, transfer, stream, export, ended, patience_s=patience_s)
+        run_id = _run_id(message.ticket)
+        self._running[run_id] = run
+        self._idle.clear()
+        ended.add_done_callback(lambda _: self._end(run_id))
+        return run
+
+    def _end(self, run_id: RunId) -> None:
+        run = self._running.pop(run_id)
+        self._ended[run_id] = run.secret, run.result()
+        if len(self._ended) > REMEMBERED:
+            self._ended.popitem(last=False)
+        error = run.ended.result()
+        self._metrics.requests.labels("prefill", error.code if error else "ok").inc()
+        if not self._running:
+            self._idle.set()
 
     def _checked(self, message: pb.PrefillRequest) -> Request:
         ticket = message.ticket
@@ -105,10 +174,9 @@ class PrefillService:
             )
         return request
 
-    def _export(
-        self, message: pb.PrefillRequest, request: Request, ended: asyncio.Future[PrfaasError | None]
-    ) -> KvExport:
-        ticket = message.ticket
+    def _transfer(
+        self, ticket: pb.Ticket, request: Request, ended: "asyncio.Future[PrfaasError | None]"
+    ) -> OutgoingTransfer:
         loop = asyncio.get_running_loop()
 
         def settle(error: PrfaasError | None) -> None:
@@ -120,60 +188,38 @@ class PrefillService:
             if not loop.is_closed():
                 loop.call_soon_threadsafe(settle, error)
 
-        fingerprint = self._identity.model_fingerprint
-        opening = Open(bytes(ticket.secret), fingerprint, request.prompt_tokens, ticket.held_tokens)
-        transfer = OutgoingTransfer(TransferId(bytes(ticket.transfer_id)), ticket.epoch, opening, on_done)
-        # The connection comes up while the prompt waits its turn.
+        opening = Open(
+            bytes(ticket.secret),
+            self._identity.model_fingerprint,
+            request.prompt_tokens,
+            ticket.held_tokens,
+            self._identity.kv_dtype,
+        )
+        deadline_s = self._clock() + ticket.deadline_s if ticket.deadline_s > 0 else float("inf")
+        return OutgoingTransfer(TransferId(bytes(ticket.transfer_id)), ticket.epoch, opening, on_done, deadline_s)
+
+    def _export(self, ticket: pb.Ticket, transfer: OutgoingTransfer) -> KvExport:
+        # The connections come up while the prompt waits its turn.
         proxy = self._dialer.proxy_to(ticket.receiver_cluster)
-        peer = self._outbox.start(ticket.data_address, proxy, transfer)
+        peer = self._outbox.start(ticket.data_address, proxy, ticket.receiver_cluster, transfer)
         return KvExport(
             self._identity.shape,
             self._memory,
             peer,
             transfer,
+            self._encodings.to(ticket.receiver_cluster, ticket.codecs),
             frame_bytes=min(self._identity.transport.frame_bytes, ticket.max_frame_bytes or MAX_FRAME_BYTES),
         )
-
-    async def _progress(
-        self, stream: RequestStream, export: KvExport, ended: asyncio.Future[PrfaasError | None]
-    ) -> AsyncGenerator[pb.PrefillEvent, None]:
-        """Until the transfer has ended; an engine failure ends it."""
-        tokens_done = 0
-        moved = self._moved()
-        keepalive_s = min(KEEPALIVE_S, self._identity.transport.stall_s / 4)
-        reading = asyncio.ensure_future(stream.next())
-        try:
-            while not ended.done():
-                waited: set[asyncio.Future[Any]] = {reading, ended}
-                await asyncio.wait(waited, timeout=keepalive_s, return_when=asyncio.FIRST_COMPLETED)
-                if reading.done() and not ended.done():
-                    try:
-                        event = reading.result()
-                    except PrfaasError as error:
-                        export.abandon(error)
-                        await ended
-                        return
-                    tokens_done = event.tokens_done if isinstance(event, Progressed) else tokens_done
-                    reading = asyncio.ensure_future(stream.next())
-                before, moved = moved, self._moved()
-                progress = pb.PrefillProgress(tokens_done=tokens_done, moving=moved != before)
-                yield pb.PrefillEvent(progress=progress)
-        finally:
-            reading.cancel()
 
     def _moved(self) -> tuple[int, int]:
         """Grows whenever this instance computes or sends anything."""
         return self._front.stats.layers_computed, self._outbox.bytes_acknowledged()
 
-    def _done(self, export: KvExport) -> pb.PrefillEvent:
-        assert export.summary is not None
-        return pb.PrefillEvent(
-            done=pb.PrefillDone(
-                tokens_computed=export.summary.tokens_computed,
-                tokens_reused=export.summary.tokens_reused,
-                queue_ms=export.summary.queue_ms,
-                prefill_ms=export.summary.prefill_ms,
-                kv_bytes_raw=export.bytes_raw,
-                kv_bytes_wire=export.bytes_wire,
-            )
-        )
+
+def _check_secret(expected: bytes, shown: bytes) -> None:
+    if not hmac.compare_digest(expected, shown):
+        raise TicketError("another call has this transfer id already, and the secret is not its ticket's")
+
+
+def _run_id(ticket: pb.Ticket) -> RunId:
+    return bytes(ticket.transfer_id), ticket.epoch

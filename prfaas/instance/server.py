@@ -15,6 +15,7 @@ from prfaas.instance.front import Front
 from prfaas.instance.kv_events import KvEvents
 from prfaas.instance.servicer import Servicer
 from prfaas.telemetry.metrics import InstanceMetrics
+from prfaas.transport.link_sampler import LinkSampler
 from prfaas.transport.outbox import Outbox
 from prfaas.transport.server import DataServer
 
@@ -30,6 +31,7 @@ class InstanceServer:
         grpc_server: grpc.aio.Server,
         data_server: DataServer,
         outbox: Outbox,
+        links: LinkSampler,
         front: Front,
         kv_events: KvEvents | None,
         dialer: Dialer,
@@ -40,6 +42,7 @@ class InstanceServer:
         self._grpc_server = grpc_server
         self._data_server = data_server
         self._outbox = outbox
+        self._links = links
         self.front = front
         self._kv_events = kv_events
         self._dialer = dialer
@@ -65,6 +68,7 @@ class InstanceServer:
     async def start(self) -> None:
         """Returns once the instance serves and a router knows it."""
         self._data_server.start()
+        self._links.start()
         if self._kv_events:
             self._kv_events.start()
         await self._grpc_server.start()
@@ -94,6 +98,7 @@ class InstanceServer:
         if self._kv_events:
             await self._kv_events.close()
         # These wait for threads, which may be in the middle of a frame.
+        await asyncio.to_thread(self._links.close)
         await asyncio.to_thread(self._outbox.close)
         await asyncio.to_thread(self._data_server.close)
         await self.front.stop()

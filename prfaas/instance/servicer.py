@@ -34,6 +34,7 @@ class Servicer(InstanceServicer):
         self._decode = decode
         self._prefill = prefill
         self._announce = announce
+        self._prefill_calls = 0
         self._running: dict[str, asyncio.Task[None]] = {}
         self._idle = asyncio.Event()
         self._idle.set()
@@ -41,15 +42,22 @@ class Servicer(InstanceServicer):
 
     @property
     def num_running(self) -> int:
-        return len(self._running)
+        """Requests; a prefill counts also while its call is broken."""
+        return sum(name.startswith("generate ") for name in self._running) + self._prefill.num_running
 
     # The stubs know handlers that return iterators; writing to the context instead closes our generators at once when
     # the caller goes away, rather than when the garbage collector finds them.
     async def Generate(self, request: pb.GenerateRequest, context: GenerateContext) -> None:  # type: ignore[override]
-        await self._stream(f"generate {request.request_id}", self._decode.generate(request), context, pb.GenerateEvent)
+        name = f"generate {request.request_id}"
+        takes = not self.draining
+        await self._stream(name, self._decode.generate(request), context, pb.GenerateEvent, takes=takes)
 
     async def Prefill(self, request: pb.PrefillRequest, context: PrefillContext) -> None:  # type: ignore[override]
-        await self._stream(f"prefill {request.request_id}", self._prefill.prefill(request), context, pb.PrefillEvent)
+        # A call that broke may seem to run still when it is made again.
+        self._prefill_calls += 1
+        name = f"prefill {request.request_id}#{self._prefill_calls}"
+        takes = not self.draining or self._prefill.knows(request)
+        await self._stream(name, self._prefill.prefill(request), context, pb.PrefillEvent, takes=takes)
 
     async def Announce(self, request: pb.AnnounceRequest, context: AnnounceContext) -> pb.AnnounceReply:
         try:
@@ -59,13 +67,10 @@ class Servicer(InstanceServicer):
         return pb.AnnounceReply()
 
     async def Cancel(self, request: pb.CancelRequest, context: object) -> pb.CancelReply:  # noqa: ARG002
-        if self._decode.cancel(request.request_id):
-            return pb.CancelReply(found=True)
-        tasks = [self._running.get(f"{kind} {request.request_id}") for kind in ("generate", "prefill")]
-        found = [task for task in tasks if task is not None]
-        for task in found:
-            task.cancel()
-        return pb.CancelReply(found=bool(found))
+        found = self._prefill.cancel(request.request_id, request.transfer_id)
+        if not request.transfer_id:
+            found = self._decode.cancel(request.request_id) or self._end_generate(request.request_id) or found
+        return pb.CancelReply(found=found)
 
     async def Drain(self, request: pb.DrainRequest, context: object) -> pb.DrainReply:  # noqa: ARG002
         self.draining = True
@@ -74,7 +79,13 @@ class Servicer(InstanceServicer):
 
     async def finished(self) -> None:
         """Returns once nothing runs."""
-        await self._idle.wait()
+        while self._running or self._prefill.num_running:
+            await self._idle.wait()
+            await self._prefill.finished()
+
+    def _end_generate(self, request_id: str) -> bool:
+        task = self._running.get(f"generate {request_id}")
+        return task is not None and task.cancel()
 
     async def _stream(
         self,
@@ -82,8 +93,10 @@ class Servicer(InstanceServicer):
         events: AsyncGenerator[E, None],
         context: "grpc.aio.ServicerContext[pb.GenerateRequest, E] | grpc.aio.ServicerContext[pb.PrefillRequest, E]",
         kind: type[E],
+        *,
+        takes: bool,
     ) -> None:
-        if self.draining or name in self._running:
+        if not takes or name in self._running:
             refusal = self._refusal(name)
             await context.write(kind(failure=failure_to_pb(refusal)))
             return
@@ -111,6 +124,6 @@ class Servicer(InstanceServicer):
                 self._idle.set()
 
     def _refusal(self, name: str) -> PrfaasError:
-        if self.draining:
+        if name not in self._running:
             return DrainingError(f"{self._instance_id} is draining; send the request elsewhere")
         return EngineError(f"{name} is already running on {self._instance_id}")

@@ -1,4 +1,4 @@
-"""A short name for "these weights in this dtype": instances whose names agree can exchange caches."""
+"""A short name for "these weights": instances whose names agree can exchange caches, in whatever dtype each serves."""
 
 import dataclasses
 import json
@@ -8,22 +8,21 @@ import xxhash
 
 from prfaas.core.decoder_spec import DecoderSpec
 from prfaas.core.errors import ModelError
-from prfaas.core.shape import DType
 from prfaas.models.checkpoint import StoredTensor
 from prfaas.models.weights import Weights
 
 _SAMPLE_BYTES = 4096
 
 
-def model_fingerprint(spec: DecoderSpec, dtype: DType, weights: Weights) -> str:
-    """xxh3-128 in hex over the decoder's spec, the serving dtype and every tensor's name, shape and dtype.
+def model_fingerprint(spec: DecoderSpec, weights: Weights) -> str:
+    """xxh3-128 in hex over the decoder's spec and every tensor's name, shape and dtype in its file.
 
     Of the contents it samples the first and last 4 KiB of each tensor: cheap for huge checkpoints, and training
     changes all of them. Tensors go by canonical name, so neither spelling nor sharding matters.
     Raises ModelError if a file cannot be read.
     """
     digest = xxhash.xxh3_128()
-    digest.update(json.dumps([dataclasses.asdict(spec), dtype], sort_keys=True).encode())
+    digest.update(json.dumps(dataclasses.asdict(spec), sort_keys=True).encode())
     handles: dict[str, int] = {}
     try:
         for name in sorted(weights.found):

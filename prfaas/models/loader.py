@@ -29,7 +29,7 @@ class LoadedModel:
     spec: DecoderSpec
     shape: ModelShape
     fingerprint: str
-    """Equal on two instances iff they serve the same weights in the same dtype."""
+    """Equal on two instances iff they serve the same weights, in whatever dtype."""
     vocab_size: int
     eos_token_ids: tuple[int, ...]
 
@@ -47,7 +47,7 @@ def load_model(directory: Path, dtype: DType, ranks: Ranks = ALONE, device: torc
         decoder=build_decoder(spec, weights, ranks, torch.device(device)),
         spec=spec,
         shape=shape_of(spec, dtype),
-        fingerprint=model_fingerprint(spec, dtype, weights),
+        fingerprint=model_fingerprint(spec, weights),
         vocab_size=spec.vocab_size,
         eos_token_ids=_eos_token_ids(checkpoint, spec.eos_token_ids),
     )

@@ -28,10 +28,32 @@ class InstanceView:
 
 
 @dataclass(frozen=True, slots=True)
+class LinkView:
+    """The way from one cluster to another, as the instances that sent KV over it measured it."""
+
+    source: ClusterName
+    target: ClusterName
+    bytes_per_s: float
+    """What it delivers when there is enough to send."""
+    rtt_s: float
+    min_rtt_s: float
+    retransmitted: float
+    """Share of the bytes, 0 to 1, where it is highest."""
+    queued_bytes: int
+    """At all instances of the source together."""
+    queued_s: float
+    """What is queued and on its way takes so long, where it takes longest."""
+    age_s: float
+    """Since the latest measurement."""
+
+
+@dataclass(frozen=True, slots=True)
 class ClusterView:
     """The whole fleet at one moment; only instances that may get new requests."""
 
     instances: tuple[InstanceView, ...]
+    links: tuple[LinkView, ...] = ()
+    """Those that anybody has measured; a link that nothing crossed yet is not among them."""
 
 
 @dataclass(frozen=True, slots=True)

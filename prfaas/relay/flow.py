@@ -61,7 +61,7 @@ class Flow:
             return
         now_s = time.monotonic()
         self._source_open = bool(chunk)
-        self._line.push(chunk, now_s)
+        self._line.push(self.path.flips.apply(chunk), now_s)
         if self._timer is None:
             self._arm(now_s)
         self._balance()
@@ -73,6 +73,11 @@ class Flow:
         self._sink_ready = True
         if self._timer is None:
             self._pump()
+
+    def resume(self) -> None:
+        """The link is no longer stalled."""
+        if self._timer is None:
+            self._arm(time.monotonic())
 
     def stop(self) -> None:
         """Drops what is on the way; nothing is delivered after this."""
@@ -87,6 +92,8 @@ class Flow:
         """Delivers what has arrived, for as long as the sink takes it."""
         assert self._sink is not None
         self._timer = None
+        if self.path.stalled:
+            return
         now_s = time.monotonic()
         early = True
         while self._sink_ready and not self._sink.is_closing() and (chunk := self._line.pop(now_s)) is not None:
@@ -108,7 +115,7 @@ class Flow:
 
     def _arm(self, now_s: float, at_least_s: float = 0.0) -> None:
         arrival_s = self._line.next_arrival_s()
-        if arrival_s is not None and self._sink_ready and self._sink is not None:
+        if arrival_s is not None and self._sink_ready and self._sink is not None and not self.path.stalled:
             wait_s = min(max(arrival_s - now_s, at_least_s), _MAX_TIMER_S)
             self._timer = asyncio.get_running_loop().call_later(wait_s, self._pump)
 

@@ -6,6 +6,7 @@ Knows nothing of shaping beyond the delay of the emulated TCP handshake.
 import asyncio
 import ipaddress
 import logging
+import socket
 from typing import cast
 
 from prfaas.core.errors import ConfigError
@@ -18,6 +19,7 @@ from prfaas.relay.tunnel import Tunnel, abort_with_reset, tune
 logger = logging.getLogger(__name__)
 
 HANDSHAKE_TIMEOUT_S = 10.0
+_WATCH_S = 0.5
 
 
 def is_loopback(peer: object) -> bool:
@@ -141,6 +143,7 @@ class Handshake(asyncio.Protocol):
     async def _dial(self, tunnel: Tunnel, host: str, port: int) -> None:
         """Connects to the target as late as a SYN would get there, and returns when its SYN-ACK would be back."""
         loop = asyncio.get_running_loop()
+        await self._until_flowing()
         await asyncio.sleep(self._link.forward.latency_s())
         failure = ""
         try:
@@ -150,11 +153,18 @@ class Handshake(asyncio.Protocol):
             failure = "no answer in time"
         except OSError as error:
             failure = error.strerror or str(error)
+        await self._until_flowing()
         await asyncio.sleep(self._link.backward.latency_s())
         if failure or tunnel.target.transport is None:
             raise RefusedError(502, f"cannot reach {host}:{port}: {failure or 'it closed the connection'}")
         if not self._link.up:
             raise RefusedError(503, "the link is down")
+
+    async def _until_flowing(self) -> None:
+        """A stalled link answers nobody. The client's reading is paused, so its reset must be looked for."""
+        while not await self._link.flows_within(_WATCH_S):
+            if self._transport.get_extra_info("socket").getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+                self.abort()
 
     def _start(self, tunnel: Tunnel) -> None:
         answer, early = self._reader.establish()

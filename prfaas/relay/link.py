@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from contextlib import suppress
 from random import Random
 
 import msgspec
@@ -22,6 +23,7 @@ class LinkState(msgspec.Struct, frozen=True, kw_only=True):
     bytes_backward: int
     queue_bytes: int
     resets: int
+    bits_flipped: int
 
 
 class Link:
@@ -35,6 +37,8 @@ class Link:
         self.backward = OneWay(profile, rng)
         self._tunnels: set[Tunnel] = set()
         self._resets = 0
+        self._flowing = asyncio.Event()
+        self._mark_flowing()
 
     def state(self) -> LinkState:
         return LinkState(
@@ -45,16 +49,25 @@ class Link:
             bytes_backward=self.backward.carried_bytes,
             queue_bytes=sum(tunnel.held_bytes for tunnel in self._tunnels),
             resets=self._resets,
+            bits_flipped=self.forward.flips.flipped + self.backward.flips.flipped,
         )
 
     def set_profile(self, profile: LinkProfile) -> None:
-        """Holds for chunks not yet scheduled; the time of resets also for connections that are open."""
+        """Holds for chunks not yet scheduled; the time of resets and a stall also for connections that are open."""
         logger.info("link profile: %s", profile)
         self.profile = profile
         self.forward.apply(profile)
         self.backward.apply(profile)
+        self._mark_flowing()
         for tunnel in self._tunnels:
             self._arm_reset(tunnel)
+            tunnel.resume()
+
+    async def flows_within(self, timeout_s: float) -> bool:
+        """True at once unless the link is stalled; False if it still is after that time."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._flowing.wait(), timeout_s)
+        return self._flowing.is_set()
 
     def set_up(self, up: bool) -> None:
         """Takes the link down (every connection is reset, new ones are refused) or up again."""
@@ -85,6 +98,12 @@ class Link:
     def _arm_reset(self, tunnel: Tunnel) -> None:
         after_s = self.profile.reset_every_s
         tunnel.reset_at(tunnel.opened_s + after_s if after_s else None)
+
+    def _mark_flowing(self) -> None:
+        if self.profile.stalled:
+            self._flowing.clear()
+        else:
+            self._flowing.set()
 
     def _count_reset(self) -> None:
         self._resets += 1

@@ -10,6 +10,7 @@ from random import Random
 import msgspec
 
 from prfaas.core.errors import ConfigError
+from prfaas.relay.bit_flips import BitFlips
 
 MAX_CHUNK_BYTES = 64 * 1024
 MIN_CHUNK_BYTES = 4 * 1024
@@ -20,13 +21,16 @@ TICK_S = 0.001
 _MAX_GBIT_S = 10_000.0
 _MAX_DELAY_MS = 60_000.0
 _MAX_RESET_S = 1e6
+_MAX_FLIPS_PER_GB = 1e6
 
 
 class LinkProfile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What the link is like: the rate of each direction, and the delay of a round trip.
 
     `jitter_ms` is added to each chunk's one-way delay, drawn uniformly from [0, jitter_ms]; order within a connection
-    is kept. `reset_every_s` > 0 resets every connection that many seconds after it was opened.
+    is kept. `reset_every_s` > 0 resets every connection that many seconds after it was opened. `flip_bits_per_gb` turns
+    over so many single bits per 10⁹ bytes of either direction, at random. While `stalled` the link delivers nothing and
+    refuses nothing: connections stay, new ones get no answer, and neither end learns what becomes of the other.
 
     Raises:
         ConfigError: a value is out of range; the message lists every one.
@@ -36,6 +40,8 @@ class LinkProfile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     rtt_ms: float
     jitter_ms: float = 0.0
     reset_every_s: float = 0.0
+    flip_bits_per_gb: float = 0.0
+    stalled: bool = False
 
     def __post_init__(self) -> None:
         faults = [
@@ -49,6 +55,12 @@ class LinkProfile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
                     self.reset_every_s,
                     0 <= self.reset_every_s <= _MAX_RESET_S,
                     f"0 (never) or up to {_MAX_RESET_S:g}",
+                ),
+                (
+                    "flip_bits_per_gb",
+                    self.flip_bits_per_gb,
+                    0 <= self.flip_bits_per_gb <= _MAX_FLIPS_PER_GB,
+                    f"from 0 to {_MAX_FLIPS_PER_GB:g}",
                 ),
             )
             if not valid
@@ -86,7 +98,7 @@ class RateLimiter:
 
 
 class OneWay:
-    """One direction of the link, shared by all connections: their common rate limiter, and the delay behind it.
+    """One direction of the link, shared by all connections: their common rate limiter, the delay behind it, its faults.
 
     A new profile holds for chunks handed over from then on; what is already scheduled keeps its time.
     """
@@ -94,6 +106,7 @@ class OneWay:
     def __init__(self, profile: LinkProfile, rng: Random) -> None:
         self._limiter = RateLimiter(profile.bytes_s)
         self._rng = rng
+        self.flips = BitFlips(profile.flip_bits_per_gb, rng)
         self.carried_bytes = 0
         self.bulk_flows = 0
         self.apply(profile)
@@ -104,6 +117,8 @@ class OneWay:
         self._jitter_s = profile.jitter_ms / 1e3
         self._budget_bytes = profile.budget_bytes
         self.chunk_bytes = profile.chunk_bytes
+        self.stalled = profile.stalled
+        self.flips.set_rate(profile.flip_bits_per_gb)
 
     @property
     def budget_bytes(self) -> int:

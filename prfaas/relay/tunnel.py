@@ -94,6 +94,8 @@ class Tunnel:
         self.target = End(self._flows[1], self._flows[0], self._lost)
         self._on_reset = on_reset
         self._live = False
+        self._broken = False
+        """A side was lost while the link was stalled, and the other must not learn it before bytes flow again."""
         self._reset_timer: asyncio.TimerHandle | None = None
         self._watch_timer: asyncio.TimerHandle | None = None
         self.opened_s = 0.0
@@ -126,6 +128,16 @@ class Tunnel:
         loop = asyncio.get_running_loop()
         self._reset_timer = loop.call_at(when_s, self.reset) if self._live and when_s is not None else None
 
+    def resume(self) -> None:
+        """The profile has changed: what a stall held back goes on, if there is none now."""
+        if self._stalled:
+            return
+        if self._broken:
+            self.reset()
+        elif self._live:
+            for flow in self._flows:
+                flow.resume()
+
     def reset(self) -> None:
         """Resets both sides at once and drops what is on the way; harmless on a tunnel that is over."""
         if self._live:
@@ -137,6 +149,10 @@ class Tunnel:
             if end.transport is not None:
                 abort_with_reset(end.transport)
 
+    @property
+    def _stalled(self) -> bool:
+        return self._flows[0].path.stalled
+
     def _leave(self) -> None:
         self._live = False
         for timer in (self._reset_timer, self._watch_timer):
@@ -146,7 +162,7 @@ class Tunnel:
     def _watch(self) -> None:
         """Finds resets of sockets that the loop does not poll: half-closed, or paused behind a sink that is stuck."""
         sockets = [end.transport.get_extra_info("socket") for end in (self.client, self.target) if end.transport]
-        if any(sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) for sock in sockets):
+        if not self._stalled and any(sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) for sock in sockets):
             self.reset()
         else:
             self._watch_timer = asyncio.get_running_loop().call_later(_WATCH_S, self._watch)
@@ -164,7 +180,12 @@ class Tunnel:
     def _lost(self, exc: Exception | None) -> None:
         if exc is not None:
             logger.debug("a side of a tunnel was lost: %s", exc)
-        if self._live:
+        if self._live and self._stalled:
+            self._broken = True
+            for flow in self._flows:
+                flow.stop()
+        elif self._live:
             self.reset()
         if self.client.transport is None and self.target.transport is None and not self.closed.done():
+            self._leave()
             self.closed.set_result(None)

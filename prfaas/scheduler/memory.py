@@ -73,6 +73,8 @@ class SequenceMemory:
         sequence.state_source = () if imports else match.snapshot
         sequence.named_blocks = blocks
         sequence.held_tokens = blocks * self._page_tokens
+        sequence.lossy_tokens = self._lossy_blocks(pinned) * self._page_tokens
+        sequence.lossy_state = any(map(cache.pool.lossy, sequence.state_source))
         sequence.computed_tokens = sequence.cached_tokens = 0 if imports else sequence.held_tokens
         sequence.last_snapshot = sequence.computed_tokens
         sequence.snapshots_at = self._positions(sequence, branch_tokens=match.branch_blocks * self._page_tokens)
@@ -131,9 +133,29 @@ class SequenceMemory:
             sequence.state_source = chunk.state_to
             self._insert_snapshot(sequence, chunk.end, chunk.state_to)
 
-    def imported(self, sequence: Sequence) -> None:
-        """The cache learns of a prompt whose KV has come from elsewhere."""
+    def imported(self, sequence: Sequence, *, lossy: bool) -> None:
+        """The cache learns of a prompt whose KV has come from elsewhere; of `lossy` KV it remembers that."""
+        if lossy:
+            self._cache.pool.mark_lossy(sequence.pages[sequence.held_tokens // self._page_tokens :])
+            sequence.lossy_state = True
         self._share_blocks(sequence)
+
+    def keep_arrived(self, sequence: Sequence, verified_tokens: int, *, lossy: bool) -> range | None:
+        """An import that failed goes on from what arrived of it, and the tokens that it need not compute for that.
+
+        None, and nothing changed, where that is of no use: with linear states, or rings of windows, a prefill can only
+        go on where those are known, and they arrive at the end. Whole pages count, so that chunks begin where pages do,
+        and one token at least is computed, so that the next one can be drawn. Of `lossy` KV it is remembered.
+        """
+        kept = min(verified_tokens // self._page_tokens, self._usable_blocks(sequence)) * self._page_tokens
+        if self._cache.state_pages or kept <= max(sequence.held_tokens, self.usable_tokens(sequence)):
+            return None
+        sequence.computed_tokens, sequence.cached_tokens = kept, sequence.held_tokens
+        sequence.verified_tokens = kept - sequence.held_tokens
+        if lossy:
+            arrived = slice(sequence.held_tokens // self._page_tokens, kept // self._page_tokens)
+            self._cache.pool.mark_lossy(sequence.pages[arrived])
+        return range(sequence.held_tokens, kept)
 
     def free(self, sequence: Sequence) -> None:
         """Takes everything back; what the cache holds of it stays there."""
@@ -144,7 +166,7 @@ class SequenceMemory:
         sequence.pages = sequence.duplicates = sequence.state_pages = sequence.state_source = ()
         sequence.planned_snapshots.clear()
         sequence.private = False
-        sequence.named_blocks = sequence.computed_tokens = 0
+        sequence.named_blocks = sequence.computed_tokens = sequence.verified_tokens = 0
 
     def forget(self, sequence: Sequence, others: Iterable[Sequence]) -> None:
         """The cache drops all blocks of this sequence, and what follows them, since some of them proved wrong.
@@ -180,8 +202,15 @@ class SequenceMemory:
 
     def _insert_snapshot(self, sequence: Sequence, tokens: int, pages: tuple[int, ...]) -> bool:
         sequence.last_snapshot = tokens
+        if sequence.lossy_state:
+            self._cache.pool.mark_lossy(pages)
         name = sequence.hashes[tokens // self._page_tokens - 1]
         return not sequence.private and self._cache.insert_snapshot(name, pages)
+
+    def _lossy_blocks(self, pages: tuple[int, ...]) -> int:
+        """How many of the leading pages lie before the end of the last that was rounded."""
+        lossy = self._cache.pool.lossy
+        return next((i + 1 for i in reversed(range(len(pages))) if lossy(pages[i])), 0)
 
     def _positions(self, sequence: Sequence, branch_tokens: int) -> tuple[int, ...]:
         if not self._cache.state_pages or not self._cache.enabled:

@@ -144,25 +144,38 @@ class Scheduler:
                 drew.append((sequence, self._accept(sequence, sampled[sequence.request_id])))
         return drew
 
-    def begin_decode(self, request_id: RequestId, first_token_id: int) -> tuple[Sequence, FinishReason | None] | None:
-        """The KV of a reserved sequence has been committed: it decodes from `first_token_id` on."""
+    def begin_decode(
+        self, request_id: RequestId, first_token_id: int, *, lossy: bool = False
+    ) -> tuple[Sequence, FinishReason | None] | None:
+        """The KV of a reserved sequence has been committed: it decodes from `first_token_id` on.
+
+        `lossy`: some of it was rounded on its way.
+        """
         sequence = self._active.get(request_id)
         if sequence is None or sequence.phase is not Phase.RESERVED:
             return None
         sequence.computed_tokens = sequence.request.prompt_tokens
-        self._memory.imported(sequence)
+        self._memory.imported(sequence, lossy=lossy)
         return sequence, self._accept(sequence, first_token_id)
 
-    def prefill_here(self, request_id: RequestId) -> None:
-        """The KV of a reserved sequence will not come: compute it.
+    def prefill_here(self, request_id: RequestId, verified_tokens: int = 0, *, lossy: bool = False) -> range | None:
+        """The KV of a reserved sequence will not come, or only its first `verified_tokens`: compute the rest.
 
-        It goes back into the line with its place by arrival, since some of its pages may be the cache's, where nobody
-        writes: admitted again, it gets what it can go on from, and pages of its own for the rest.
+        It goes on in its pages behind what arrived, and the tokens that arrived, beyond those held, are returned. If
+        nothing of that helps (see `SequenceMemory.keep_arrived`), it goes back into the line with its place by arrival,
+        since some of its pages may be the cache's, where nobody writes: admitted again, it gets what it can go on from,
+        and pages of its own for the rest.
         """
         sequence = self._active.get(request_id)
-        if sequence is not None and sequence.phase is Phase.RESERVED:
-            sequence.import_failed = True
+        if sequence is None or sequence.phase is not Phase.RESERVED:
+            return None
+        sequence.import_failed = True
+        kept = self._memory.keep_arrived(sequence, verified_tokens, lossy=lossy)
+        if kept is None:
             self._send_back(sequence)
+        else:
+            sequence.phase, sequence.last_served = Phase.PREFILL, self._steps
+        return kept
 
     def invalidate(self, request_id: RequestId) -> None:
         """What was computed of a request is wrong: nobody else may build on it."""

@@ -72,6 +72,12 @@ class Sequence:
     """Leading tokens that were there when it was admitted, and are not computed."""
     held_tokens: int = 0
     """Leading tokens whose KV was there: for an import those that need not be sent."""
+    lossy_tokens: int = 0
+    """Leading ones of `held_tokens` up to the last block that was rounded on its way here from elsewhere."""
+    lossy_state: bool = False
+    """Its linear states stem from some that were."""
+    verified_tokens: int = 0
+    """Tokens behind those held whose KV came from elsewhere before the rest failed to, and is not computed here."""
     expected_tokens: int = 0
     """What it seemed, when it began to wait, that it would find."""
     output_token_ids: list[int] = field(default_factory=list)

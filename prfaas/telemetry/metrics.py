@@ -5,6 +5,7 @@ Names starting with `vllm:` repeat ours for dashboards and endpoint pickers that
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from prfaas.telemetry.link_metrics import LinkMetrics, RouterLinkMetrics
 from prfaas.telemetry.prefix_metrics import PrefixMetrics
 from prfaas.telemetry.security_metrics import SecurityMetrics
 
@@ -111,6 +112,7 @@ class RouterMetrics:
             ["part"],
             registry=registry,
         )
+        self.links = RouterLinkMetrics(registry)
 
 
 class InstanceMetrics:
@@ -128,6 +130,11 @@ class InstanceMetrics:
             ["code"],
             registry=registry,
         )
+        self.verified_tokens = Counter(
+            "prfaas_prefill_verified_tokens_total",
+            "Prompt tokens that were not computed again, since their KV had come before the rest failed to",
+            registry=registry,
+        )
         self.transfers = Counter(
             "prfaas_kv_transfers_total", "KV transfers ended", ["direction", "code"], registry=registry
         )
@@ -138,7 +145,40 @@ class InstanceMetrics:
             buckets=SECONDS,
             registry=registry,
         )
+        self.kv_codecs = Gauge(
+            "prfaas_kv_codecs",
+            "1 for each codec that is to be had here, 0 for the others",
+            ["codec"],
+            registry=registry,
+        )
         self.connections = Gauge("prfaas_kv_connections", "Open data connections", ["direction"], registry=registry)
+        self.corrupt_frames = Counter(
+            "prfaas_kv_corrupt_frames_total", "Received objects that were asked for again", registry=registry
+        )
+        self.duplicate_bytes = Counter(
+            "prfaas_kv_duplicate_bytes_total", "Payload received of objects that were there already", registry=registry
+        )
+        self.ejections = Counter(
+            "prfaas_kv_ejections_total",
+            "Connections and peers that were ejected because they brought corrupt objects",
+            ["what"],
+            registry=registry,
+        )
+        self.refused = Counter(
+            "prfaas_kv_refused_total",
+            "Connections and transfers that were refused to their sender",
+            ["code"],
+            registry=registry,
+        )
+        self.kv_resent = Counter(
+            "prfaas_kv_resent_bytes_total",
+            "KV payload bytes sent again: lost with a connection, or corrupt on arrival",
+            ["reason"],
+            registry=registry,
+        )
+        self.kv_reconnects = Counter(
+            "prfaas_kv_reconnects_total", "Data connections made again after one was lost", registry=registry
+        )
         self.steps = Counter("prfaas_engine_steps_total", "Engine steps run", registry=registry)
         self.step_seconds = Histogram(
             "prfaas_engine_step_seconds", "Time of one engine step", buckets=SECONDS, registry=registry
@@ -176,6 +216,7 @@ class InstanceMetrics:
             "prfaas_pages_cached", "Pages that hold cached prefixes and that nothing uses now", registry=registry
         )
         self.prefix = PrefixMetrics(registry)
+        self.links = LinkMetrics(registry)
         self.waiting = Gauge("prfaas_requests_waiting", "Requests waiting for pages", registry=registry)
         self.running = Gauge("prfaas_requests_running", "Requests that hold pages", registry=registry)
         self.vllm_waiting = Gauge("vllm:num_requests_waiting", "Requests waiting for pages", registry=registry)

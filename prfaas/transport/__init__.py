@@ -1,5 +1,5 @@
-"""KV bytes between instances over TCP: threads and blocking sockets around `prfaas.wire`. Knows no models.
+"""KV bytes between instances over TCP: a thread per connection around `prfaas.wire`. Knows no models.
 
-Seams left for the striped, credited data plane: `Outbox` hides how many connections a peer has; `Inbox` does not care
-which connection a frame came by.
+`Outbox` sends: it hides how many connections a peer has. `DataServer` receives into what `Inbox` expects, whichever
+connection a frame comes by.
 """

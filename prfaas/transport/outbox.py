@@ -1,41 +1,71 @@
-"""All peers that an instance sends KV to, each with one long-lived connection."""
+"""All peers that an instance sends KV to, each with a few long-lived connections."""
 
 import threading
 
 from prfaas.config.sections import TransportSection
+from prfaas.control.credentials import Credentials
 from prfaas.core.clock import Clock
 from prfaas.telemetry.metrics import InstanceMetrics
+from prfaas.transport.caller import Caller
 from prfaas.transport.outgoing import OutgoingTransfer
 from prfaas.transport.peer import Peer
-from prfaas.wire import messages
 
 
 class Outbox:
     """All peers that this instance sends KV to."""
 
-    def __init__(self, hello: messages.Hello, config: TransportSection, metrics: InstanceMetrics, clock: Clock) -> None:
-        self._hello = hello
+    def __init__(
+        self,
+        identity: Caller,
+        config: TransportSection,
+        credentials: Credentials | None,
+        metrics: InstanceMetrics,
+        clock: Clock,
+    ) -> None:
+        self._identity = identity
         self._config = config
+        self._credentials = credentials
         self._metrics = metrics
         self._clock = clock
         self._lock = threading.Lock()
         self._peers: dict[tuple[str, str | None], Peer] = {}
+        self._acknowledged_bytes = 0
+        """By peers that are no more."""
 
     def bytes_acknowledged(self) -> int:
-        """By all present peers together."""
-        return sum(peer.bytes_acknowledged() for peer in list(self._peers.values()))
-
-    def start(self, address: str, proxy: str | None, transfer: OutgoingTransfer) -> Peer:
-        """Opens a transfer over the connection to `address`, which is made at its first transfer and kept."""
+        """By all receivers together, ever; it grows while anything moves."""
         with self._lock:
+            return self._acknowledged_bytes + sum(peer.bytes_acknowledged() for peer in self._peers.values())
+
+    def peers(self) -> list[Peer]:
+        """The present ones."""
+        with self._lock:
+            return list(self._peers.values())
+
+    def start(self, address: str, proxy: str | None, cluster: str, transfer: OutgoingTransfer) -> Peer:
+        """Opens a transfer over the connections to `address`, which are made at its first transfer and kept."""
+        with self._lock:
+            dropped = self._drop_idle(but=(address, proxy))
             peer = self._peers.get((address, proxy))
             if peer is None:
-                self._drop_idle()
-                peer = Peer(address, proxy, self._hello, self._config, self._metrics, self._clock)
+                peer = Peer(
+                    address,
+                    proxy,
+                    cluster,
+                    self._identity,
+                    self._config,
+                    self._credentials,
+                    self._metrics,
+                    self._clock,
+                )
                 self._peers[address, proxy] = peer
             # Under the lock, so that a peer that looks idle is not dropped with this transfer in hand.
-            peer.start(transfer)
-            return peer
+            refusal = peer.start(transfer)
+        for old in dropped:
+            old.close()
+        if refusal is not None:
+            transfer.on_done(refusal)
+        return peer
 
     def close(self) -> None:
         """Ends all connections; it waits for their threads."""
@@ -45,7 +75,8 @@ class Outbox:
         for peer in peers:
             peer.close()
 
-    def _drop_idle(self) -> None:
-        """Instances come back with new addresses; threads for the old ones must not pile up."""
-        for key in [key for key, peer in self._peers.items() if peer.idle]:
-            self._peers.pop(key).close()
+    def _drop_idle(self, but: tuple[str, str | None]) -> list[Peer]:
+        """Instances come back with new addresses; what is kept for the old ones must not pile up."""
+        idle = [key for key, peer in self._peers.items() if peer.idle and key != but]
+        self._acknowledged_bytes += sum(self._peers[key].bytes_acknowledged() for key in idle)
+        return [self._peers.pop(key) for key in idle]

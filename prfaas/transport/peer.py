@@ -1,301 +1,238 @@
-"""The connection to one receiver, shared by all transfers to it.
-
-Two threads: the writer owns the socket, sends, and alone closes it; the reader takes answers and wakes the writer when
-the connection is lost. Buffers given to a transfer must stay as they are until its `on_done` was called: nothing is
-copied on the way to the socket.
-"""
+"""The connections to one receiver, shared by all transfers to it: how many there are, and when they are given up."""
 
 import logging
-import queue
-import socket
+import secrets
 import threading
-from collections.abc import Sequence
-from dataclasses import dataclass
 
 from prfaas.config.sections import TransportSection
+from prfaas.control.credentials import Credentials
 from prfaas.core.clock import Clock
-from prfaas.core.errors import (
-    CancelledError,
-    ManifestError,
-    PeerLostError,
-    PrfaasError,
-    TicketError,
-    WireError,
-    from_code,
-)
-from prfaas.core.ids import TransferId
+from prfaas.core.errors import CancelledError, PeerRefusedError, PrfaasError
 from prfaas.telemetry.metrics import InstanceMetrics
-from prfaas.transport.connect import connect, fail_when_stalled, unacknowledged_bytes, wake
-from prfaas.transport.framing import receive_header, receive_payload, send_frame, send_message
-from prfaas.transport.outgoing import OutgoingTransfer, Summary
+from prfaas.transport.caller import Caller
+from prfaas.transport.connect import choose_congestion_control
+from prfaas.transport.delivery import Lane
+from prfaas.transport.ledger import Ledger
+from prfaas.transport.outgoing import OutgoingTransfer, Source
+from prfaas.transport.send_conversation import StalledError
+from prfaas.transport.snapshot import PeerSnapshot
+from prfaas.transport.stream import Stream
 from prfaas.wire import messages
-from prfaas.wire.header import Codec, FrameHeader, Kind, ObjectKey, payload_digest
+from prfaas.wire.header import VERSION, ObjectKey
+from prfaas.wire.sending import Summary
 
 log = logging.getLogger(__name__)
 
 RETRY_AFTER_S = 1.0
 """After a failed connect further transfers fail at once for so long, rather than each wait for a timeout of its own."""
 
-
-@dataclass(frozen=True, slots=True)
-class _Start:
-    transfer: OutgoingTransfer
-
-
-@dataclass(frozen=True, slots=True)
-class _SendObject:
-    transfer: OutgoingTransfer
-    key: ObjectKey
-    parts: Sequence[memoryview]
-
-
-@dataclass(frozen=True, slots=True)
-class _SendManifest:
-    transfer: OutgoingTransfer
-    summary: Summary
-
-
-@dataclass(frozen=True, slots=True)
-class _Abandon:
-    transfer: OutgoingTransfer
-    error: PrfaasError
-
-
-@dataclass(frozen=True, slots=True)
-class _Lost:
-    """The reader found the connection over `sock` ended."""
-
-    sock: socket.socket
-    reason: str
-
-
-_Item = _Start | _SendObject | _SendManifest | _Abandon | _Lost
+SHUT_DOWN = "this instance is shutting down"
+SHORTEST_TRY_S = 0.05
 
 
 class Peer:
-    """The connection to one receiver. After a failure it reconnects at the next transfer."""
+    """A session with one receiver. One connection is made first; the others when that one is welcome."""
 
     def __init__(
         self,
         address: str,
         proxy: str | None,
-        hello: messages.Hello,
+        cluster: str,
+        caller: Caller,
         config: TransportSection,
+        credentials: Credentials | None,
         metrics: InstanceMetrics,
         clock: Clock,
     ) -> None:
-        self._address = address
+        self.address = address
+        self.cluster = cluster
+        """Of the receiver."""
+        self.congestion_control = None if config.congestion_control == "auto" else config.congestion_control
         self._proxy = proxy
-        self._hello = hello
+        self._hello = messages.Hello((VERSION,), caller.instance_id, caller.cluster, secrets.token_bytes(16))
         self._config = config
+        self._credentials = credentials
         self._metrics = metrics
         self._clock = clock
-        self._items: queue.SimpleQueue[_Item | None] = queue.SimpleQueue()
+        self._ledger = Ledger(config.frame_bytes, metrics, clock)
         self._lock = threading.Lock()
-        self._live: dict[tuple[TransferId, int], OutgoingTransfer] = {}
-        self._sock: socket.socket | None = None
-        self._reader: threading.Thread | None = None
-        self._loss: str | None = None
+        self._streams: dict[Stream, Lane | None] = {}
+        self._target = config.min_streams
+        self._most = config.max_streams
+        """As the receiver says."""
+        self._rtt_s: float | None = None
+        self._welcomed = False
+        self._outage_s: float | None = None
+        self._outage_answers = 0
+        self._lost_ones = 0
         self._unreachable: tuple[float, PrfaasError] | None = None
         self._closing = False
-        self._bytes_sent = 0
-        self._writer = threading.Thread(target=self._write, name=f"kv-to-{address}", daemon=True)
-        self._writer.start()
 
     @property
     def idle(self) -> bool:
         """Not connected, and nothing to send: what a peer that has gone leaves behind."""
-        return self._sock is None and not self._live
+        return not self._streams and not self._ledger.busy
 
     def bytes_acknowledged(self) -> int:
-        """Changes while the connection moves; a watcher tells a queue from a stall by it.
+        """Payload bytes that the receiver has acknowledged, ever."""
+        return self._ledger.flow.acknowledged_bytes
 
-        What the kernel still holds does not count: it can be seconds of a slow link.
-        """
+    def start(self, transfer: OutgoingTransfer) -> PrfaasError | None:
+        """Takes a transfer on, or says why not; `on_done` is then the caller's to call."""
         with self._lock:
-            return self._bytes_sent - (unacknowledged_bytes(self._sock) if self._sock is not None else 0)
+            refusal = self._refusal() or self._ledger.add(transfer)
+            if refusal is None:
+                self._staff()
+        return refusal
 
-    def start(self, transfer: OutgoingTransfer) -> None:
-        """Queues the opening of a transfer; its objects and manifest are queued behind it."""
-        refusal: PrfaasError | None = None
-        with self._lock:
-            if self._closing:
-                refusal = CancelledError("this instance is shutting down")
-            elif transfer.key in self._live:
-                refusal = TicketError("a transfer with this ticket is under way already")
-            else:
-                self._live[transfer.key] = transfer
-        if refusal is not None:
-            self._end(transfer, refusal)
-        self._items.put(_Start(transfer))
-
-    def send(self, transfer: OutgoingTransfer, key: ObjectKey, parts: Sequence[memoryview]) -> None:
-        """Queues one object; `parts` in order are its canonical bytes."""
-        self._items.put(_SendObject(transfer, key, parts))
+    def send(self, transfer: OutgoingTransfer, key: ObjectKey, source: Source) -> None:
+        """Queues one object."""
+        self._ledger.send(transfer, key, source)
 
     def finish(self, transfer: OutgoingTransfer, summary: Summary) -> None:
-        """Queues the manifest of all objects queued before."""
-        self._items.put(_SendManifest(transfer, summary))
+        """All objects have been queued; the manifest goes as soon as each has its digest."""
+        self._ledger.finish(transfer, summary)
 
     def abandon(self, transfer: OutgoingTransfer, error: PrfaasError) -> None:
         """Gives a transfer up: `on_done(error)` comes as soon as no thread uses its buffers any more."""
-        # The flag makes the writer skip at once all that is queued; the item ends the transfer when it is reached.
-        transfer.abandoned = True
-        self._items.put(_Abandon(transfer, error))
+        self._ledger.abandon(transfer, error)
+
+    def set_streams(self, count: int) -> None:
+        """How many connections there should be, within what configuration and receiver allow."""
+        with self._lock:
+            self._target = max(1, min(count, self._config.max_streams))
+            lanes = [lane for lane in self._streams.values() if lane is not None and not lane.retiring]
+            for lane in lanes[min(self._target, self._most) :]:
+                self._ledger.retire(lane)
+            self._staff()
+
+    def set_window(self, window_bytes: int) -> None:
+        """Payload bytes that may be unacknowledged; the receiver's credit is another bound."""
+        self._ledger.set_window(window_bytes)
+
+    def set_congestion_control(self, name: str) -> None:
+        """Of the present connections and of later ones."""
+        self.congestion_control = name
+        for lane in self._ledger.lanes:
+            choose_congestion_control(lane.sock, name)
+
+    def snapshot(self) -> PeerSnapshot:
+        """Counters for those who measure the link."""
+        with self._lock:
+            target = min(self._target, self._most)
+        return self._ledger.snapshot(self._proxy is not None, self._rtt_s, target)
 
     def close(self) -> None:
-        """Ends the connection and the threads; transfers still running end with CancelledError."""
+        """Ends the connections and their threads; transfers still running end with CancelledError."""
         with self._lock:
             self._closing = True
-            if self._sock is not None:
-                wake(self._sock)
-        self._items.put(None)
-        self._writer.join()
+            streams = list(self._streams)
+        self._ledger.fail_all(CancelledError(SHUT_DOWN))
+        for stream in streams:
+            stream.stop()
+        for stream in streams:
+            stream.join()
 
-    def _write(self) -> None:
-        while (item := self._items.get()) is not None:
-            try:
-                self._do(item)
-            except Exception as error:  # the thread's edge: whatever it was, no transfer may wait for ever
-                if not isinstance(error, PrfaasError | OSError):
-                    log.exception("sending to %s broke", self._address)
-                self._disconnect(self._typed(error))
-        self._disconnect(CancelledError("this instance is shutting down"), also_unopened=True)
-
-    def _typed(self, error: Exception) -> PrfaasError:
-        if self._closing:
-            return CancelledError("this instance is shutting down")
-        if isinstance(error, PrfaasError):
-            return error
-        # A reader that saw the end first knows the reason better than a failed write does.
-        return PeerLostError(self._loss or f"the data connection to {self._address} failed: {error}")
-
-    def _do(self, item: _Item) -> None:
-        match item:
-            case _Start(transfer) | _SendObject(transfer) | _SendManifest(transfer) if not transfer.wanted:
-                return
-            case _Start(transfer):
-                transfer.opened = True
-                opening = messages.encode(transfer.opening)
-                send_message(self._connection(), Kind.OPEN, opening, *transfer.key)
-            case _SendObject(transfer, key, parts):
-                self._send_object(transfer, key, parts)
-            case _SendManifest(transfer, summary):
-                self._send_manifest(transfer, summary)
-            case _Abandon(transfer, error):
-                if self._end(transfer, error) and transfer.opened and self._sock is not None:
-                    send_message(self._sock, Kind.CANCEL, b"", *transfer.key)
-            case _Lost(sock, reason):
-                if sock is self._sock:
-                    self._disconnect(self._typed(PeerLostError(reason)))
-
-    def _send_object(self, transfer: OutgoingTransfer, key: ObjectKey, parts: Sequence[memoryview]) -> None:
-        size = sum(part.nbytes for part in parts)
-        digest = payload_digest(parts)
-        header = FrameHeader(Kind.OBJECT, *transfer.key, key, Codec.RAW, size, size, digest)
-        send_frame(self._connection(), header, parts)
-        transfer.objects.append(messages.ManifestObject(key.layer, key.tensor, key.start, key.end, size, digest))
-        transfer.bytes_wire += size
-        self._bytes_sent += size
-        self._metrics.kv_bytes.labels("out", "wire").inc(size)
-
-    def _send_manifest(self, transfer: OutgoingTransfer, summary: Summary) -> None:
-        manifest = messages.Manifest(
-            prompt_tokens=transfer.opening.prompt_tokens,
-            held_tokens=transfer.opening.held_tokens,
-            first_token_id=summary.first_token_id,
-            objects=tuple(transfer.objects),
-            tokens_computed=summary.tokens_computed,
-            tokens_reused=summary.tokens_reused,
-            queue_ms=summary.queue_ms,
-            prefill_ms=summary.prefill_ms,
-        )
-        payload = messages.encode(manifest)
-        if len(payload) > messages.MAX_MESSAGE_BYTES:
-            # The receiver would end the connection, and with it transfers that are fine.
-            error = ManifestError(f"{len(transfer.objects)} objects are too many; raise transport.frame_bytes")
-            self.abandon(transfer, error)
-            return
-        transfer.manifest_sent = True
-        send_message(self._connection(), Kind.MANIFEST, payload, *transfer.key)
-
-    def _connection(self) -> socket.socket:
-        if self._sock is None:
-            self._connect()
-        assert self._sock is not None
-        return self._sock
-
-    def _connect(self) -> None:
-        if self._unreachable is not None and self._clock() - self._unreachable[0] < RETRY_AFTER_S:
-            raise self._unreachable[1]
-        try:
-            sock = connect(self._address, self._proxy, self._config.connect_timeout_s)
-        except PeerLostError as error:
-            self._unreachable = self._clock(), error
-            raise
-        fail_when_stalled(sock, self._config.stall_s)
+    def patience_s(self) -> float:
+        """How long the next attempt to connect may take: an outage is not endured for longer than `stall_s`."""
         with self._lock:
-            if self._closing:
-                sock.close()
-                raise CancelledError("this instance is shutting down")
-            self._sock = sock
-        self._loss = None
-        self._unreachable = None
-        self._metrics.connections.labels("out").inc()
-        name = f"kv-from-{self._address}"
-        self._reader = threading.Thread(target=self._read, args=(sock,), name=name, daemon=True)
-        self._reader.start()
-        send_message(sock, Kind.HELLO, messages.encode(self._hello))
+            if self._outage_s is None:
+                return self._config.connect_timeout_s
+            left_s = self._outage_s + self._config.stall_s - self._clock()
+        return max(SHORTEST_TRY_S, min(left_s, self._config.connect_timeout_s))
 
-    def _read(self, sock: socket.socket) -> None:
-        """Takes the receiver's answers; a lost connection is noticed here first, since nothing else reads."""
-        reason = f"{self._address} closed the data connection"
-        staging = memoryview(bytearray(messages.MAX_SMALL_MESSAGE_BYTES))
-        try:
-            while (header := receive_header(sock, len(staging))) is not None:
-                self._answered(header, receive_payload(sock, header, staging))
-        except Exception as error:  # the thread's edge: the writer must learn of it
-            if not isinstance(error, PrfaasError | OSError):
-                log.exception("reading from %s broke", self._address)
-            reason = f"the data connection to {self._address} failed: {error}"
-        self._loss = reason
-        wake(sock)
-        self._items.put(_Lost(sock, reason))
-
-    def _answered(self, header: FrameHeader, payload: memoryview) -> None:
-        transfer = self._live.get((header.transfer_id, header.epoch))
-        if transfer is None:
-            return
-        if header.kind is Kind.COMMITTED:
-            if not transfer.manifest_sent:
-                raise WireError("the receiver claims to have committed what it was never sent")
-            self._end(transfer, None)
-        elif header.kind is Kind.REJECTED:
-            rejected = messages.decode(payload, messages.Rejected)
-            self.abandon(transfer, from_code(rejected.code, rejected.message))
-
-    def _disconnect(self, error: PrfaasError, *, also_unopened: bool = False) -> None:
-        """Closes the connection and fails what it carried; only the writer does this, so no other thread's
-        descriptor can be hit."""
+    def welcomed(self, stream: Stream, lane: Lane, welcome: messages.Welcome, rtt_s: float) -> None:
+        """A connection is up, and with the first one the session."""
         with self._lock:
-            sock, self._sock = self._sock, None
-            carried = [t for t in self._live.values() if t.opened or also_unopened]
-        if sock is not None:
-            wake(sock)
-            if self._reader is not None:
-                self._reader.join()
-            sock.close()
+            self._streams[stream] = lane
+            self._most = welcome.max_streams
+            self._rtt_s = rtt_s if self._rtt_s is None else min(rtt_s, self._rtt_s)
+            self._welcomed = True
+            self._unreachable = None
+            self._metrics.connections.labels("out").inc()
+            if self._lost_ones:
+                self._lost_ones -= 1
+                self._metrics.kv_reconnects.inc()
+            self._ledger.join(lane, welcome.credit_bytes)
+            self._staff()
+
+    def lost(self, stream: Stream, error: PrfaasError | None) -> bool:
+        """Decides what becomes of a stream whose connection is gone, and of the transfers; False: it must end."""
+        with self._lock:
+            failure, again = self._judge(stream, error)
+            if not again:
+                del self._streams[stream]
+        if failure is not None:
+            self._ledger.fail_all(failure)
+        return again
+
+    def _judge(self, stream: Stream, error: PrfaasError | None) -> tuple[PrfaasError | None, bool]:
+        """What all transfers fail with, if they do, and whether the stream tries again."""
+        had_lane = self._streams[stream] is not None
+        self._streams[stream] = None
+        connected = sum(lane is not None for lane in self._streams.values())
+        if had_lane:
             self._metrics.connections.labels("out").dec()
-        for transfer in carried:
-            self._end(transfer, error)
+        if error is None or self._closing:
+            return None, False
+        log.warning("a data connection to %s is gone, %d are left: %s", self.address, connected, error)
+        self._lost_ones += had_lane
+        if isinstance(error, StalledError) and self._ledger.unanswered_for_s() >= self._config.stall_s:
+            if not connected:
+                self._give_up(error)
+            return error, False
+        if not connected:
+            return self._outage(error)
+        if not had_lane and isinstance(error, PeerRefusedError):
+            self._most = connected
+        return None, self._ledger.busy and len(self._streams) <= self._wanted(connected)
 
-    def _end(self, transfer: OutgoingTransfer, error: PrfaasError | None) -> bool:
-        """Ends a transfer once; False if it had ended."""
-        with self._lock:
-            if transfer.ended:
-                return False
-            transfer.ended = True
-            if self._live.get(transfer.key) is transfer:
-                del self._live[transfer.key]
-        transfer.on_done(error)
-        return True
+    def _outage(self, error: PrfaasError) -> tuple[PrfaasError | None, bool]:
+        now_s = self._clock()
+        if self._outage_s is None or self._ledger.answers != self._outage_answers:
+            self._outage_s, self._outage_answers = now_s, self._ledger.answers
+        if len(self._streams) > 1 or not self._ledger.busy:
+            # One of the others goes on trying, or there is nothing to try for.
+            return None, False
+        over = now_s - self._outage_s >= self._config.stall_s
+        if self._welcomed and not over and not isinstance(error, PeerRefusedError):
+            return None, True
+        self._give_up(error)
+        return error, False
+
+    def _give_up(self, error: PrfaasError) -> None:
+        self._welcomed = False
+        self._outage_s = None
+        self._unreachable = self._clock(), error
+
+    def _wanted(self, connected: int) -> int:
+        return min(self._target, self._most) if connected else 1
+
+    def _refusal(self) -> PrfaasError | None:
+        if self._closing:
+            return CancelledError(SHUT_DOWN)
+        if self._unreachable is not None and self._clock() - self._unreachable[0] < RETRY_AFTER_S:
+            return self._unreachable[1]
+        return None
+
+    def _staff(self) -> None:
+        """Starts the streams that are missing."""
+        connected = sum(lane is not None and not lane.retiring for lane in self._streams.values())
+        retiring = sum(lane is not None and lane.retiring for lane in self._streams.values())
+        while not self._closing and self._ledger.busy and len(self._streams) - retiring < self._wanted(connected):
+            stream = Stream(
+                self,
+                self._ledger,
+                self.address,
+                self._proxy,
+                self._hello,
+                self._config,
+                self._credentials,
+                self._clock,
+            )
+            try:
+                stream.start()
+            except RuntimeError as error:
+                log.warning("no further data connection to %s: %s", self.address, error)
+                return
+            self._streams[stream] = None

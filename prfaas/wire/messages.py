@@ -16,12 +16,18 @@ MAX_SMALL_MESSAGE_BYTES = 64 << 10
 MAX_OBJECTS = 1 << 18
 """Of one transfer, since a receiver remembers each until the commit."""
 
-UInt = Annotated[int, msgspec.Meta(ge=0, le=2**64 - 1)]
+UInt = Annotated[int, msgspec.Meta(ge=0)]
+"""MessagePack itself has no integer above 2**64 - 1, and msgspec takes no bound of that size."""
+
 Row = Annotated[int, msgspec.Meta(ge=0, le=2**32 - 1)]
 Positive = Annotated[int, msgspec.Meta(ge=1, le=2**63 - 1)]
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=253)]
 SessionId = Annotated[bytes, msgspec.Meta(min_length=16, max_length=16)]
 CodecNumber = Annotated[int, msgspec.Meta(ge=0, le=255)]
+Secret = Annotated[bytes, msgspec.Meta(min_length=1, max_length=64)]
+Fingerprint = Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
+Milliseconds = Annotated[float, msgspec.Meta(ge=0, le=1e12)]
+"""Finite: a NaN would make a manifest that comes again differ from itself."""
 
 
 class Hello(msgspec.Struct, frozen=True):
@@ -53,8 +59,8 @@ class Welcome(msgspec.Struct, frozen=True):
 class Open(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Sender → receiver, before a transfer's first object, and again when all connections were lost."""
 
-    secret: bytes
-    model_fingerprint: str
+    secret: Secret
+    model_fingerprint: Fingerprint
     prompt_tokens: Annotated[int, msgspec.Meta(ge=1, le=2**32 - 1)]
     held_tokens: Row
     """Leading tokens whose rows of paged layers are not sent, as the ticket says that the receiver holds them."""
@@ -110,14 +116,14 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     tokens_computed: Row
     tokens_reused: Row
     """Leading tokens that the sender had cached; with `tokens_computed` they make up the prompt."""
-    queue_ms: float
-    prefill_ms: float
+    queue_ms: Milliseconds
+    prefill_ms: Milliseconds
 
 
 class Rejected(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Receiver → sender: the transfer is dead, or before WELCOME the connection; `code` is of `core.errors`."""
 
-    code: str
+    code: Name
     message: str
 
 
@@ -131,5 +137,5 @@ def decode(data: bytes | bytearray | memoryview, kind: type[M]) -> M:
     """Raises WireError when `data` is not a `kind`."""
     try:
         return msgspec.msgpack.decode(data, type=kind)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise WireError(f"a {kind.__name__} message cannot be read: {error}") from None

@@ -75,8 +75,10 @@ class SendSession:
     _queue: deque[ObjectKey] = field(default_factory=deque)
     _undigested: int = 0
     _lost: int = 0
+    _asking: bool = False
     _summary: Summary | None = None
     _manifest_due: bool = False
+    _manifest_sent: bool = False
 
     def add(self, key: ObjectKey) -> None:
         """An object is ready to go; before `finish`."""
@@ -97,11 +99,16 @@ class SendSession:
         """The prefill is over: what is left is the tail that the receiver waits for."""
         return self._summary is not None
 
-    def accepted(self, received: Iterable[RowRange]) -> None:
-        """The receiver takes objects. Of those that were lost on the way it has these rows; the others go again."""
+    def accepted(self, received: Iterable[RowRange]) -> int:
+        """The receiver takes objects. Of those that were lost on the way it has these rows; the others go again.
+
+        Returns the payload bytes of these.
+        """
         if self.stage is Stage.ENDED:
-            return
+            return 0
         self.stage = Stage.ACCEPTED
+        self._asking = False
+        again: list[ObjectKey] = []
         ranges: dict[tuple[int, int], list[RowRange]] = {}
         for r in received:
             ranges.setdefault((r.layer, r.tensor), []).append(r)
@@ -110,10 +117,11 @@ class SendSession:
                 continue
             self._lost -= 1
             within = any(r.start <= key.start and key.end <= r.end for r in ranges.get((key.layer, key.tensor), ()))
-            if within:
-                outgoing.state = _State.DELIVERED
-            else:
-                self._enqueue(key, outgoing)
+            outgoing.state = _State.DELIVERED if within else _State.QUEUED
+            if not within:
+                again.append(key)
+        self._queue.extendleft(reversed(again))
+        return sum(self._wire_bytes(key) for key in again)
 
     def next(self) -> ObjectKey | None:
         """The object to send next, taken from the queue; None if there is none now."""
@@ -123,6 +131,11 @@ class SendSession:
     def has_next(self) -> bool:
         """Whether `next` would find something."""
         return self.stage is Stage.ACCEPTED and bool(self._queue)
+
+    @property
+    def num_queued(self) -> int:
+        """Objects that wait to be sent."""
+        return len(self._queue)
 
     def encoded(self, key: ObjectKey) -> Encoded | None:
         """How the object went out before; None at its first sending."""
@@ -150,11 +163,14 @@ class SendSession:
         if outgoing.attempt == attempt and outgoing.state is _State.SENT:
             outgoing.state = _State.DELIVERED
 
-    def corrupt(self, key: ObjectKey, attempt: int) -> None:
-        """That sending arrived corrupt: the object goes again."""
+    def corrupt(self, key: ObjectKey, attempt: int) -> int:
+        """That sending arrived corrupt: the object goes again. Returns its payload bytes, 0 if it does not matter."""
         outgoing = self._objects[key]
-        if outgoing.attempt == attempt and outgoing.state is _State.SENT:
-            self._enqueue(key, outgoing)
+        if self.stage is Stage.ENDED or outgoing.attempt != attempt or outgoing.state is not _State.SENT:
+            return 0
+        outgoing.state = _State.QUEUED
+        self._queue.appendleft(key)
+        return self._wire_bytes(key)
 
     def lost(self, key: ObjectKey, attempt: int) -> None:
         """The connection of that sending ended before it was answered; `open_due` until the receiver was asked."""
@@ -163,17 +179,25 @@ class SendSession:
             outgoing.state = _State.LOST
             self._lost += 1
 
+    def ask(self) -> None:
+        """An answer may have been lost with a connection: the receiver must be asked how far it is."""
+        self._asking = True
+
     @property
     def open_due(self) -> bool:
-        """An OPEN must be sent: the first, or one to learn what of the lost objects has arrived."""
-        return self.stage is Stage.OFFERED or (self.stage is Stage.ACCEPTED and self._lost > 0)
+        """An OPEN must be sent: the first, or one to learn what has arrived, or that all has been committed."""
+        return self.stage is Stage.OFFERED or (self.stage is Stage.ACCEPTED and (self._lost > 0 or self._asking))
 
     def manifest(self) -> Manifest | None:
-        """The manifest, when it is due and every object has its digest; it counts as sent then."""
-        if self.stage is not Stage.ACCEPTED or not self._manifest_due or self._undigested:
+        """The manifest, when it is due and every object has its digest; it counts as sent then.
+
+        Not while an OPEN is due: a receiver that has committed takes no manifest, and the answer would say so.
+        """
+        if self.stage is not Stage.ACCEPTED or not self._manifest_due or self._undigested or self.open_due:
             return None
         assert self._summary is not None
         self._manifest_due = False
+        self._manifest_sent = True
         return Manifest(
             prompt_tokens=self.opening.prompt_tokens,
             held_tokens=self.opening.held_tokens,
@@ -191,17 +215,18 @@ class SendSession:
 
     @property
     def manifest_sent(self) -> bool:
-        """Only then may the receiver claim to have committed."""
-        return self._summary is not None and not self._manifest_due
+        """At least once; only then may the receiver claim to have committed."""
+        return self._manifest_sent
 
     def end(self) -> None:
         """Committed, refused or given up: nothing more goes."""
         self.stage = Stage.ENDED
         self._queue.clear()
 
-    def _enqueue(self, key: ObjectKey, outgoing: _Outgoing) -> None:
-        outgoing.state = _State.QUEUED
-        self._queue.appendleft(key)
+    def _wire_bytes(self, key: ObjectKey) -> int:
+        encoded = self._objects[key].encoded
+        assert encoded is not None, f"{key} was never sent"
+        return encoded.wire_bytes
 
 
 def _entry(key: ObjectKey, encoded: Encoded | None) -> ManifestObject:

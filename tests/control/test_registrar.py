@@ -11,6 +11,7 @@ from prfaas.control.v1 import fleet_pb2 as pb
 from prfaas.control.v1.fleet_pb2_grpc import FleetServicer, add_FleetServicer_to_server
 from tests.eventually import eventually_async
 
+LINK = pb.LinkReport(cluster="east", bytes_per_s=1e8)
 INFO = pb.InstanceInfo(instance_id="i", cluster="west", epoch=5)
 Context = grpc.aio.ServicerContext[object, object]
 
@@ -21,6 +22,7 @@ class FakeRouter(FleetServicer):
     def __init__(self) -> None:
         self.registered: list[str] = []
         self.beats = 0
+        self.links: list[pb.LinkReport] = []
         self.gone: list[int] = []
         self.known = True
         self.refuse = 0
@@ -38,6 +40,7 @@ class FakeRouter(FleetServicer):
     async def Heartbeat(self, request: pb.HeartbeatRequest, context: Context) -> pb.HeartbeatReply:  # noqa: ARG002
         assert request.epoch == 5
         self.beats += 1
+        self.links = list(request.links)
         return pb.HeartbeatReply(known=self.known)
 
     async def Deregister(self, request: pb.DeregisterRequest, context: Context) -> pb.DeregisterReply:  # noqa: ARG002
@@ -52,7 +55,7 @@ async def joined(router: FakeRouter) -> AsyncIterator[Registrar]:
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-        registrar = Registrar(lambda: channel, INFO, pb.Load, router.keys.append)
+        registrar = Registrar(lambda: channel, INFO, pb.Load, lambda: [LINK], router.keys.append)
         registrar.start()
         try:
             yield registrar
@@ -66,6 +69,7 @@ async def test_registers_beats_and_says_goodbye() -> None:
     async with joined(router) as registrar:
         await registrar.registered.wait()
         await eventually_async(lambda: router.beats > 2)
+    assert router.links == [LINK]
     assert router.registered == ["i"]
     assert router.gone == [5]
     assert router.keys == ["k" * 40]

@@ -99,6 +99,15 @@ def rig(tmp_path: Path) -> Iterator[Rig]:
     rig.forget_all()
 
 
+async def test_what_was_rounded_on_its_way_here_is_not_stored(rig: Rig) -> None:
+    names = rig.compute(TOKENS, snapshots=(1, 2, 4))
+    rig.cache.pool.mark_lossy([rig.cache.match(names).pages[2], *rig.cache.snapshot_pages(names[0])])
+    rig.moves.keep(names)
+    await rig.until_stored(2 + 1)
+    assert rig.tier.holds("kv", names[1])
+    assert rig.tier.holds("state", names[1])
+
+
 async def test_what_was_evicted_comes_back_for_a_request_that_waits(rig: Rig) -> None:
     names = rig.compute(TOKENS, snapshots=(2, 4))
     rig.moves.keep(names)

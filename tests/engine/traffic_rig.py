@@ -200,10 +200,12 @@ class Traffic:
 
     def _deliver(self, request_id: RequestId, asked: _Asked, admitted: Admitted) -> None:
         """As another instance does that has computed the prompt; sometimes it fails."""
-        if self.random.random() < 0.2:
-            self.link.send([PrefillHere(request_id)])
-            return
         pages, held = list(admitted.pages), admitted.held_tokens
+        if self.random.random() < 0.2:
+            arrived = self.random.randint(held, len(asked.prompt))
+            self.memory.write(pages, held, asked.prompt[held:arrived])
+            self.link.send([PrefillHere(request_id, arrived)])
+            return
         self.memory.write(pages, held, asked.prompt[held:])
         if admitted.state_pages:
             self.memory.write_state(list(admitted.state_pages), asked.prompt)

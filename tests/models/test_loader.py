@@ -125,11 +125,12 @@ def test_tied_embeddings_need_no_head(tiny: Tiny, tmp_path: Path) -> None:
     assert torch.equal(logits(load_model(directory, "float32")), logits(untied))
 
 
-def test_fingerprint_is_stable_and_knows_weights_and_dtype(tiny: Tiny, tmp_path: Path) -> None:
+def test_fingerprint_is_stable_and_knows_weights(tiny: Tiny, tmp_path: Path) -> None:
     copy = rewrite(tiny.directory, tmp_path / "copy", {})
     changed = rewrite(tiny.directory, tmp_path / "changed", {NORM: torch.full((48,), 1.5)})
     prints = [load_model(d, "float32").fingerprint for d in (tiny.directory, copy, changed)]
     prints.append(load_model(copy, "bfloat16").fingerprint)
-    assert prints[0] == prints[1] == tiny.ours.fingerprint
-    assert len(set(prints)) == 3
+    # Caches are converted between instances that serve the same weights in different dtypes.
+    assert prints[0] == prints[1] == prints[3] == tiny.ours.fingerprint
+    assert len(set(prints)) == 2
     assert all(len(p) == 32 for p in prints)

@@ -17,13 +17,15 @@ async def test_the_state_is_json() -> None:
         answer = await link(relay)
         assert answer.status == 200
         assert msgspec.json.decode(answer.body) == {
-            "profile": {"gbit_s": 2.0, "rtt_ms": 1.0, "jitter_ms": 0.5, "reset_every_s": 60.0},
+            "profile": {"gbit_s": 2.0, "rtt_ms": 1.0, "jitter_ms": 0.5, "reset_every_s": 60.0}
+            | {"flip_bits_per_gb": 0.0, "stalled": False},
             "up": True,
             "connections": 0,
             "bytes_forward": 0,
             "bytes_backward": 0,
             "queue_bytes": 0,
             "resets": 0,
+            "bits_flipped": 0,
         }
 
 
@@ -98,6 +100,8 @@ async def test_a_link_that_goes_down_while_a_target_is_dialled_refuses() -> None
         (b'{"gbit_s": true}', b"gbit_s"),
         (b'{"gbit_s": 0}', b"gbit_s is 0"),
         (b'{"rtt_ms": -1, "up": false}', b"rtt_ms is -1"),
+        (b'{"flip_bits_per_gb": -1}', b"flip_bits_per_gb is -1"),
+        (b'{"stalled": "yes"}', b"bool"),
         (b'{"rtt_ms": 1e999}', b"out of range"),
         (b'{"up": 1}', b"bool"),
         (b'{"rtt_ms": 5, "up": null}', b"bool"),

@@ -121,6 +121,24 @@ async def test_nothing_is_delivered_after_a_stop() -> None:
     assert flow.held_bytes == 0
 
 
+async def test_a_stalled_link_delivers_nothing_and_then_everything() -> None:
+    path, sink = a_path(gbit_s=1), FakeTransport()
+    flow, source = joined(path, sink)
+    flow.feed(b"on its way ")
+    path.apply(LinkProfile(gbit_s=1, rtt_ms=0, stalled=True))
+    fed = len(b"on its way ")
+    while source.is_reading():
+        flow.feed(CHUNK)
+        fed += len(CHUNK)
+    await asyncio.sleep(0.02)
+    assert not sink.written
+    assert flow.held_bytes == fed <= path.budget_bytes
+    path.apply(LinkProfile(gbit_s=1, rtt_ms=0))
+    flow.resume()
+    await eventually(lambda: len(sink.written) == fed)
+    assert source.is_reading()
+
+
 async def test_a_sink_that_is_closing_takes_nothing() -> None:
     sink = FakeTransport()
     flow, _ = joined(a_path(), sink)

@@ -140,6 +140,8 @@ def test_a_budget_can_fill_the_link(profile: LinkProfile) -> None:
         ("jitter_ms", float("nan")),
         ("reset_every_s", -1.0),
         ("reset_every_s", float("inf")),
+        ("flip_bits_per_gb", -1.0),
+        ("flip_bits_per_gb", float("inf")),
     ],
 )
 def test_bad_profiles_name_the_field(field: str, value: float) -> None:

@@ -142,15 +142,21 @@ class FakeInstance:
             assert not any(s.preemptible and s.arrival > oldest.arrival for s in self.scheduler._active)
         return plan
 
-    def deliver(self, name: str) -> None:
+    def deliver(self, name: str, *, lossy: bool = False) -> None:
         """The KV of an import arrives, as far as it was not there, and is committed."""
         sequence = self.get(name)
         prompt = sequence.request.prompt_token_ids
         self._check_read(sequence, sequence.held_tokens)
         self._write(sequence, sequence.held_tokens, len(prompt), sequence.state_pages)
-        begun = self.scheduler.begin_decode(RequestId(name), next_token(prompt))
+        begun = self.scheduler.begin_decode(RequestId(name), next_token(prompt), lossy=lossy)
         assert begun is not None
         self._drew(*begun)
+
+    def fail(self, name: str, arrived: int, *, lossy: bool = False) -> range | None:
+        """The first `arrived` tokens of an import lie in their place, and nothing more comes."""
+        sequence = self.get(name)
+        self._write_tokens(sequence, sequence.held_tokens, arrived)
+        return self.scheduler.prefill_here(RequestId(name), arrived, lossy=lossy)
 
     def release(self, name: str) -> None:
         assert self.scheduler.release(RequestId(name))
@@ -195,11 +201,14 @@ class FakeInstance:
         for i in range(end):
             assert self._written[sequence.pages[i // PAGE], i % PAGE] == digest(sequence, i + 1)
 
-    def _write(self, sequence: Sequence, start: int, end: int, state_to: tuple[int, ...]) -> None:
+    def _write_tokens(self, sequence: Sequence, start: int, end: int) -> None:
         for i in range(start, end):
             page = sequence.pages[i // PAGE]
             assert self.pages.refs(page) == 1
             self._written[page, i % PAGE] = digest(sequence, i + 1)
+
+    def _write(self, sequence: Sequence, start: int, end: int, state_to: tuple[int, ...]) -> None:
+        self._write_tokens(sequence, start, end)
         assert all(self.pages.refs(page) == 1 for page in state_to)
         self._states[state_to] = digest(sequence, end)
 

@@ -182,6 +182,61 @@ def test_an_import_that_fails_is_computed_without_touching_what_it_held(state_pa
     assert instance.empty()
 
 
+@pytest.mark.parametrize(("arrived", "kept"), [(24, 24), (23, 20), (29, 28), (32, 28)])
+def test_an_import_that_fails_goes_on_behind_what_arrived_of_it(arrived: int, kept: int) -> None:
+    """In whole pages, and with at least one token to compute."""
+    instance = FakeInstance(pages=32, cached=True)
+    instance.add("a", 17, 2)
+    run(instance)
+    instance.add("b", 32, 2, Mode.IMPORT)
+    instance.step()
+    pages = instance.get("b").pages
+    assert instance.fail("b", arrived) == range(16, kept)
+    assert instance.get("b").pages == pages
+    plan = instance.step()
+    assert plan is not None
+    assert plan.chunks[0].start == kept
+    assert instance.get("b").verified_tokens == kept - 16
+    run(instance)
+    assert instance.answers["b"] == whole_answer(request("b", 32, 2, ignore_eos=True))
+    instance.add("c", 33, 2)
+    run(instance)
+    assert instance.reused["c"] == 32
+    assert instance.empty()
+
+
+def test_with_states_what_arrived_of_a_failed_import_is_of_no_use() -> None:
+    instance = FakeInstance(pages=64, cached=True, state_pages=HYBRID)
+    instance.add("b", 25, 2, Mode.IMPORT)
+    instance.step()
+    assert instance.fail("b", 24) is None
+    run(instance)
+    assert instance.answers["b"] == whole_answer(request("b", 25, 2, ignore_eos=True))
+
+
+def test_less_than_is_cached_by_now_is_of_no_use() -> None:
+    instance = FakeInstance(pages=64, cached=True)
+    instance.add("b", 25, 2, Mode.IMPORT)
+    instance.step()
+    instance.add("a", 17, 2)
+    while "a" not in instance.ended:
+        instance.step()
+    assert instance.fail("b", 12) is None
+    instance.step()
+    assert instance.reused["b"] == 16
+
+
+def test_what_was_rounded_on_its_way_is_used_and_remembered() -> None:
+    instance = FakeInstance(pages=32, cached=True)
+    instance.add("b", 25, 2, Mode.IMPORT)
+    instance.step()
+    assert instance.fail("b", 21, lossy=True) == range(20)
+    run(instance)
+    instance.add("c", 33, 2)
+    instance.step()
+    assert (instance.get("c").held_tokens, instance.get("c").lossy_tokens) == (24, 20)
+
+
 def test_what_proved_wrong_is_not_given_to_others() -> None:
     instance = FakeInstance(pages=64, cached=True, state_pages=HYBRID, step_tokens=64)
     instance.add("a", 17, 2)

@@ -73,14 +73,15 @@ class SchedulerMachine(RuleBasedStateMachine):
             self.instance.step(seconds)
 
     @precondition(lambda self: self.phase(Phase.RESERVED))
-    @rule(data=st.data(), comes=st.booleans())
-    def transfer_ends(self, data: st.DataObject, comes: bool) -> None:
+    @rule(data=st.data(), comes=st.booleans(), lossy=st.booleans())
+    def transfer_ends(self, data: st.DataObject, comes: bool, lossy: bool) -> None:
         name = data.draw(st.sampled_from(self.phase(Phase.RESERVED)))
         if comes:
             self.delivered.add(name)
             self.instance.deliver(name)
         else:
-            self.instance.scheduler.prefill_here(RequestId(name))
+            tokens = self.instance.get(name).request.prompt_tokens
+            self.instance.fail(name, data.draw(st.integers(0, tokens)), lossy=lossy)
 
     @precondition(lambda self: self.phase(Phase.HELD))
     @rule(data=st.data())

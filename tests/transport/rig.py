@@ -7,6 +7,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Self
 
+from prfaas.wire.session import Expectation, ReceiveSession
 from prometheus_client import CollectorRegistry
 
 from prfaas.config.sections import TransportSection
@@ -20,7 +21,6 @@ from prfaas.transport.peer import Peer
 from prfaas.transport.server import DataServer
 from prfaas.wire.header import ObjectKey
 from prfaas.wire.messages import Hello, Open
-from prfaas.wire.session import Expectation, ReceiveSession
 from tests.wire.small import EXPECTATION, OPEN, PIECES, TOKENS, content
 
 EPOCH = 7

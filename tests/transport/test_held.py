@@ -4,12 +4,12 @@ import dataclasses
 
 import msgspec
 import pytest
+from prfaas.wire.session import Expectation
 
 from prfaas.core.errors import ManifestError
 from prfaas.core.shape import ModelShape
 from prfaas.transport.inbox import Received
 from prfaas.wire.header import ObjectKey
-from prfaas.wire.session import Expectation
 from tests.transport.rig import Expected, Receiver, Sender, Sent
 from tests.wire.small import EXPECTATION, MLA, OPEN, PIECES, TOKENS, content
 

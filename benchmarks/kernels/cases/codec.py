@@ -8,7 +8,8 @@ from torch import Tensor
 
 from benchmarks.kernels.case import Asked, Case, CpuCase, Make, Run
 from prfaas_kernels import codec
-from prfaas_kernels.codec import PageSpan, StateSpan, cpu, sizes
+from prfaas_kernels.bytes_codec import sizes
+from prfaas_kernels.codec import PageSpan, StateSpan, cpu
 
 _PAGE_TOKENS = 64
 _ASKED = Asked(0.60)

@@ -1,14 +1,14 @@
 """What is cached, KV or states, in fewer bytes for the wire; the formats are specified in README.md."""
 
+from prfaas_kernels.bytes_codec.errors import CodecError
+from prfaas_kernels.bytes_codec.sizes import exact_most_bytes, int8_channel_bytes, int8_token_bytes, state16_bytes
 from prfaas_kernels.codec import cpu
-from prfaas_kernels.codec.errors import CodecError
 from prfaas_kernels.codec.reference import (
     encode_exact_reference,
     encode_int8_channel_reference,
     encode_int8_token_reference,
     encode_state16_reference,
 )
-from prfaas_kernels.codec.sizes import exact_most_bytes, int8_channel_bytes, int8_token_bytes, state16_bytes
 from prfaas_kernels.codec.state_span import StateSpan
 from prfaas_kernels.codec.token_rows import PageSpan
 from prfaas_kernels.dispatch import dispatched

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from prfaas_kernels.codec.errors import CodecError
+from prfaas_kernels.bytes_codec.errors import CodecError
 
 
 def check_size(data: Tensor, expected: int) -> None:

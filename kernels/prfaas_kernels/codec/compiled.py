@@ -1,18 +1,13 @@
 """Every format by the compiled kernels, which read and write pages and arenas themselves."""
 
-from struct import Struct
-
 import torch
 from torch import Tensor
 
-from prfaas_kernels.codec.sizes import ExactLayout
+from prfaas_kernels.bytes_codec.sizes import ExactLayout
+from prfaas_kernels.bytes_codec.structs import EXACT, INT8, STATE16
 from prfaas_kernels.codec.state_span import StateValues
 from prfaas_kernels.codec.token_rows import TokenRows
 from prfaas_kernels.native import active, call
-
-_INT8 = Struct("6q2q2q")  # struct Int8 of codec_int8.cpp
-_STATE16 = Struct("2q2q2q")  # struct State16 of codec_state16.cpp
-_EXACT = Struct("6q2q6q2q")  # struct Exact of codec_exact.cpp
 
 
 def fits(rows: TokenRows) -> bool:
@@ -22,14 +17,14 @@ def fits(rows: TokenRows) -> bool:
 
 def int8(kernel: str, rows: TokenRows, data: Tensor, num_scales: int) -> None:
     """Encodes `rows` into `data`, or decodes them from there, as `kernel` says."""
-    call(kernel, _INT8.pack(*_rows(rows), data.data_ptr(), data.data_ptr() + 4 * num_scales))
+    call(kernel, INT8.pack(*_rows(rows), data.data_ptr(), data.data_ptr() + 4 * num_scales))
 
 
 def state16(kernel: str, rows: StateValues, data: Tensor) -> None:
     """Encodes `rows` into `data`, or decodes them from there, as `kernel` says."""
     offsets = 0 if rows.offsets is None else rows.offsets.data_ptr()
     parts = data.data_ptr(), data.data_ptr() + 4 * rows.n
-    call(kernel, _STATE16.pack(rows.n, rows.width, rows.tensor.data_ptr(), offsets, *parts))
+    call(kernel, STATE16.pack(rows.n, rows.width, rows.tensor.data_ptr(), offsets, *parts))
 
 
 def encode_exact(rows: TokenRows, layout: ExactLayout, data: Tensor) -> int | None:
@@ -46,7 +41,7 @@ def decode_exact(rows: TokenRows, layout: ExactLayout, data: Tensor) -> int:
 def _exact(kernel: str, rows: TokenRows, layout: ExactLayout, data: Tensor, end: int) -> int:
     result = torch.zeros((), dtype=torch.int64)
     places = layout.blocks, layout.last_run, layout.codes_at, layout.table_at, layout.escapes_at, end
-    call(kernel, _EXACT.pack(*_rows(rows), *places, data.data_ptr(), result.data_ptr()))
+    call(kernel, EXACT.pack(*_rows(rows), *places, data.data_ptr(), result.data_ptr()))
     return int(result)
 
 

@@ -7,10 +7,8 @@ import torch
 from torch import Tensor
 
 from prfaas_kernels import native
-from prfaas_kernels.codec import compiled, exact, int8, state16
-from prfaas_kernels.codec.checks import check_bytes, check_exact, check_size
-from prfaas_kernels.codec.errors import CodecError
-from prfaas_kernels.codec.sizes import (
+from prfaas_kernels.bytes_codec.errors import CodecError
+from prfaas_kernels.bytes_codec.sizes import (
     BLOCK_TOKENS,
     GROUP_CHANNELS,
     HEADER_BYTES,
@@ -19,6 +17,8 @@ from prfaas_kernels.codec.sizes import (
     int8_token_bytes,
     state16_bytes,
 )
+from prfaas_kernels.codec import compiled, exact, int8, state16
+from prfaas_kernels.codec.checks import check_bytes, check_exact, check_size
 from prfaas_kernels.codec.state_span import StateSpan, StateValues
 from prfaas_kernels.codec.token_rows import PageSpan, TokenRows
 

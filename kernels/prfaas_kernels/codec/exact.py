@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-from prfaas_kernels.codec.errors import CodecError
-from prfaas_kernels.codec.sizes import BLOCK_VALUES, HEADER_BYTES, LANES, RUN_VALUES, ExactLayout
+from prfaas_kernels.bytes_codec.errors import CodecError
+from prfaas_kernels.bytes_codec.sizes import BLOCK_VALUES, HEADER_BYTES, LANES, RUN_VALUES, ExactLayout
 
 MAGIC = 0x5845
 """`EX`, little-endian."""

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from prfaas_kernels.codec.sizes import BLOCK_TOKENS, GROUP_CHANNELS
+from prfaas_kernels.bytes_codec.sizes import BLOCK_TOKENS, GROUP_CHANNELS
 
 LARGEST_CODE = 127.0
 UNIT = float.fromhex("0x1.0204080000000p-7")

@@ -6,7 +6,7 @@ import struct
 import torch
 from torch import Tensor
 
-from prfaas_kernels.codec.sizes import BLOCK_TOKENS, BLOCK_VALUES, GROUP_CHANNELS, LANES, ExactLayout
+from prfaas_kernels.bytes_codec.sizes import BLOCK_TOKENS, BLOCK_VALUES, GROUP_CHANNELS, LANES, ExactLayout
 
 
 def encode_int8_channel_reference(values: Tensor) -> bytes:

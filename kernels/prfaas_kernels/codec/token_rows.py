@@ -6,8 +6,8 @@ from math import prod
 import torch
 from torch import Tensor
 
-from prfaas_kernels.codec.errors import CodecError
-from prfaas_kernels.codec.sizes import MOST_VALUES
+from prfaas_kernels.bytes_codec.errors import CodecError
+from prfaas_kernels.bytes_codec.sizes import MOST_VALUES
 
 
 @dataclass(frozen=True, slots=True)

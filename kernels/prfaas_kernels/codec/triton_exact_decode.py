@@ -6,9 +6,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from prfaas_kernels.bytes_codec.sizes import HEADER_BYTES, ExactLayout
 from prfaas_kernels.codec import exact
 from prfaas_kernels.codec.checks import aligned, check_bytes, check_exact
-from prfaas_kernels.codec.sizes import HEADER_BYTES, ExactLayout
 from prfaas_kernels.codec.token_rows import PageSpan, TokenRows
 from prfaas_kernels.codec.triton_exact_words import (
     BLOCK,

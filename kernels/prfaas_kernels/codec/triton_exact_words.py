@@ -6,8 +6,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from prfaas_kernels.bytes_codec.sizes import BLOCK_VALUES, HEADER_BYTES, LANES, RUN_VALUES
 from prfaas_kernels.codec import exact
-from prfaas_kernels.codec.sizes import BLOCK_VALUES, HEADER_BYTES, LANES, RUN_VALUES
 from prfaas_kernels.codec.token_rows import TokenRows
 
 _ABOVE_MEAN = tl.constexpr(exact.ABOVE_MEAN)

@@ -6,9 +6,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from prfaas_kernels.bytes_codec.sizes import BLOCK_TOKENS, GROUP_CHANNELS, int8_channel_bytes, int8_token_bytes
 from prfaas_kernels.codec.checks import aligned, check_size
 from prfaas_kernels.codec.int8 import LARGEST_PEAK, SMALLEST_PEAK, UNIT
-from prfaas_kernels.codec.sizes import BLOCK_TOKENS, GROUP_CHANNELS, int8_channel_bytes, int8_token_bytes
 from prfaas_kernels.codec.token_rows import PageSpan, TokenRows
 from prfaas_kernels.launch import launch
 
@@ -17,7 +17,7 @@ _LARGEST_PEAK = tl.constexpr(LARGEST_PEAK)
 _UNIT = tl.constexpr(UNIT)
 _MAGNITUDE = tl.constexpr(0x7FFFFFFF)
 _ROUND = tl.constexpr(12582912.0)  # added, it leaves the nearest integer in the low bits, ties to even
-_GROUP_TOKENS = 64  # of one program of `int8_token`
+_GROUP_TOKENS = 32  # of one program of `int8_token`
 
 
 @triton.jit

@@ -6,9 +6,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from prfaas_kernels.bytes_codec.errors import CodecError
+from prfaas_kernels.bytes_codec.sizes import state16_bytes
 from prfaas_kernels.codec.checks import aligned, check_size
-from prfaas_kernels.codec.errors import CodecError
-from prfaas_kernels.codec.sizes import state16_bytes
 from prfaas_kernels.codec.state_span import StateSpan, StateValues
 from prfaas_kernels.launch import block, launch
 

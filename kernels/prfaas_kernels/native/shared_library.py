@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from prfaas_kernels.native.build import BuildError, build
+from prfaas_kernels.library import load
 
 Kernel = Callable[[bytes, int], object]
 
@@ -21,11 +21,7 @@ def enable(directory: Path | None = None, compiler: str = "g++") -> None:
     Compiles them on first use (a few seconds) into `directory`, by default `~/.cache/prfaas_kernels`. Raises
     BuildError if there is no compiler or the result cannot be loaded; ops then keep to torch.
     """
-    path = build(directory or Path.home() / ".cache" / "prfaas_kernels", compiler)
-    try:
-        library = CDLL(str(path))
-    except OSError as error:
-        raise BuildError(f"cannot load {path}: {error}") from error
+    library = load(directory, compiler)
     _kernels.clear()
     _loaded[:] = [library]
 

@@ -318,20 +318,22 @@ class Ticket(_message.Message):
     def __init__(self, transfer_id: _Optional[bytes] = ..., epoch: _Optional[int] = ..., secret: _Optional[bytes] = ..., data_address: _Optional[str] = ..., receiver_instance: _Optional[str] = ..., receiver_cluster: _Optional[str] = ..., max_frame_bytes: _Optional[int] = ..., held_tokens: _Optional[int] = ..., codecs: _Optional[_Iterable[str]] = ..., deadline_s: _Optional[float] = ...) -> None: ...
 
 class PrefillRequest(_message.Message):
-    __slots__ = ("request_id", "prompt_token_ids", "sampling", "ticket", "model_fingerprint", "cache_salt")
+    __slots__ = ("request_id", "prompt_token_ids", "sampling", "ticket", "model_fingerprint", "cache_salt", "resume")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     PROMPT_TOKEN_IDS_FIELD_NUMBER: _ClassVar[int]
     SAMPLING_FIELD_NUMBER: _ClassVar[int]
     TICKET_FIELD_NUMBER: _ClassVar[int]
     MODEL_FINGERPRINT_FIELD_NUMBER: _ClassVar[int]
     CACHE_SALT_FIELD_NUMBER: _ClassVar[int]
+    RESUME_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     prompt_token_ids: _containers.RepeatedScalarFieldContainer[int]
     sampling: Sampling
     ticket: Ticket
     model_fingerprint: str
     cache_salt: str
-    def __init__(self, request_id: _Optional[str] = ..., prompt_token_ids: _Optional[_Iterable[int]] = ..., sampling: _Optional[_Union[Sampling, _Mapping]] = ..., ticket: _Optional[_Union[Ticket, _Mapping]] = ..., model_fingerprint: _Optional[str] = ..., cache_salt: _Optional[str] = ...) -> None: ...
+    resume: bool
+    def __init__(self, request_id: _Optional[str] = ..., prompt_token_ids: _Optional[_Iterable[int]] = ..., sampling: _Optional[_Union[Sampling, _Mapping]] = ..., ticket: _Optional[_Union[Ticket, _Mapping]] = ..., model_fingerprint: _Optional[str] = ..., cache_salt: _Optional[str] = ..., resume: _Optional[bool] = ...) -> None: ...
 
 class PrefillEvent(_message.Message):
     __slots__ = ("progress", "done", "failure")
@@ -382,10 +384,12 @@ class AnnounceReply(_message.Message):
     def __init__(self) -> None: ...
 
 class CancelRequest(_message.Message):
-    __slots__ = ("request_id",)
+    __slots__ = ("request_id", "transfer_id")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    TRANSFER_ID_FIELD_NUMBER: _ClassVar[int]
     request_id: str
-    def __init__(self, request_id: _Optional[str] = ...) -> None: ...
+    transfer_id: bytes
+    def __init__(self, request_id: _Optional[str] = ..., transfer_id: _Optional[bytes] = ...) -> None: ...
 
 class CancelReply(_message.Message):
     __slots__ = ("found",)

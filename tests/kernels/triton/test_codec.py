@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from prfaas_kernels.bytes_codec.sizes import ExactLayout
 from prfaas_kernels.codec import CodecError, PageSpan, StateSpan, cpu, triton
-from prfaas_kernels.codec.sizes import ExactLayout
 from prfaas_kernels.launch import INTERPRETED
 from tests.kernels.codec_inputs import all_patterns, bits_of, in_pages, values_of, with_escapes
 

@@ -1,18 +1,34 @@
-"""Compiles the C++ kernels into a shared library, once per source, compiler and processor; does not load it."""
+"""Compiles the C++ kernels into a shared library, once per source, compiler and processor, and loads it.
+
+Needs no torch; does not know what is in the library, nor who uses it.
+"""
 
 import hashlib
 import platform
 import subprocess
 import tempfile
+from ctypes import CDLL
 from pathlib import Path
 
-_SOURCES = Path(__file__).parent
+_SOURCES = Path(__file__).parent / "native"
 _FLAGS = ("-std=c++17", "-O3", "-march=native", "-ffp-contract=fast", "-fno-math-errno", "-fopenmp", "-fPIC", "-shared")
 _COMPILE_TIMEOUT_S = 120
 
 
 class BuildError(Exception):
     """The kernels cannot be compiled here; says why."""
+
+
+def load(directory: Path | None = None, compiler: str = "g++") -> CDLL:
+    """The library, compiled into `directory` on first use (a few seconds), by default `~/.cache/prfaas_kernels`.
+
+    Raises BuildError if there is no compiler or the result cannot be loaded.
+    """
+    path = build(directory or Path.home() / ".cache" / "prfaas_kernels", compiler)
+    try:
+        return CDLL(str(path))
+    except OSError as error:
+        raise BuildError(f"cannot load {path}: {error}") from error
 
 
 def build(directory: Path, compiler: str) -> Path:

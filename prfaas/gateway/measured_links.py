@@ -1,0 +1,53 @@
+"""Puts what instances measured of the same link together. Knows no clock and no table of instances."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from prfaas.control.v1 import fleet_pb2 as pb
+from prfaas.core.ids import ClusterName, InstanceId
+from prfaas.policy.view import LinkView
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceLink:
+    """One instance's report on its way to a cluster, `heard_s` seconds after it came."""
+
+    instance_id: InstanceId
+    source: ClusterName
+    report: pb.LinkReport
+    heard_s: float
+
+    @property
+    def age_s(self) -> float:
+        """Seconds since bytes crossed."""
+        return self.report.age_s + self.heard_s
+
+
+def link_views(links: Sequence[InstanceLink]) -> tuple[LinkView, ...]:
+    """One view of each link whose rate anybody knows, in the order in which they first appear."""
+    groups: defaultdict[tuple[ClusterName, ClusterName], list[InstanceLink]] = defaultdict(list)
+    for link in links:
+        if link.report.bytes_per_s > 0:
+            groups[link.source, ClusterName(link.report.cluster)].append(link)
+    return tuple(_view(source, target, group) for (source, target), group in groups.items())
+
+
+def _view(source: ClusterName, target: ClusterName, links: Sequence[InstanceLink]) -> LinkView:
+    latest = min(links, key=lambda link: link.age_s)
+    reports = [link.report for link in links]
+    # Each instance knows its own share. Those that are busy at the same time have the link together; one that was alone
+    # on it measured all of it.
+    alone = max(report.bytes_per_s for report in reports)
+    together = sum(report.bytes_per_s * report.utilisation for report in reports)
+    return LinkView(
+        source=source,
+        target=target,
+        bytes_per_s=max(alone, together),
+        rtt_s=latest.report.rtt_s,
+        min_rtt_s=min((report.min_rtt_s for report in reports if report.min_rtt_s > 0), default=0.0),
+        retransmitted=max(report.retransmitted for report in reports),
+        queued_bytes=sum(report.queued_bytes for report in reports),
+        queued_s=max(report.queued_s for report in reports),
+        age_s=latest.age_s,
+    )
