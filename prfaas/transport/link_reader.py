@@ -36,7 +36,8 @@ class LinkReader:
         infos = _look(snapshot.sockets)
         last, last_infos = self.snapshot, self._infos
         interval_s = now_s - self._now_s
-        sent, again = _tcp_bytes(infos, last_infos)
+        # A proxy that is slower than its network throws segments away, which says nothing of the path behind it.
+        sent, again = (0, 0) if snapshot.proxied else _tcp_bytes(infos, last_infos)
         hop_min_rtt_s = min((i.min_rtt_s for i in infos.values() if i.min_rtt_s is not None), default=None)
         self._now_s, self.snapshot, self._infos = now_s, snapshot, infos
         return LinkSample(

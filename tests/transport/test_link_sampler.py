@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry
 from prfaas.config.sections import TransportSection
 from prfaas.telemetry.metrics import InstanceMetrics
 from prfaas.transport import link_sampler
+from prfaas.transport.link_reader import LinkReader
 from prfaas.transport.link_sampler import INTERVAL_S, LinkSampler
 from tests.eventually import eventually
 from tests.transport.played_peer import PlayedPeer
@@ -165,6 +166,14 @@ def test_the_round_trip_behind_a_proxy_is_that_of_the_greetings(rig: Rig) -> Non
     rig.flow([peer], 1)
     (report,) = rig.sampler.reports()
     assert (report.rtt_s, report.min_rtt_s) == (0.02, 0.02)
+
+
+def test_what_tcp_sends_counts_on_direct_connections_only(rig: Rig) -> None:
+    direct, proxied = PlayedPeer(rig.undo), PlayedPeer(rig.undo, proxied=True)
+    readers = [LinkReader(peer, 0.0) for peer in (direct, proxied)]
+    for peer in (direct, proxied):
+        peer.state.sockets[0].sendall(bytes(1000))
+    assert [reader.read(0.15).tcp_sent_bytes for reader in readers] == [1000, 0]
 
 
 def test_a_named_congestion_control_is_set_once() -> None:
