@@ -12,7 +12,6 @@ from prfaas.control.dial import SERVER_OPTIONS
 SAN_PROPERTY = "x509_subject_alternative_name"
 """What gRPC calls the names in a peer's certificate."""
 
-Handler = grpc.RpcMethodHandler[Any, Any]
 Serving = Callable[[Any, Any], Awaitable[Any]]
 
 log = logging.getLogger(__name__)
@@ -39,9 +38,9 @@ class _NameCheck(grpc.aio.ServerInterceptor):
 
     async def intercept_service(
         self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]],
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable["grpc.RpcMethodHandler[Any, Any] | None"]],
         handler_call_details: grpc.HandlerCallDetails,
-    ) -> Handler | None:
+    ) -> "grpc.RpcMethodHandler[Any, Any] | None":
         handler = await continuation(handler_call_details)
         if handler is None:  # no such method
             return handler

@@ -5,6 +5,10 @@ from math import inf
 from typing import Protocol
 
 
+LEAST_S = 0.05
+"""A transfer that takes less was lying in buffers, and says nothing of the link."""
+
+
 class Arriving(Protocol):
     """One transfer under way."""
 
@@ -28,7 +32,7 @@ class Arrivals:
         self._ended_bytes = 0
         self._samples: deque[tuple[float, int]] = deque()
         self.best_bytes_s = 0.0
-        """The best rate of any window."""
+        """The best rate of any window, or of a whole transfer."""
 
     def begin(self, transfer: Arriving) -> None:
         self._under_way.append(transfer)
@@ -36,6 +40,10 @@ class Arrivals:
     def end(self, transfer: Arriving) -> None:
         self._under_way.remove(transfer)
         self._ended_bytes += transfer.bytes_arrived
+
+    def committed(self, num_bytes: int, seconds: float) -> None:
+        """A transfer brought so much, in that time from its first object on: most take less than a window."""
+        self.best_bytes_s = max(self.best_bytes_s, num_bytes / max(seconds, LEAST_S))
 
     @property
     def missing_bytes(self) -> float:

@@ -105,6 +105,7 @@ class Fetcher:
         if isinstance(outcome, PrfaasError):
             return Undelivered(outcome, transfer.verified_tokens(), session.lossy, session.bytes_again)
         self._metrics.transfers.labels("in", "ok").inc()
+        self._link(target.cluster).committed(outcome.bytes_wire, outcome.transfer_s)
         return outcome
 
     def _ticket(self, held_tokens: int, deadline_s: float | None) -> pb.Ticket:

@@ -1,5 +1,6 @@
 """A receiver's answers out of a channel: few, and small but for ACCEPTED. Knows nothing of transfers."""
 
+from collections import deque
 from collections.abc import Iterator
 
 from prfaas.core.errors import PeerLostError, WireError
@@ -18,23 +19,36 @@ class FrameReader:
         self._room = bytearray(MAX_SMALL_MESSAGE_BYTES)
         self._filled = 0
         self._header: FrameHeader | None = None
+        self._whole: deque[tuple[FrameHeader, bytes]] = deque()
 
     def read(self, channel: Channel) -> Iterator[tuple[FrameHeader, bytes]]:
-        """The answers that are there now. Raises WireError, PeerLostError at the end of the stream, or OSError."""
+        """The answers that are there now; those that the caller leaves come first the next time.
+
+        Raises WireError, PeerLostError at the end of the stream, or OSError, each behind the answers before it.
+        """
+        yield from self._leave()
         for _ in range(READS):
             with memoryview(self._room) as room:
                 got = channel.receive_into([room[self._filled :]])
                 full = got == len(room) - self._filled
             if got is None:
-                return
+                break
             if got == 0:
                 raise PeerLostError("the receiver closed the data connection")
             self._filled += got
-            yield from self._frames()
+            try:
+                self._cut()
+            finally:
+                yield from self._leave()
             if not full and not channel.pending:
-                return
+                break
 
-    def _frames(self) -> Iterator[tuple[FrameHeader, bytes]]:
+    def _leave(self) -> Iterator[tuple[FrameHeader, bytes]]:
+        while self._whole:
+            yield self._whole.popleft()
+
+    def _cut(self) -> None:
+        """Takes whole frames out of the buffer."""
         at = 0
         while True:
             if self._header is None:
@@ -50,7 +64,7 @@ class FrameReader:
             if payload and header.digest != payload_digest([payload]):
                 raise WireError(f"the payload of a {header.kind.name} is corrupt")
             self._header = None
-            yield header, payload
+            self._whole.append((header, payload))
         self._keep(at)
 
     def _keep(self, at: int) -> None:

@@ -1,7 +1,7 @@
 """Makes a channel of a connected socket: plain, or TLS with the fleet's certificates.
 
-After the handshake each side judges the other's names, and the server tells the client its verdict in one message:
-in TLS 1.3 a client is done before the server has seen its certificate. Knows no frames.
+After the handshake each side judges the other's names, and tells it the verdict: without that a client would not know
+whether it was let in, since in TLS 1.3 it is done before the server has seen its certificate. Knows no frames.
 """
 
 import socket
@@ -15,9 +15,8 @@ from prfaas.core.errors import PeerLostError, PeerRefusedError, PrfaasError
 from prfaas.transport.channel import Channel
 from prfaas.transport.tls_channel import TlsChannel
 
-WELCOME = b"\x01"
-REFUSED = b"\x00"
-"""The server's verdict; why follows, in UTF-8, until the end of the connection."""
+LENGTH_BYTES = 2
+"""A verdict is the reason for a refusal in UTF-8, empty where there is none, behind its length (little-endian)."""
 MAX_REASON_BYTES = 1024
 
 _CERTIFICATE_ALERTS = ("CERTIFICATE", "UNKNOWN_CA", "ACCESS_DENIED")
@@ -54,13 +53,7 @@ def _encrypted(
         raise PeerLostError(f"the connection to {peer} ended before it was encrypted: {error}") from error
     try:
         tls.do_handshake()
-        refusal = credentials.refusal(_names(tls))
-        if server_side:
-            tls.sendall(WELCOME if refusal is None else REFUSED + refusal.encode()[:MAX_REASON_BYTES])
-        if refusal is not None:
-            raise PeerRefusedError(f"{peer} is refused: {refusal}")
-        if not server_side:
-            _hear_verdict(tls, peer)
+        _exchange_verdicts(tls, credentials.refusal(_names(tls)), peer)
     except OSError as error:
         tls.close()
         raise _typed(error, peer, timeout_s) from error
@@ -76,16 +69,30 @@ def _names(tls: ssl.SSLSocket) -> list[str]:
     return dns_names(x509.load_der_x509_certificate(shown))
 
 
-def _hear_verdict(tls: ssl.SSLSocket, peer: str) -> None:
-    verdict = tls.recv(1)
-    if verdict == WELCOME:
-        return
-    if verdict != REFUSED:
-        raise PeerLostError(f"{peer} ended the connection right after the TLS handshake; its log may say why")
-    reason = bytearray()
-    while len(reason) < MAX_REASON_BYTES and (more := tls.recv(MAX_REASON_BYTES - len(reason))):
-        reason += more
-    raise PeerRefusedError(f"{peer} refuses us: {reason.decode(errors='replace')}")
+def _exchange_verdicts(tls: ssl.SSLSocket, refusal: str | None, peer: str) -> None:
+    mine = (refusal or "").encode()[:MAX_REASON_BYTES]
+    verdict = len(mine).to_bytes(LENGTH_BYTES, "little") + mine
+    # The client listens first: if the server did not accept its certificate, what it sent would only meet a closed
+    # connection, and the reason be lost. Both are heard in any case, since bytes left unread could undo ours.
+    if tls.server_side:
+        tls.sendall(verdict)
+    theirs = _read(tls, int.from_bytes(_read(tls, LENGTH_BYTES, peer), "little"), peer)
+    if not tls.server_side:
+        tls.sendall(verdict)
+    if refusal is not None:
+        raise PeerRefusedError(f"{peer} is refused: {refusal}")
+    if theirs:
+        raise PeerRefusedError(f"{peer} refuses us: {theirs.decode(errors='replace')}")
+
+
+def _read(tls: ssl.SSLSocket, count: int, peer: str) -> bytes:
+    read = bytearray()
+    while len(read) < count:
+        more = tls.recv(count - len(read))
+        if not more:
+            raise PeerLostError(f"{peer} ended the connection right after the TLS handshake; its log may say why")
+        read += more
+    return bytes(read)
 
 
 def _typed(error: OSError, peer: str, timeout_s: float) -> PrfaasError:

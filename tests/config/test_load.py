@@ -65,6 +65,14 @@ def test_relative_disk_paths_start_at_the_file_in_every_engine_section(tmp_path:
     assert without.engine is None
 
 
+def test_relative_certificate_paths_start_at_the_file(tmp_path: Path) -> None:
+    files = "ca: c/ca.pem, cert: 'c/{name}.pem', key: /k/key.pem"
+    security = load(write(tmp_path, GOOD.replace("mode: plain", files))).security
+    assert security is not None
+    assert (security.mode, security.ca) == ("mtls", tmp_path / "c" / "ca.pem")
+    assert (security.cert, security.key) == (tmp_path / "c" / "{name}.pem", Path("/k/key.pem"))
+
+
 def test_all_faults_are_reported_at_once_with_their_lines(tmp_path: Path) -> None:
     message = fails(
         tmp_path,
@@ -95,6 +103,9 @@ links:
         (("clusters:", "engine: {step_tokens: 8, max_running_requests: 8}\nclusters:"), "leaves no room for prefill"),
         (("clusters:", "router: {http: '127.0.0.1:9', control: '127.0.0.1:9'}\nclusters:"), "already taken by"),
         (("kind: pd", "kind: decode"), "clusters.0.kind"),
+        (("security: {mode: plain}", ""), "security: this section is required; make certificates with `prfaas certs`"),
+        (("mode: plain", "mode: mtls, ca: ca.pem, cert: c.pem"), "security.key: mode mtls needs this PEM file"),
+        (("mode: plain", "mode: tls"), "security.mode"),
         (("clusters:", "router: {first_token_deadline_s: .inf}\nclusters:"), "router.first_token_deadline_s"),
     ],
 )

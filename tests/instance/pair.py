@@ -1,5 +1,6 @@
 """A prefill and a decode instance with real services, gRPC and sockets around engines that are played."""
 
+import asyncio
 import contextlib
 import os
 import socket
@@ -11,7 +12,8 @@ from typing import Any
 import grpc
 from prometheus_client import CollectorRegistry
 
-from prfaas.config.sections import FleetConfig, TransportSection
+from prfaas.cli.build_data_plane import build_data_plane, usable_codecs
+from prfaas.config.sections import FleetConfig
 from prfaas.control.dial import Dialer
 from prfaas.control.v1 import fleet_pb2 as pb
 from prfaas.control.v1.fleet_pb2_grpc import InstanceStub, add_InstanceServicer_to_server
@@ -28,9 +30,6 @@ from prfaas.instance.prefill import PrefillService
 from prfaas.instance.servicer import Servicer
 from prfaas.telemetry.metrics import InstanceMetrics
 from prfaas.transport.inbox import Inbox
-from prfaas.transport.outbox import Outbox
-from prfaas.transport.server import DataServer
-from prfaas.wire.messages import Hello
 from tests.instance.paged_memory import PagedMemory
 from tests.instance.played_engine import PlayedEngine
 
@@ -46,8 +45,8 @@ KDA = LayerCache(
 HYBRID = ModelShape("hybrid", (KDA, MLA, KDA, GQA), MAX_TOKENS)
 DENSE = ModelShape("dense", (MLA, GQA), MAX_TOKENS)
 # Four rows of a latent or of a state to a frame: objects are cut.
-TRANSPORT = TransportSection(frame_bytes=4096, stall_s=5.0)
-CONFIG = {
+TRANSPORT = {"frame_bytes": 4096, "stall_s": 5.0, "min_streams": 2}
+CONFIG: dict[str, Any] = {
     "model": {"path": ".", "name": "tiny"},
     "clusters": [{"name": "west", "kind": "pd", "instances": [{"name": "near", "role": "decode"}]}],
 }
@@ -64,6 +63,8 @@ class Member:
     metrics: InstanceMetrics
     address: str
     stub: Any
+    inbox: Inbox
+    prefill: PrefillService
 
     @property
     def target(self) -> pb.PrefillTarget:
@@ -94,41 +95,71 @@ class Pair:
 
 
 @contextlib.asynccontextmanager
-async def running(shape: ModelShape = HYBRID) -> AsyncIterator[Pair]:
-    async with _member("near", shape) as near, _member("far", shape) as far:
+async def running(
+    shape: ModelShape = HYBRID, *, relay_port: int | None = None, **transport: Any
+) -> AsyncIterator[Pair]:
+    """`relay_port`: of a relay between the two, which then are in two clusters. `transport` changes its section."""
+    config = _config(relay_port, transport)
+    far_cluster = "west" if relay_port is None else "east"
+    async with _member("near", "west", shape, config) as near, _member("far", far_cluster, shape, config) as far:
         yield Pair(near, far)
 
 
+def _config(relay_port: int | None, transport: dict[str, Any]) -> FleetConfig:
+    raw: dict[str, Any] = CONFIG | {"transport": TRANSPORT | transport}
+    if relay_port is not None:
+        east = {"name": "east", "kind": "prfaas", "instances": [{"name": "far", "role": "prefill"}]}
+        way = {"between": ["east", "west"], "gbit_s": 1, "relay": {"listen": f"127.0.0.1:{relay_port}"}}
+        raw |= {"clusters": [*CONFIG["clusters"], east], "links": [way]}
+    return FleetConfig.model_validate(raw)
+
+
 @contextlib.asynccontextmanager
-async def _member(name: str, shape: ModelShape) -> AsyncIterator[Member]:
+async def _member(name: str, cluster: str, shape: ModelShape, config: FleetConfig) -> AsyncIterator[Member]:
     metrics, link, memory = InstanceMetrics(CollectorRegistry()), listen(), PagedMemory(shape, PAGE_TOKENS)
     engine = PlayedEngine(os.dup(link.fd), shape, memory, PAGE_TOKENS)
     front = Front(link, engine, metrics, Stats(), nobody_listens)
     await front.ready()
     data = socket.create_server(("127.0.0.1", 0))
-    data_address = f"127.0.0.1:{data.getsockname()[1]}"
-    identity = Identity(name, "west", new_epoch(), data_address, "f" * 32, shape, 1000, MAX_TOKENS, TRANSPORT)
-    dialer = Dialer(FleetConfig.model_validate(CONFIG), "west")
-    inbox = Inbox(time.monotonic)
-    server = DataServer(data, inbox, TRANSPORT, metrics, time.monotonic)
-    outbox = Outbox(Hello(name, "west"), TRANSPORT, metrics, time.monotonic)
+    identity = _identity(name, cluster, f"127.0.0.1:{data.getsockname()[1]}", shape, config)
+    dialer, now = Dialer(config, cluster), time.monotonic
+    plane = build_data_plane(config, identity, data, None, None, metrics)
+    fetcher = Fetcher(identity, plane.inbox, memory, dialer, metrics, now, front.prefill_s, None)
+    prefill = PrefillService(identity, front, memory, plane.outbox, dialer, plane.encodings, metrics, now)
     servicer = Servicer(
         name,
-        DecodeService(identity, front, Fetcher(identity, inbox, memory, dialer, metrics, time.monotonic), metrics),
-        PrefillService(identity, front, memory, outbox, dialer, metrics),
+        DecodeService(identity, front, fetcher, metrics, now),
+        prefill,
         AnnounceService(front, MAX_TOKENS // PAGE_TOKENS),
     )
     control = grpc.aio.server()
     add_InstanceServicer_to_server(servicer, control)
     address = f"127.0.0.1:{control.add_insecure_port('127.0.0.1:0')}"
-    server.start()
+    plane.server.start()
     await control.start()
     async with grpc.aio.insecure_channel(address, options=[("grpc.enable_http_proxy", 0)]) as channel:
         try:
-            yield Member(identity, engine, memory, metrics, address, InstanceStub(channel))
+            yield Member(identity, engine, memory, metrics, address, InstanceStub(channel), plane.inbox, prefill)
         finally:
             await control.stop(grace=0)
             await dialer.close()
-            outbox.close()
-            server.close()
+            await asyncio.to_thread(plane.outbox.close)
+            await asyncio.to_thread(plane.server.close)
             await front.stop()
+
+
+def _identity(name: str, cluster: str, data_address: str, shape: ModelShape, config: FleetConfig) -> Identity:
+    return Identity(
+        instance_id=name,
+        cluster=cluster,
+        epoch=new_epoch(),
+        data_address=data_address,
+        model_fingerprint="f" * 32,
+        shape=shape,
+        kv_dtype="float32",
+        sent_shapes={"float32": shape},
+        codecs=usable_codecs(config.transport, None),
+        vocab_size=1000,
+        max_context_tokens=MAX_TOKENS,
+        transport=config.transport,
+    )

@@ -64,6 +64,10 @@ class Seen:
     admitted: dict[RequestId, Admitted] = field(default_factory=dict)
     whole: list[bool] = field(default_factory=list)
     """Of each imported request: did every row lie in its place when decode began?"""
+    verified: list[int] = field(default_factory=list)
+    """Of each import that failed: how many tokens were said to have come."""
+    right: list[bool] = field(default_factory=list)
+    """Of each of these: did they lie in their place?"""
     released: list[RequestId] = field(default_factory=list)
     announced: list[Announce] = field(default_factory=list)
 
@@ -105,8 +109,8 @@ class PlayedEngine:
                     case BeginDecode(request_id, token):
                         self.seen.whole.append(self._whole(requests[request_id]))
                         self._say(Generated(request_id, token, FinishReason.LENGTH))
-                    case PrefillHere(request_id):
-                        self._serve(requests[request_id], self.plan.reused_after_failure)
+                    case PrefillHere(request_id, verified):
+                        self._go_on(requests[request_id], verified)
                     case Release(request_id):
                         self.seen.released.append(request_id)
                     case Announce():
@@ -137,7 +141,7 @@ class PlayedEngine:
         for start in range(begin, end, STEP_TOKENS):
             stop = min(start + STEP_TOKENS, end)
             if stop == end and self.plan.before_last_chunk is not None:
-                self.plan.before_last_chunk.wait(10)
+                self.plan.before_last_chunk.wait(20)
             for layer, cache in enumerate(self._shape.layers):
                 if cache.paged or (stop == end and self.plan.sends_states):
                     first = start if cache.paged else 0
@@ -149,6 +153,12 @@ class PlayedEngine:
     def _serve(self, request: Request, reused: int) -> None:
         self._say(Prefilled(request.request_id, first_token(request), reused, 0.25, 0.5))
         self._say(Generated(request.request_id, first_token(request), FinishReason.LENGTH))
+
+    def _go_on(self, request: Request, verified: int) -> None:
+        self.seen.verified.append(verified)
+        rows = [row for i in self._shape.paged_layers for row in self._rows(request, i, 0, verified)]
+        self.seen.right.append(all(span == content for span, content in rows))
+        self._serve(request, self.plan.reused_after_failure)
 
     def _fill(self, request: Request, layer: int, start: int, end: int) -> None:
         for span, content in self._rows(request, layer, start, end):

@@ -31,7 +31,8 @@ from prfaas.wire.header import (
     payload_digest,
     unpack,
 )
-from prfaas.wire.sending import Summary
+from prfaas.wire.sending import Stage, Summary
+from tests.eventually import eventually
 
 FRAME = 4096
 EPOCH = 7
@@ -79,6 +80,10 @@ class Sent:
         for i in numbers:
             self.peer.send(self.transfer, key(i), Bytes(content(i)))
 
+    def send_bytes(self, *contents: bytes) -> None:
+        for i, data in enumerate(contents):
+            self.peer.send(self.transfer, key(i), Bytes(data))
+
     def finish(self) -> None:
         self.peer.finish(self.transfer, SUMMARY)
 
@@ -109,6 +114,10 @@ class Sender:
         sent.send(*range(objects))
         return sent
 
+    def accepted(self, *all_sent: Sent) -> None:
+        """Returns when the receiver has accepted them."""
+        eventually(lambda: all(sent.transfer.session.stage is Stage.ACCEPTED for sent in all_sent))
+
     def connections(self) -> float:
         return self.metrics.connections.labels("out")._value.get()
 
@@ -134,6 +143,7 @@ class Connection:
 
     sock: socket.socket
     frames: int = 0
+    dead: bool = False
     reading: threading.Event = field(default_factory=threading.Event)
     """Cleared: what comes stays in the system's buffers."""
 
@@ -156,7 +166,9 @@ class Connection:
         self.say(Kind.ACK, messages.encode(messages.Ack(self.frames, credit_bytes)))
 
     def kill(self) -> None:
-        """Both directions, at once."""
+        """Both directions, at once, and with what has not been read."""
+        self.dead = True
+        self.reading.set()
         with contextlib.suppress(OSError):
             self.sock.shutdown(socket.SHUT_RDWR)
 
@@ -164,6 +176,8 @@ class Connection:
         data = bytearray()
         while len(data) < count:
             self.reading.wait(20)
+            if self.dead:
+                return None
             try:
                 part = self.sock.recv(count - len(data))
             except OSError:
@@ -181,10 +195,11 @@ Hook = Callable[[Caught], bool]
 class Receiver:
     """Welcomes, accepts, acknowledges and commits, unless `hook` does something else."""
 
-    def __init__(self, hook: Hook | None = None, *, credit_bytes: int = 1 << 30, max_streams: int = 8) -> None:
+    def __init__(self, hook: Hook | None = None, *, credit_bytes: int = 1 << 30, frame_bytes: int = FRAME) -> None:
         self.hook = hook
         self.credit_bytes = credit_bytes
-        self.max_streams = max_streams
+        self.frame_bytes = frame_bytes
+        self.max_streams = 8
         self.caught: list[Caught] = []
         self.connections: list[Connection] = []
         self.arrived: dict[TransferId, dict[ObjectKey, bytes]] = {}
@@ -202,7 +217,6 @@ class Receiver:
     def __exit__(self, *exc: object) -> None:
         self.refuse_connections()
         for connection in self.connections:
-            connection.reading.set()
             connection.kill()
         for thread in self._threads:
             thread.join()
@@ -258,7 +272,9 @@ class Receiver:
         transfer = header.transfer_id, header.epoch
         match header.kind:
             case Kind.HELLO:
-                welcome = messages.Welcome(3, "west-0", "west", EPOCH, FRAME, self.credit_bytes, self.max_streams)
+                welcome = messages.Welcome(
+                    3, "west-0", "west", EPOCH, self.frame_bytes, self.credit_bytes, self.max_streams
+                )
                 caught.connection.say(Kind.WELCOME, messages.encode(welcome))
             case Kind.OPEN:
                 self._open(caught)
