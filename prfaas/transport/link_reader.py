@@ -45,6 +45,7 @@ class LinkReader:
             acknowledged_bytes=snapshot.acknowledged_bytes - last.acknowledged_bytes,
             busy_s=min(interval_s, max(0.0, snapshot.busy_s - last.busy_s)),
             waiting=min(last.queued_bytes, snapshot.queued_bytes) > 0,
+            pressed=snapshot.window_limited_s - last.window_limited_s >= interval_s / 2 or _full(infos),
             queued_bytes=snapshot.queued_bytes,
             in_flight_bytes=snapshot.in_flight_bytes,
             streams=len(infos),
@@ -80,6 +81,11 @@ def _tcp_bytes(infos: _Infos, last: _Infos) -> tuple[int, int]:
         sent += (info.bytes_sent or 0) - ((before.bytes_sent or 0) if before else 0)
         again += (info.bytes_retransmitted or 0) - ((before.bytes_retransmitted or 0) if before else 0)
     return sent, again
+
+
+def _full(infos: _Infos) -> bool:
+    """Half of the connections hold bytes that TCP has not sent once."""
+    return sum(bool(info.notsent_bytes) for info in infos.values()) * 2 >= max(1, len(infos))
 
 
 def _present_rtt(infos: _Infos, last: _Infos) -> float | None:

@@ -1,5 +1,6 @@
 """From peers' counters to reports, metrics and changes, in played time; and the thread once, in real time."""
 
+import contextlib
 import logging
 import time
 from collections.abc import Iterator
@@ -49,7 +50,11 @@ class Rig:
         for _ in range(int(seconds / INTERVAL_S)):
             for peer in peers:
                 peer.moved(
-                    int(RATE * INTERVAL_S) // len(peers), INTERVAL_S, queued_bytes=40 * MIB, in_flight_bytes=10 * MIB
+                    int(RATE * INTERVAL_S) // len(peers),
+                    INTERVAL_S,
+                    queued_bytes=40 * MIB,
+                    in_flight_bytes=10 * MIB,
+                    limited_s=INTERVAL_S,
                 )
             self.step()
 
@@ -121,6 +126,24 @@ def test_a_peer_that_was_replaced_does_not_count_backwards(rig: Rig) -> None:
     rig.step()
     rig.flow([fresh], 1.5)
     assert rig.sampler.rate_bytes_s("east") == pytest.approx(RATE, rel=0.01)
+
+
+def test_full_sockets_tell_that_it_is_the_link(rig: Rig) -> None:
+    """Through those of the two connections that nobody reads, bytes stop."""
+    peer = rig.add()
+    reader = LinkReader(peer, 0.0)
+    peer.moved(1000, 0.15, queued_bytes=MIB)
+    reader.read(0.15)
+    peer.moved(1000, 0.15, queued_bytes=MIB)
+    sample = reader.read(0.30)
+    assert (sample.saturated, sample.link_limited) == (True, False)
+    sock = peer.state.sockets[0]
+    sock.setblocking(False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            sock.send(bytes(MIB))
+    peer.moved(1000, 0.15, queued_bytes=MIB)
+    assert reader.read(0.45).link_limited
 
 
 def test_streams_are_tried_and_given_back(rig: Rig) -> None:
