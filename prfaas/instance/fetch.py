@@ -157,7 +157,7 @@ class Fetcher:
         arrivals.begin(incoming)
         try:
             while not attempt.outcome.done():
-                await asyncio.wait({attempt.outcome}, timeout=stall_s / 8)
+                await asyncio.wait({attempt.outcome}, timeout=stall_s / 16)
                 arrivals.sample(self._clock())
                 if incoming.bytes_arrived != arrived:
                     arrived = incoming.bytes_arrived

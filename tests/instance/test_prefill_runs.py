@@ -36,9 +36,7 @@ class Ticketed:
         expectation = Expectation(shape, near.identity.sent_shapes, fingerprint, len(PROMPT), secret)
         destination = KvImport(shape, near.memory, PAGES, STATE_PAGES, None)
         transfer_id = TransferId(bytes(self.ticket.transfer_id))
-        near.inbox.expect(
-            transfer_id, near.identity.epoch, ReceiveSession(expectation), destination, self.ended.append
-        )
+        near.inbox.expect(transfer_id, near.identity.epoch, ReceiveSession(expectation), destination, self.ended.append)
         self.fingerprint = fingerprint
 
     def call(self, *, resume: bool = False, **ticket: Any) -> Any:
@@ -58,7 +56,10 @@ class Ticketed:
 
 
 async def last(call: Any) -> pb.PrefillEvent:
-    return [event async for event in call][-1]
+    event: pb.PrefillEvent
+    async for event in call:
+        pass
+    return event
 
 
 async def first_of(call: Any) -> pb.PrefillEvent:
