@@ -6,8 +6,9 @@ digests, pages or encryption pays on top of it. The first of `--congestion-contr
 
 import tempfile
 from collections.abc import Sequence
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 
@@ -17,8 +18,16 @@ from benchmarks.data_plane.plain import default_congestion_control
 from benchmarks.data_plane.setup import OURS, Peer, Setup
 from benchmarks.report import Column, Part, median_of, progress, show_parts
 
-Name = Literal["loopback", "wan", "resets", "codecs"]
-NAMES: tuple[Name, ...] = ("loopback", "wan", "resets", "codecs")
+
+class Name(StrEnum):
+    """A part of the benchmark."""
+
+    LOOPBACK = "loopback"
+    WAN = "wan"
+    RESETS = "resets"
+    CODECS = "codecs"
+
+
 LONG_PATH_CONTROL = "bbr"
 """What "auto" takes there."""
 
@@ -46,20 +55,20 @@ def main(
     json_output: Annotated[bool, typer.Option("--json", help="One JSON object instead of tables.")] = False,
 ) -> None:
     """Measure the KV data plane."""
-    chosen = part or list(NAMES)
+    chosen = part or list(Name)
     controls = list(dict.fromkeys(congestion_control or ["cubic", default_congestion_control()]))
     base = Setup("plain", controls[0], streams, python=str(peers_python) if peers_python else None)
     prompts = max(1, round(gb * 1e9 / base.prompt_bytes))
     report = _Report(base, prompts, rounds)
     with tempfile.TemporaryDirectory(prefix="prfaas-bench-") as secrets:
         certificates.make(Path(secrets))
-        if "loopback" in chosen:
+        if Name.LOOPBACK in chosen:
             report.loopback(controls, secrets)
-        if "wan" in chosen:
+        if Name.WAN in chosen:
             report.wan(long_streams, secrets)
-        if "resets" in chosen:
+        if Name.RESETS in chosen:
             report.resets(secrets)
-    if "codecs" in chosen:
+    if Name.CODECS in chosen:
         report.codecs()
     report.show(json_output=json_output)
 

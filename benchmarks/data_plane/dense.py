@@ -3,7 +3,7 @@
 import sys
 
 from benchmarks.data_plane.memory import SHAPE, PromptMemory
-from prfaas.core.errors import CodecError
+from prfaas.core.errors import TransferError
 from prfaas.core.shape import ModelShape
 from prfaas.transport.outgoing import OutgoingTransfer, Payload
 from prfaas.transport.peer import Peer
@@ -70,6 +70,6 @@ class DenseDestination:
         return [self._memory.view(key)]
 
     def place(self, key: ObjectKey, codec: Codec, sent: ModelShape, payload: memoryview) -> None:
-        raise CodecError(
+        raise TransferError(
             f"{key} came as {codec} of {payload.nbytes} bytes for {sent.model_type}, which was not offered"
         )

@@ -20,6 +20,7 @@ from prfaas.core.ids import SECRET_BYTES, TRANSFER_ID_BYTES, RequestId, Transfer
 from prfaas.engine.messages import Admitted, LayerDone, Prefilled
 from prfaas.instance.kv import KvExport, KvImport
 from prfaas.instance.kv_encoding import Encoding
+from prfaas.policy.codec import Route
 from prfaas.telemetry.metrics import InstanceMetrics
 from prfaas.transport.host import Host
 from prfaas.transport.inbox import Destination, Inbox, Outcome, Received
@@ -91,7 +92,7 @@ class PrfaasReceiver:
     def _destination(self) -> Destination:
         if self._dense is not None:
             return DenseDestination(self._dense)
-        return KvImport(self._memory.memory, self._memory.pages, self._memory.state_pages)
+        return KvImport(SHAPE, self._memory.memory, self._memory.pages, self._memory.state_pages, None)
 
 
 class PrfaasSender:
@@ -136,7 +137,7 @@ class PrfaasSender:
         if self._dense is not None:
             self._dense.send(peer, transfer, self._config.frame_bytes)
             return transfer
-        export = KvExport(SHAPE, self._memory.memory, peer, transfer, frame_bytes=self._config.frame_bytes)
+        export = KvExport(SHAPE, self._memory.memory, peer, transfer, _raw(), frame_bytes=self._config.frame_bytes)
         export.take(
             Admitted(REQUEST_ID, self._memory.pages, self._memory.state_pages, 0.0, cached_tokens=0, held_tokens=0)
         )
@@ -161,6 +162,11 @@ def _dense(memory: PromptMemory, setup: Setup) -> DenseMemory | None:
         return None
     switch_digests_off()
     return DenseMemory(memory)
+
+
+def _raw() -> Encoding:
+    """Encodes nothing, whatever the way is like."""
+    return Encoding(None, frozenset(), Route, time.monotonic)
 
 
 def _credentials(setup: Setup, secrets: str) -> Credentials | None:

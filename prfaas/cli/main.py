@@ -210,6 +210,37 @@ def demo_model(
     Console().print(f"wrote {directory}")
 
 
+@app.command("link-probe")
+def link_probe(
+    to: Annotated[
+        str, typer.Option(metavar="HOST:PORT", help="Data port of a running instance (GET /fleet names it).")
+    ],
+    config: Annotated[
+        Path | None, typer.Option("--config", "-c", help="Fleet file: certificates, and the model.")
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option(help="With --config: the instance of the file that this one asks as.")
+    ] = None,
+    plain: Annotated[bool, typer.Option("--plain", help="Instead of --config: a fleet without TLS.")] = False,
+    proxy: Annotated[str | None, typer.Option(metavar="HOST:PORT", help="HTTP CONNECT proxy on the way.")] = None,
+    seconds: Annotated[float, typer.Option(min=0.5, max=600, help="Length of each measurement.")] = 5.0,
+    streams: Annotated[str, typer.Option(help="Numbers of connections to try.")] = "1,2,4,8,16",
+    json_output: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")] = False,
+) -> None:
+    """Measure what a path to an instance carries, and say what to configure for it.
+
+    Fills the path with frames that the receiver throws away: run it before there is traffic, not beside it.
+
+    [dim]prfaas link-probe --to 10.0.0.7:7000 --config fleet.yaml --name east-prefill-0[/dim]
+    """
+    from prfaas.cli.link_probe import ProbeOptions, run_link_probe
+
+    with _one_line_errors(Supervisor(None)):
+        run_link_probe(
+            ProbeOptions.parsed(to, config, name, proxy, seconds, streams, plain=plain), json_output=json_output
+        )
+
+
 @app.command()
 def certs(
     out: Annotated[Path, typer.Option(help="Folder for them; an authority that is there already is used.")] = Path(

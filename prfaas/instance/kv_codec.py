@@ -2,7 +2,7 @@
 
 import time
 from array import array
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -60,6 +60,7 @@ class KvCodec:
 
         Raises ManifestError for bytes that no encoder makes of so many rows; what the rows hold is then undefined.
         """
+        assert codec is not Codec.RAW, f"{key} is not encoded"
         try:
             match codec:
                 case Codec.EXACT:
@@ -70,8 +71,6 @@ class KvCodec:
                     self._kernels.decode_int8_token(payload, rows.places(key))
                 case Codec.STATE16:
                     self._kernels.decode_state16(payload, rows.state_places(key))
-                case Codec.RAW:
-                    assert False, f"{key} is not encoded"  # noqa: B011, PT015
         except CodecError as error:
             raise ManifestError(f"{key} cannot be decoded: {error}") from error
 
@@ -83,16 +82,6 @@ class KvCodec:
             self._kernels.decode_exact(payload, places)
         except CodecError as error:
             raise ManifestError(f"{key} cannot be decoded: {error}") from error
-
-
-def wire_codecs(names: Sequence[CodecName]) -> frozenset[Codec]:
-    """What objects may be encoded as where these names are allowed; raw always."""
-    return frozenset({Codec.RAW}).union(*(FAMILIES[name] for name in names))
-
-
-def decodable(codec: KvCodec | None, names: tuple[CodecName, ...]) -> tuple[CodecName, ...]:
-    """Those of the allowed names that this process can decode, raw among them; what its tickets offer."""
-    return tuple(dict.fromkeys(("raw", *names))) if codec is not None else ("raw",)
 
 
 def _speeds(kernels: BytesCodec) -> dict[CodecName, float]:

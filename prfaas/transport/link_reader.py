@@ -47,7 +47,7 @@ class LinkReader:
             queued_bytes=snapshot.queued_bytes,
             in_flight_bytes=snapshot.in_flight_bytes,
             streams=len(infos),
-            window_bytes=snapshot.window_bytes,
+            window_bytes=min(snapshot.window_bytes, snapshot.credit_bytes),
             tcp_sent_bytes=sent,
             tcp_retransmitted_bytes=again,
             # TCP sees the way to a proxy only; from end to end there is the time that the greetings took.

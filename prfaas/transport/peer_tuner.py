@@ -59,6 +59,9 @@ class PeerTuner:
 
     def _tune_window(self, estimate: LinkEstimate, busy_peers: int) -> None:
         snapshot = self._reader.snapshot
+        if not snapshot.credit_bytes:
+            # The receiver has not said yet how much it takes.
+            return
         rate = estimate.rate_bytes_s
         wanted = window_bytes(
             None if rate is None else rate / max(1, busy_peers),

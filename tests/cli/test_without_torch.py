@@ -17,7 +17,7 @@ MODULES = [
     "prfaas.relay.server",
     "prfaas.scheduler.scheduler",
     "prfaas.transport.server",
-    "prfaas.wire.session",
+    "prfaas.wire.receiving",
 ]
 
 

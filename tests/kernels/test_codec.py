@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from prfaas_kernels import codec
-from prfaas_kernels.bytes_codec.sizes import ExactLayout
+from prfaas_kernels.bytes_codec.sizes import BLOCK_TOKENS, GROUP_CHANNELS, ExactLayout
 from prfaas_kernels.codec import CodecError, PageSpan, StateSpan
 from tests.kernels.codec_inputs import all_patterns, bits_of, delta_rule_state, in_pages, values_of, with_escapes
 from tests.kernels.error_ratio import error_ratio
@@ -55,7 +55,7 @@ def test_int8_is_the_reference_and_within_half_a_step(
     assert data.shape[0] == size(n, dims)
     decode(data, decoded)
     rows, found = values.flatten(1).float(), decoded.flatten(1).float()
-    groups = torch.split(rows, 64, dim=0 if kind == "channel" else 1)
+    groups = torch.split(rows, *((BLOCK_TOKENS, 0) if kind == "channel" else (GROUP_CHANNELS, 1)))
     step = torch.cat(
         [g.abs().amax(0 if kind == "channel" else 1, keepdim=True).expand_as(g) / 127 for g in groups],
         dim=0 if kind == "channel" else 1,
@@ -74,7 +74,7 @@ def test_int8_poisons_what_shares_a_scale_with_what_it_cannot_hold(bad: float, k
     assert bytes(data.tolist()) == reference(values)
     decode(data, decoded)
     wanted = torch.zeros(130, 130, dtype=torch.bool)
-    wanted[(slice(64, 128), 70) if kind == "channel" else (70, slice(64, 128))] = True
+    wanted[(slice(64, 128), 70) if kind == "channel" else (70, slice(0, 128))] = True
     assert torch.equal(decoded.isnan(), wanted)
 
 
@@ -82,7 +82,7 @@ def test_int8_poisons_what_shares_a_scale_with_what_it_cannot_hold(bad: float, k
 def test_int8_of_the_smallest_and_the_largest(kind: str) -> None:
     encode, decode, reference, _ = INT8[kind]
     sizes = torch.tensor([0.0, 1e-45, 2.0**-101, 2.0**-100, 2.0**-99, 1e30, torch.finfo(torch.bfloat16).max])
-    scale = sizes.repeat_interleave(64)
+    scale = sizes.repeat_interleave(128)
     for values in (torch.randn(64, scale.shape[0]).clamp(-1, 1) * scale, -scale.expand(3, -1)):
         values = values.contiguous()
         data, decoded = encode(values), torch.empty(values.shape)

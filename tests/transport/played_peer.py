@@ -14,6 +14,8 @@ class PlayedPeer:
         self.cluster = cluster
         self.address = "10.0.0.1:9"
         self.streams_set: list[int] = []
+        self.takes_streams = 64
+        """Of those that it is asked to have."""
         self.windows_set: list[int] = []
         self.congestion_set: list[str] = []
         self.state = PeerSnapshot(
@@ -44,7 +46,7 @@ class PlayedPeer:
 
     def set_streams(self, streams: int) -> None:
         self.streams_set.append(streams)
-        self.state = replace(self.state, target_streams=streams)
+        self.state = replace(self.state, target_streams=min(streams, self.takes_streams))
 
     def set_window(self, window_bytes: int) -> None:
         self.windows_set.append(window_bytes)

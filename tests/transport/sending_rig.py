@@ -80,6 +80,10 @@ class Sent:
         for i in numbers:
             self.peer.send(self.transfer, key(i), Bytes(content(i)))
 
+    def send_bytes(self, *contents: bytes) -> None:
+        for i, data in enumerate(contents):
+            self.peer.send(self.transfer, key(i), Bytes(data))
+
     def finish(self) -> None:
         self.peer.finish(self.transfer, SUMMARY)
 
@@ -139,6 +143,7 @@ class Connection:
 
     sock: socket.socket
     frames: int = 0
+    dead: bool = False
     reading: threading.Event = field(default_factory=threading.Event)
     """Cleared: what comes stays in the system's buffers."""
 
@@ -161,7 +166,9 @@ class Connection:
         self.say(Kind.ACK, messages.encode(messages.Ack(self.frames, credit_bytes)))
 
     def kill(self) -> None:
-        """Both directions, at once."""
+        """Both directions, at once, and with what has not been read."""
+        self.dead = True
+        self.reading.set()
         with contextlib.suppress(OSError):
             self.sock.shutdown(socket.SHUT_RDWR)
 
@@ -169,6 +176,8 @@ class Connection:
         data = bytearray()
         while len(data) < count:
             self.reading.wait(20)
+            if self.dead:
+                return None
             try:
                 part = self.sock.recv(count - len(data))
             except OSError:
@@ -208,7 +217,6 @@ class Receiver:
     def __exit__(self, *exc: object) -> None:
         self.refuse_connections()
         for connection in self.connections:
-            connection.reading.set()
             connection.kill()
         for thread in self._threads:
             thread.join()

@@ -4,6 +4,7 @@ import logging
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -130,7 +131,7 @@ def test_streams_are_tried_and_given_back(rig: Rig) -> None:
 
 def test_a_receiver_that_takes_fewer_streams_is_not_asked_again(rig: Rig) -> None:
     peer = rig.add()
-    peer.set_streams = peer.streams_set.append  # type: ignore[method-assign]
+    peer.takes_streams = 2
     rig.step()
     rig.flow([peer], 60)
     assert peer.streams_set == [4]
@@ -146,6 +147,16 @@ def test_the_window_follows_the_path(rig: Rig) -> None:
     rig.step()
     rig.flow([far], 1.5)
     assert far.state.window_bytes == pytest.approx(2 * (RATE * 0.02 + MIB), rel=0.1)
+
+
+def test_before_the_receiver_welcomed_us_there_is_no_window(rig: Rig) -> None:
+    peer = rig.add()
+    peer.state = replace(peer.state, credit_bytes=0, window_bytes=1 << 62)
+    rig.flow([peer], 1.5)
+    assert peer.windows_set == []
+    peer.state = replace(peer.state, credit_bytes=64 * MIB)
+    rig.step()
+    assert peer.windows_set == [6 * MIB]
 
 
 def test_the_round_trip_behind_a_proxy_is_that_of_the_greetings(rig: Rig) -> None:

@@ -9,7 +9,7 @@ from prfaas.wire.messages import encode
 from prfaas.wire.receiving import Phase
 from prfaas.wire.sending import Summary
 from tests.wire.small import EXPECTATION, OPEN, SHAPE, TOKENS, content, pieces
-from tests.wire.two_sides import Line, ReceivingEnd, SendingEnd, frame, read
+from tests.wire.two_sides import Frame, Line, ReceivingEnd, SendingEnd, frame, read
 
 MAX_LINES = 4
 SUMMARY = Summary(first_token_id=42, tokens_computed=TOKENS, tokens_reused=0, queue_ms=1.0, prefill_ms=2.0)
@@ -18,6 +18,34 @@ ALL_ROWS = {
     for layer, tensor in EXPECTATION.tensors()
     for row in EXPECTATION.rows(layer, tensor)
 }
+
+
+def flipped(sent: Frame, bit: int) -> Frame:
+    """As it arrives where TCP's checksum did not see it."""
+    payload = bytearray(sent[1])
+    payload[bit // 8] ^= 1 << bit % 8
+    return sent[0], bytes(payload)
+
+
+def test_an_object_that_comes_corrupt_twice_before_anything_is_acknowledged() -> None:
+    """The second RESEND is for the second sending, though the first is still unacknowledged."""
+    sender, receiver, line = SendingEnd(), ReceivingEnd(), Line()
+    key = ObjectKey(1, 0, 0, 10)
+    sender.session.add(key)
+    sender.push(line)
+    receiver.take(line)
+    sender.hear(line)
+    for attempt in (1, 2):
+        assert sender.push(line)
+        line.forward[0] = flipped(line.forward[0], attempt)
+        receiver.take(line)
+        receiver.take(line)
+        sender.hear(line)
+    assert sender.push(line), "the object goes a third time"
+    receiver.take(line)
+    receiver.take(line)
+    assert receiver.session.verified_tokens() == TOKENS
+    assert receiver.session.bytes_again == 2 * len(content(key)) == sender.session.bytes_again
 
 
 class TwoSides(RuleBasedStateMachine):
@@ -100,7 +128,6 @@ class TwoSides(RuleBasedStateMachine):
     @precondition(lambda self: any(read(sent)[0].kind is Kind.OBJECT for line in self.lines for sent in line.forward))
     @rule(data=st.data())
     def corrupt(self, data: st.DataObject) -> None:
-        """A bit of an object's payload flips where TCP's checksum does not see it."""
         places = [
             (line, at)
             for line in self.lines
@@ -108,11 +135,8 @@ class TwoSides(RuleBasedStateMachine):
             if read(sent)[0].kind is Kind.OBJECT
         ]
         line, at = data.draw(st.sampled_from(places))
-        header, payload = line.forward[at]
-        bit = data.draw(st.integers(0, len(payload) * 8 - 1))
-        flipped = bytearray(payload)
-        flipped[bit // 8] ^= 1 << bit % 8
-        line.forward[at] = header, bytes(flipped)
+        bits = len(line.forward[at][1]) * 8
+        line.forward[at] = flipped(line.forward[at], data.draw(st.integers(0, bits - 1)))
 
     @precondition(lambda self: self.lines)
     @rule(data=st.data())

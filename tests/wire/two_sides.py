@@ -48,6 +48,8 @@ class SendingEnd:
         self.session = SendSession(OPEN)
         self.asked: Line | None = None
         """Where an OPEN waits for its answer."""
+        self.outdated = False
+        """A line was lost after that OPEN had gone."""
         self.told: Line | None = None
         """Where the manifest went."""
         self.committed = 0
@@ -81,16 +83,15 @@ class SendingEnd:
         assert intact
         match header.kind:
             case Kind.ACCEPTED:
-                if self.asked is line:
-                    self.asked = None
-                self.session.accepted(decode(answer[1], Accepted).received)
+                self._accepted(line, decode(answer[1], Accepted))
             case Kind.ACK:
                 frames = decode(answer[1], Ack).frames
                 for _ in range(frames - line.acknowledged):
                     self.session.delivered(*line.unanswered.popleft())
                 line.acknowledged = frames
             case Kind.RESEND:
-                key, attempt = next(sent for sent in line.unanswered if sent[0] == header.key)
+                # Both sendings may be there: the first was answered by the RESEND that led to the second.
+                key, attempt = next(sent for sent in reversed(line.unanswered) if sent[0] == header.key)
                 self.session.corrupt(key, attempt)
             case Kind.COMMITTED:
                 assert self.session.manifest_sent
@@ -105,9 +106,22 @@ class SendingEnd:
             self.session.lost(key, attempt)
         if self.asked is line:
             self.asked = None
+        elif self.asked is not None:
+            self.outdated = True
         if self.told is line:
             self.told = None
             self.session.manifest_lost()
+        if self.session.manifest_sent:
+            self.session.ask()
+
+    def _accepted(self, line: Line, answer: Accepted) -> None:
+        if self.asked is line:
+            self.asked = None
+        if self.outdated:
+            self.outdated = False
+            self.session.ask()
+        else:
+            self.session.accepted(answer.received)
 
 
 class ReceivingEnd:

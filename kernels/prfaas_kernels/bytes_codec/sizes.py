@@ -6,7 +6,7 @@ from math import prod
 
 BLOCK_TOKENS = 64
 """Of `int8_channel`: tokens that share a channel's scale."""
-GROUP_CHANNELS = 64
+GROUP_CHANNELS = 128
 """Of `int8_token`: channels that share a token's scale."""
 HEADER_BYTES = 16
 """Of `exact`."""

@@ -17,7 +17,7 @@ _LARGEST_PEAK = tl.constexpr(LARGEST_PEAK)
 _UNIT = tl.constexpr(UNIT)
 _MAGNITUDE = tl.constexpr(0x7FFFFFFF)
 _ROUND = tl.constexpr(12582912.0)  # added, it leaves the nearest integer in the low bits, ties to even
-_GROUP_TOKENS = 64  # of one program of `int8_token`
+_GROUP_TOKENS = 32  # of one program of `int8_token`
 
 
 @triton.jit

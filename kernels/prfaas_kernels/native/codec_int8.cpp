@@ -4,7 +4,8 @@
 #include "token_rows.h"
 
 constexpr int64_t MIN_PARALLEL = 1 << 15;  // values below which waking the other threads costs more than it gives
-constexpr int64_t SHARED = 64;             // tokens, or channels, that share a scale
+constexpr int64_t SHARED = 64;             // tokens that share a channel's scale
+constexpr int64_t GROUP = 128;             // channels that share a token's scale
 constexpr int64_t TILE = 128;              // channels whose 64 tokens stay in the first-level cache
 constexpr float LARGEST_CODE = 127, UNIT = 1 / LARGEST_CODE;
 
@@ -110,16 +111,16 @@ static void encode_group(const T* x, int64_t width, float* scale, int8_t* codes)
 
 template <class T>
 static void encode_tokens(const Int8& a, int threads) {
-    const int64_t channels = a.rows.channels, groups = (channels + SHARED - 1) / SHARED;
+    const int64_t channels = a.rows.channels, groups = (channels + GROUP - 1) / GROUP;
 #pragma omp parallel for num_threads(threads) if (a.rows.tokens * channels > MIN_PARALLEL)
     for (int64_t token = 0; token < a.rows.tokens; ++token) {
         const T* x = a.rows.row<const T>(token);
         int8_t* codes = a.codes + token * channels;
         float* scales = a.scales + token * groups;
-        const int64_t whole = channels / SHARED;
-        for (int64_t g = 0; g < whole; ++g) encode_group(x + g * SHARED, SHARED, scales + g, codes + g * SHARED);
+        const int64_t whole = channels / GROUP;
+        for (int64_t g = 0; g < whole; ++g) encode_group(x + g * GROUP, GROUP, scales + g, codes + g * GROUP);
         if (whole < groups) {
-            const int64_t c = whole * SHARED;
+            const int64_t c = whole * GROUP;
             encode_group(x + c, channels - c, scales + whole, codes + c);
         }
     }
@@ -127,12 +128,12 @@ static void encode_tokens(const Int8& a, int threads) {
 
 template <class T>
 static void decode_tokens(const Int8& a, int threads) {
-    const int64_t channels = a.rows.channels, groups = (channels + SHARED - 1) / SHARED;
+    const int64_t channels = a.rows.channels, groups = (channels + GROUP - 1) / GROUP;
 #pragma omp parallel for num_threads(threads) if (a.rows.tokens * channels > MIN_PARALLEL)
     for (int64_t token = 0; token < a.rows.tokens; ++token) {
         T* out = a.rows.row<T>(token);
         for (int64_t g = 0; g < groups; ++g) {
-            const int64_t from = g * SHARED, to = from + SHARED < channels ? from + SHARED : channels;
+            const int64_t from = g * GROUP, to = from + GROUP < channels ? from + GROUP : channels;
             const float scale = a.scales[token * groups + g];
             for (int64_t c = from; c < to; ++c) narrow(a.codes[token * channels + c] * scale, out + c);
         }
