@@ -4,7 +4,6 @@ from collections import deque
 from math import inf
 from typing import Protocol
 
-
 LEAST_S = 0.05
 """A transfer that takes less was lying in buffers, and says nothing of the link."""
 

@@ -56,10 +56,8 @@ class Ticketed:
 
 
 async def last(call: Any) -> pb.PrefillEvent:
-    event: pb.PrefillEvent
-    async for event in call:
-        pass
-    return event
+    events: list[pb.PrefillEvent] = [event async for event in call]
+    return events[-1]
 
 
 async def first_of(call: Any) -> pb.PrefillEvent:
