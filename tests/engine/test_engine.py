@@ -386,6 +386,19 @@ def test_an_import_is_told_what_need_not_be_sent_and_after_its_failure_computes_
     assert cached.tokens("i") == ([14, 15], FinishReason.LENGTH)
 
 
+@pytest.mark.parametrize(("lossy", "told"), [(True, 8), (False, 0)])
+def test_what_was_rounded_on_its_way_here_is_told_to_whom_it_serves(cached: Rig, lossy: bool, told: int) -> None:
+    cached.submit("i", list(range(10)), 2, Mode.IMPORT)
+    assert cached.until("i", Admitted).lossy_tokens == 0
+    cached.link.send([BeginDecode(RequestId("i"), 50, lossy)])
+    cached.tokens("i")
+    cached.submit("j", list(range(10)), 2, Mode.IMPORT)
+    admitted = cached.until("j", Admitted)
+    assert (admitted.held_tokens, admitted.lossy_tokens, admitted.lossy_state) == (8, told, False)
+    cached.link.send([BeginDecode(RequestId("j"), 50)])
+    cached.tokens("j")
+
+
 def test_nothing_of_a_request_that_went_wrong_is_reused(cached: Rig) -> None:
     prompt = [*range(8), POISON]
     for name in ("a", "b"):

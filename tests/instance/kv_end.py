@@ -13,13 +13,14 @@ from prfaas.engine.memory import CacheMemory
 from prfaas.engine.messages import Admitted, LayerDone
 from prfaas.instance.kv import KvExport
 from prfaas.instance.kv_encoding import Encoding
-from prfaas.transport.outgoing import OutgoingTransfer, Payload, Source
+from prfaas.transport.outgoing import OnDone, OutgoingTransfer, Payload, Source
 from prfaas.transport.peer import Peer
 from prfaas.wire.header import ObjectKey
 from prfaas.wire.messages import Open
 
 TOKENS = 150
 FRAME_BYTES = 32 << 10
+REQUEST = RequestId("r")
 
 
 def shape_in(dtype: DType) -> ModelShape:
@@ -96,26 +97,29 @@ class Sent:
         return found
 
 
+def transfer_of(held: int = 0, on_done: OnDone = lambda _: None, dtype: DType = "bfloat16") -> OutgoingTransfer:
+    """Of a prompt of which the receiver holds `held` tokens."""
+    return OutgoingTransfer(TransferId(bytes(16)), 1, Open(b"s" * 16, "f", TOKENS, held, dtype), on_done)
+
+
 def export(
-    end: End,
-    encoding: Encoding,
-    *,
-    cached: int = 0,
-    held: int = 0,
-    lossy_tokens: int = 0,
-    lossy_state: bool = False,
+    end: End, encoding: Encoding, *, cached: int = 0, held: int = 0, lossy_tokens: int = 0, lossy_state: bool = False
 ) -> Sent:
     """What leaves of a prompt of which `cached` tokens were there, and the receiver holds `held`."""
-    opening = Open(b"s", "f", TOKENS, held, "bfloat16")
-    transfer = OutgoingTransfer(TransferId(bytes(16)), 1, opening, lambda _: None)
-    sent, request = Sent(), RequestId("r")
-    out = KvExport(end.shape, end.memory, cast("Peer", sent), transfer, encoding, frame_bytes=FRAME_BYTES)
-    out.take(Admitted(request, end.pages, end.state_pages, 0.0, cached, 0, lossy_tokens, lossy_state))
+    sent = Sent()
+    out = KvExport(end.shape, end.memory, cast("Peer", sent), transfer_of(held), encoding, frame_bytes=FRAME_BYTES)
+    prefill(end, out, Admitted(REQUEST, end.pages, end.state_pages, 0.0, cached, 0, lossy_tokens, lossy_state))
+    return sent
+
+
+def prefill(end: End, out: KvExport, admitted: Admitted) -> None:
+    """What an engine reports of it: two chunks, layer by layer."""
+    out.take(admitted)
+    cached = admitted.cached_tokens
     middle = max(cached, TOKENS // 2)
     for start, stop in ((cached, middle), (middle, TOKENS)):
         for layer, cache in enumerate(end.shape.layers):
             if cache.paged:
-                out.take(LayerDone(request, layer, start, stop))
+                out.take(LayerDone(REQUEST, layer, start, stop))
             elif stop == TOKENS:
-                out.take(LayerDone(request, layer, 0, stop))
-    return sent
+                out.take(LayerDone(REQUEST, layer, 0, stop))
