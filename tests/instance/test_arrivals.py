@@ -48,7 +48,7 @@ def test_a_pause_is_not_slowness_and_a_trickle_is(arrivals: Arrivals, coming: Co
     for tick in range(9, 30):
         coming.bytes_arrived += 100 if tick % 4 == 0 else 0
         arrivals.sample(tick / 8)
-    assert arrivals.rate_bytes_s(-inf) < 400
+    assert (arrivals.rate_bytes_s(-inf) or inf) < 400
     assert arrivals.best_bytes_s >= 800
 
 
