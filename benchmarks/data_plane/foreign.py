@@ -35,7 +35,7 @@ class _Program:
         line = self._process.stdout.readline()
         if not line:
             self._process.communicate()
-            raise RuntimeError(f"{self._process.args} ended with {self._process.returncode}; run it by hand to see why")
+            raise RuntimeError(f"{self._process.args!r} ended with {self._process.returncode}; run it by hand to see why")
         return dict(json.loads(line))
 
 

@@ -33,7 +33,7 @@ def test_a_transfer_commits_once_and_both_know(staged: bool) -> None:
         got = expected.received()
     total = sum(len(content(key)) for key in PIECES)
     assert (got.bytes_raw, got.bytes_wire, got.bytes_again) == (total, total, 0)
-    assert (got.codecs, got.lossy) == ({Codec.RAW}, False)
+    assert (got.codecs, got.lossy) == (frozenset({Codec.RAW}), False)
     assert expected.transfer.bytes_arrived == total
     assert receiver.count("prfaas_kv_bytes_total", direction="in", stage="wire") == total
     assert receiver.count("prfaas_kv_bytes_total", direction="in", stage="raw") == total
