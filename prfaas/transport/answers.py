@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from prfaas.core.clock import Clock
 from prfaas.core.errors import PeerLostError
 from prfaas.transport.channel import Channel
+from prfaas.transport.tombstones import TransferKey
 
 
 class Answers:
@@ -14,14 +15,15 @@ class Answers:
     def __init__(self, clock: Clock, stall_s: float) -> None:
         self._clock = clock
         self._stall_s = stall_s
-        self._frames: deque[tuple[bytes, bool]] = deque()
+        self._frames: deque[tuple[bytes, TransferKey | None]] = deque()
         self._sent = 0
         self._moved_s = 0.0
         self.num_bytes = 0
         """Left to send."""
 
-    def add(self, frame: bytes, *, outcome: bool = False) -> None:
-        """`outcome`: how a transfer ended, which the sender must learn by another connection if this one is lost."""
+    def add(self, frame: bytes, *, outcome: TransferKey | None = None) -> None:
+        """`outcome`: the transfer that ended, if the frame says how: the sender must learn that by another connection
+        if this one is lost."""
         if not self._frames:
             self._moved_s = self._clock()
         self._frames.append((frame, outcome))
@@ -43,6 +45,6 @@ class Answers:
             while self._frames and self._sent >= len(self._frames[0][0]):
                 self._sent -= len(self._frames.popleft()[0])
 
-    def unsent_outcomes(self) -> Iterator[bytes]:
+    def unsent_outcomes(self) -> Iterator[tuple[TransferKey, bytes]]:
         """Of transfers whose end the connection has not wholly taken."""
-        return (frame for frame, outcome in self._frames if outcome)
+        return ((outcome, frame) for frame, outcome in self._frames if outcome is not None)

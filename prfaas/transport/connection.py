@@ -15,6 +15,7 @@ from prfaas.transport.greeting import Greeting, check_version, welcome_frame
 from prfaas.transport.secure import secure
 from prfaas.transport.sessions import SenderSession
 from prfaas.transport.surroundings import Surroundings
+from prfaas.transport.tombstones import TransferKey
 from prfaas.transport.waiting import Bell, Waiting
 from prfaas.wire.header import Kind
 from prfaas.wire.messages import MAX_MESSAGE_BYTES, MAX_SMALL_MESSAGE_BYTES, Hello, Rejected, encode
@@ -35,7 +36,7 @@ class Connection:
         self._config = surroundings.config
         self._answers = Answers(surroundings.clock, surroundings.config.stall_s)
         self._small = memoryview(bytearray(MAX_SMALL_MESSAGE_BYTES))
-        self._posted: deque[bytes] = deque()
+        self._posted: deque[tuple[TransferKey, bytes]] = deque()
         self._bell: Bell | None = None
         self._frames: FrameStream | None = None
         self._session: SenderSession | None = None
@@ -46,10 +47,10 @@ class Connection:
         """Its sender brings something that somebody waits for."""
         return self._session is not None and self._session.busy
 
-    def post(self, frame: bytes) -> None:
-        """Sends `frame`, the outcome of a transfer, soon; called on any thread, while the session has us."""
+    def post(self, key: TransferKey, frame: bytes) -> None:
+        """Sends `frame`, which says how a transfer ended, soon; called on any thread, while the session has us."""
         assert self._bell is not None
-        self._posted.append(frame)
+        self._posted.append((key, frame))
         self._bell.ring()
 
     def hang_up(self) -> None:
@@ -107,8 +108,7 @@ class Connection:
         """Nothing is there to receive: tells what has been received, then waits for more."""
         if self._conversation is not None:
             self._conversation.receipts.tell()
-        while self._posted:
-            self._answers.add(self._posted.popleft(), outcome=True)
+            self._conversation.take_posted()
         self._answers.flush(channel)
         if channel.pending and not deaf:
             return
@@ -142,7 +142,7 @@ class Connection:
             self._answers.add(message_frame(Kind.REJECTED, encode(Rejected(error.code, str(error)))))
             raise
         self._session = session
-        self._conversation = Conversation(session, self._small, self._answers, surroundings)
+        self._conversation = Conversation(session, self._small, self._answers, self._posted, surroundings)
         assert self._frames is not None
         self._frames.reader = self._conversation
         self._answers.add(welcome_frame(surroundings.host, session, self._config.frame_bytes, self._config.max_streams))
@@ -153,5 +153,5 @@ class Connection:
         self._conversation.close()
         self._session.leave(self)
         # From here on nobody posts to us.
-        for frame in (*self._answers.unsent_outcomes(), *self._posted):
-            self._session.post(frame)
+        for key, frame in (*self._answers.unsent_outcomes(), *self._posted):
+            self._session.post(key, frame)

@@ -4,7 +4,7 @@ An error of a transfer ends that transfer, and the stream goes on; one of the st
 """
 
 import logging
-from collections import OrderedDict
+from collections import OrderedDict, deque
 
 from prfaas.core.errors import DigestError, PeerLostError, PrfaasError, TicketError, WireError
 from prfaas.transport.answers import Answers
@@ -29,10 +29,18 @@ REMEMBERED_REFUSALS = 1024
 class Conversation:
     """The `FrameReader` of a connection whose sender was welcome; used by the connection's thread alone."""
 
-    def __init__(self, session: SenderSession, small: memoryview, answers: Answers, surroundings: Surroundings) -> None:
+    def __init__(
+        self,
+        session: SenderSession,
+        small: memoryview,
+        answers: Answers,
+        posted: deque[tuple[TransferKey, bytes]],
+        surroundings: Surroundings,
+    ) -> None:
         self._session = session
         self._small = small
         self._answers = answers
+        self._posted = posted
         self._inbox = surroundings.inbox
         self._arena = surroundings.arena
         self._sessions = surroundings.sessions
@@ -79,6 +87,14 @@ class Conversation:
                 self._cancel(_key(header))
             case _:
                 raise AssertionError(f"{header.kind} was let in")
+
+    def take_posted(self) -> None:
+        """Answers what other threads have to say about transfers, unless the sender knows."""
+        while self._posted:
+            key, frame = self._posted.popleft()
+            if key not in self._refused:
+                self._remember_refused(key)
+                self._answers.add(frame, outcome=key)
 
     def close(self) -> None:
         """The connection is gone; what it was bringing may come by another."""
@@ -208,11 +224,12 @@ class Conversation:
         return message
 
     def _answer_committed(self, key: TransferKey) -> None:
-        self._answers.add(message_frame(Kind.COMMITTED, b"", *key), outcome=True)
+        self._answers.add(message_frame(Kind.COMMITTED, b"", *key), outcome=key)
 
     def _stray(self, header: FrameHeader) -> None:
         """A frame of a transfer that this sender has not opened, or that is over."""
         key = _key(header)
+        self.take_posted()
         # Of a committed transfer something may be on its way twice.
         if key not in self._refused and not self._inbox.committed(key, self._session.id):
             self._refuse(key, TicketError(f"no transfer {key[0].hex()} of epoch {key[1]} is open here"))
@@ -225,13 +242,16 @@ class Conversation:
         """Tells the sender once; what else comes of the transfer is dropped."""
         if key in self._refused:
             return
-        self._refused[key] = None
-        if len(self._refused) > REMEMBERED_REFUSALS:
-            self._refused.popitem(last=False)
+        self._remember_refused(key)
         log.warning("transfer %s from %s refused: %s", key[0].hex(), self._session.instance_id, error)
         self._metrics.refused.labels(error.code).inc()
         rejected = encode(Rejected(error.code, str(error)))
-        self._answers.add(message_frame(Kind.REJECTED, rejected, *key), outcome=True)
+        self._answers.add(message_frame(Kind.REJECTED, rejected, *key), outcome=key)
+
+    def _remember_refused(self, key: TransferKey) -> None:
+        self._refused[key] = None
+        if len(self._refused) > REMEMBERED_REFUSALS:
+            self._refused.popitem(last=False)
 
 
 def _key(header: FrameHeader) -> TransferKey:

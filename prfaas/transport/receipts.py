@@ -7,8 +7,9 @@ from prfaas.transport.sessions import SenderSession
 from prfaas.wire.header import Kind
 from prfaas.wire.messages import Ack, encode
 
+ACK_BYTES = 4 << 20
 ACK_FRAMES = 8
-"""Frames after which a sender is told at the latest; it is told at once when there is nothing more to receive."""
+"""After so much payload or so many frames a sender is told; at once when there is nothing more to receive."""
 
 
 class Receipts:
@@ -33,7 +34,7 @@ class Receipts:
         self._frames += 1
         self._untold_bytes += self._present_bytes
         self._present_bytes = 0
-        if self._frames - self._told >= ACK_FRAMES or self._untold_bytes >= self._session.ack_bytes:
+        if self._frames - self._told >= ACK_FRAMES or self._untold_bytes >= ACK_BYTES:
             self.tell()
 
     def tell(self) -> None:

@@ -13,7 +13,6 @@ from prfaas.core.errors import PeerRefusedError, UnavailableError, WireError
 from prfaas.transport.tombstones import TransferKey
 from prfaas.wire.messages import Hello
 
-ACK_BYTES = 4 << 20
 EJECTIONS = 3
 """Connections ejected within `EJECTION_WINDOW_S` that make a sender's network, or memory, not worth trusting."""
 EJECTION_WINDOW_S = 60.0
@@ -28,8 +27,8 @@ class SessionConnection(Protocol):
         """When something last came by it."""
         ...
 
-    def post(self, frame: bytes) -> None:
-        """Sends `frame`, the outcome of a transfer, soon; called on any thread."""
+    def post(self, key: TransferKey, frame: bytes) -> None:
+        """Sends `frame`, which says how a transfer ended, soon; called on any thread."""
         ...
 
     def hang_up(self) -> None:
@@ -71,11 +70,6 @@ class SenderSession:
         """Payload whose header came and that has not been acknowledged."""
         return self._in_progress_bytes
 
-    @property
-    def ack_bytes(self) -> int:
-        """Payload after which a connection must acknowledge: of all of them together at most half the credit."""
-        return min(ACK_BYTES, self.credit_bytes // (2 * max(1, len(self._connections))))
-
     def begin(self, num_bytes: int) -> None:
         """A payload comes. Raises WireError if the sender had not the credit for it."""
         with self._lock:
@@ -100,13 +94,13 @@ class SenderSession:
         with self._lock:
             self._under_way.discard(key)
         if frame is not None:
-            self.post(frame)
+            self.post(key, frame)
 
-    def post(self, frame: bytes) -> None:
+    def post(self, key: TransferKey, frame: bytes) -> None:
         """Sends by the connection that is most likely alive; with none left the sender has to ask."""
         with self._lock:
             if self._connections:
-                max(self._connections, key=lambda connection: connection.heard_s).post(frame)
+                max(self._connections, key=lambda connection: connection.heard_s).post(key, frame)
 
     def hang_up(self) -> None:
         with self._lock:

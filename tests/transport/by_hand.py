@@ -22,6 +22,7 @@ class HandSender:
 
     def __init__(self, receiver: Receiver, *, session: bytes | None = None, hello: bool = True) -> None:
         self.sock = socket.create_connection(("127.0.0.1", receiver.port), timeout=10)
+        receiver.clients.append(self.sock)
         self.session = session or secrets.token_bytes(16)
         self.acked = 0
         if hello:

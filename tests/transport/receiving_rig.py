@@ -116,11 +116,15 @@ class Receiver:
         host = Host("west-0", "west", EPOCH)
         self.server = DataServer(listener, self.inbox, host, config, None, self.metrics, time.monotonic)
         self.server.start()
+        self.clients: list[socket.socket] = []
+        """Closed on leaving."""
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc: object) -> None:
+        for client in self.clients:
+            client.close()
         self.server.close()
         assert self.server.num_staged == 0
         assert self.connections == 0
@@ -135,6 +139,15 @@ class Receiver:
     def settles(self, connections: int) -> None:
         """Returns once so many are served."""
         eventually(lambda: self.connections == connections)
+
+    def cut_all(self) -> None:
+        """Every present connection ends."""
+        for connection in list(self.server._serving.values()):
+            connection.hang_up()
+
+    def stranger(self) -> None:
+        """Connects and says nothing."""
+        self.clients.append(socket.create_connection(("127.0.0.1", self.port), timeout=10))
 
     def expect(
         self,

@@ -1,107 +1,64 @@
-"""A real data server and real senders around a memory that records what was placed."""
+"""Both real ends on loopback: an outbox that sends the tiny model's cache to a data server."""
 
 import queue
-import socket
-import threading
 import time
-from dataclasses import dataclass, field
 from typing import Self
 
-from prfaas.wire.session import Expectation, ReceiveSession
 from prometheus_client import CollectorRegistry
 
 from prfaas.config.sections import TransportSection
 from prfaas.core.errors import PrfaasError
-from prfaas.core.ids import TransferId, new_transfer_id
+from prfaas.core.ids import TransferId
 from prfaas.telemetry.metrics import InstanceMetrics
-from prfaas.transport.inbox import Inbox, Outcome
+from prfaas.transport.caller import Caller
 from prfaas.transport.outbox import Outbox
-from prfaas.transport.outgoing import OutgoingTransfer, Summary
+from prfaas.transport.outgoing import OutgoingTransfer, Payload
 from prfaas.transport.peer import Peer
-from prfaas.transport.server import DataServer
-from prfaas.wire.header import ObjectKey
-from prfaas.wire.messages import Hello, Open
-from tests.wire.small import EXPECTATION, OPEN, PIECES, TOKENS, content
+from prfaas.wire.header import Codec, ObjectKey
+from prfaas.wire.messages import Open
+from prfaas.wire.sending import Summary
+from tests.transport.receiving_rig import CONFIG, EPOCH, Expected, Receiver
+from tests.wire.small import OPEN, PIECES, content
 
-EPOCH = 7
-CONFIG = TransportSection(frame_bytes=4096, stall_s=5.0, connect_timeout_s=2.0)
-SUMMARY = Summary(42, tokens_computed=TOKENS, tokens_reused=0, queue_ms=1.0, prefill_ms=2.0)
-
-
-@dataclass
-class Memory:
-    """A destination that keeps what it was given."""
-
-    placed: dict[ObjectKey, bytes] = field(default_factory=dict)
-    gate: threading.Event | None = None
-
-    def place(self, key: ObjectKey, payload: memoryview) -> None:
-        if self.gate is not None:
-            self.gate.wait(10)
-        self.placed[key] = bytes(payload)
+__all__ = ["CONFIG", "EPOCH", "Bytes", "Expected", "Receiver", "Sender", "Sent", "summary"]
 
 
-@dataclass
+def summary(opening: Open = OPEN) -> Summary:
+    """Of a prefill that computed everything."""
+    return Summary(42, tokens_computed=opening.prompt_tokens, tokens_reused=0, queue_ms=1.0, prefill_ms=2.0)
+
+
+class Bytes:
+    """A source in two buffers, as memory that lies in pages is sent."""
+
+    def __init__(self, data: bytes) -> None:
+        self._view = memoryview(data)
+
+    def payload(self, staging: memoryview) -> Payload:
+        assert len(staging) >= len(self._view)
+        return Payload(Codec.RAW, len(self._view), [self._view[:16], self._view[16:]])
+
+
 class Sent:
     """One transfer on the sending side."""
 
-    transfer: OutgoingTransfer
-    peer: Peer
-    ended: "queue.SimpleQueue[PrfaasError | None]"
+    def __init__(self, transfer: OutgoingTransfer, peer: Peer, ended: "queue.SimpleQueue[PrfaasError | None]") -> None:
+        self.transfer = transfer
+        self.peer = peer
+        self.ended = ended
 
     def send(self, *keys: ObjectKey) -> None:
-        """In two buffers each, as memory that lies in pages is sent."""
         for key in keys:
-            data = memoryview(content(key))
-            self.peer.send(self.transfer, key, [data[:16], data[16:]])
+            self.send_bytes(key, content(key))
+
+    def send_bytes(self, key: ObjectKey, data: bytes) -> None:
+        self.peer.send(self.transfer, key, Bytes(data))
 
     def finish(self) -> None:
-        self.peer.finish(self.transfer, SUMMARY)
+        self.peer.finish(self.transfer, summary(self.transfer.opening))
 
     def result(self) -> PrfaasError | None:
         return self.ended.get(timeout=10)
-
-
-@dataclass
-class Expected:
-    """One transfer on the receiving side."""
-
-    transfer_id: TransferId
-    memory: Memory
-    ended: "queue.SimpleQueue[Outcome]"
-
-    def result(self) -> Outcome:
-        return self.ended.get(timeout=10)
-
-
-class Receiver:
-    """A data server on a loopback port."""
-
-    def __init__(self, config: TransportSection = CONFIG, port: int = 0) -> None:
-        self.metrics = InstanceMetrics(CollectorRegistry())
-        self.inbox = Inbox(time.monotonic)
-        listener = socket.create_server(("127.0.0.1", port))
-        self.port = int(listener.getsockname()[1])
-        self.address = f"127.0.0.1:{self.port}"
-        self.server = DataServer(listener, self.inbox, config, self.metrics, time.monotonic)
-        self.server.start()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.server.close()
-
-    def expect(
-        self,
-        memory: Memory | None = None,
-        transfer_id: TransferId | None = None,
-        expectation: Expectation = EXPECTATION,
-    ) -> Expected:
-        expected = Expected(transfer_id or new_transfer_id(), memory or Memory(), queue.SimpleQueue())
-        session = ReceiveSession(expectation)
-        self.inbox.expect(expected.transfer_id, EPOCH, session, expected.memory, expected.ended.put)
-        return expected
 
 
 class Sender:
@@ -109,18 +66,23 @@ class Sender:
 
     def __init__(self, config: TransportSection = CONFIG) -> None:
         self.metrics = InstanceMetrics(CollectorRegistry())
-        self.outbox = Outbox(Hello("east-0", "east"), config, self.metrics, time.monotonic)
+        self.outbox = Outbox(Caller("east-0", "east"), config, None, self.metrics, time.monotonic)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc: object) -> None:
         self.outbox.close()
+        assert self.connections == 0
+
+    @property
+    def connections(self) -> int:
+        return int(self.metrics.registry.get_sample_value("prfaas_kv_connections", {"direction": "out"}) or 0)
 
     def start(self, address: str, transfer_id: TransferId, opening: Open = OPEN, epoch: int = EPOCH) -> Sent:
         ended: queue.SimpleQueue[PrfaasError | None] = queue.SimpleQueue()
         transfer = OutgoingTransfer(transfer_id, epoch, opening, ended.put)
-        return Sent(transfer, self.outbox.start(address, None, transfer), ended)
+        return Sent(transfer, self.outbox.start(address, None, "west", transfer), ended)
 
     def send_all(self, address: str, expected: Expected) -> Sent:
         """A whole transfer of the tiny model."""
