@@ -34,7 +34,8 @@ class _Program:
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
-            raise RuntimeError(f"{self._process.args} ended with {self._process.wait()}; run it by hand to see why")
+            self._process.communicate()
+            raise RuntimeError(f"{self._process.args} ended with {self._process.returncode}; run it by hand to see why")
         return dict(json.loads(line))
 
 

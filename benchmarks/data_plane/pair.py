@@ -45,7 +45,7 @@ class Pair:
             self._sender.send_bytes(self._receiver.recv_bytes())
             assert self._sender.recv_bytes() == READY
         except BaseException:
-            self.close()
+            self._kill()
             raise
 
     def round(self, prompts: int) -> Round:
@@ -63,13 +63,16 @@ class Pair:
         return Round(prompts * self._setup.prompt_bytes, sent, spent_s)
 
     def close(self) -> None:
-        for line, process in zip((self._sender, getattr(self, "_receiver", None)), self._processes, strict=False):
-            if line is not None:
-                with contextlib.suppress(OSError):
-                    line.send_bytes(STOP)
+        for line, process in zip((self._sender, self._receiver), self._processes, strict=True):
+            with contextlib.suppress(OSError):
+                line.send_bytes(STOP)
             process.join(_END_S)
-            if process.is_alive():
-                process.kill()
+        self._kill()
+
+    def _kill(self) -> None:
+        for process in self._processes:
+            process.kill()
+            process.join()
         if self._link is not None:
             self._link.close()
 

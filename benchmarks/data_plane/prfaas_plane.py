@@ -5,7 +5,6 @@ import socket
 import time
 from pathlib import Path
 
-from prfaas.transport.caller import Caller
 from prometheus_client import CollectorRegistry
 
 from benchmarks.data_plane import certificates
@@ -22,6 +21,7 @@ from prfaas.instance.kv import KvExport, KvImport
 from prfaas.instance.kv_encoding import Encoding
 from prfaas.policy.codec import Route
 from prfaas.telemetry.metrics import InstanceMetrics
+from prfaas.transport.caller import Caller
 from prfaas.transport.host import Host
 from prfaas.transport.inbox import Destination, Inbox, Outcome, Received
 from prfaas.transport.outbox import Outbox

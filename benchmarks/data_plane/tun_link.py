@@ -94,7 +94,7 @@ class TunLink:
         self._process.join()
 
 
-class _Direction:
+class Direction:
     """Packets on their way from one device to the other."""
 
     def __init__(self, profile: TunProfile, source: int, sink: int, rng: Random) -> None:
@@ -106,6 +106,11 @@ class _Direction:
         self._free_at_s = -math.inf
         self._packets: deque[tuple[float, bytes]] = deque()
         self.source, self.sink = source, sink
+
+    @property
+    def queued(self) -> int:
+        """Packets on their way."""
+        return len(self._packets)
 
     def take(self) -> None:
         """Reads what the sender's kernel has; drops what is lost, and what the queue has no room for."""
@@ -139,8 +144,8 @@ def _run(line: Connection, profile: TunProfile) -> None:
     os.nice(-5)  # it stands for hardware, and must not wait behind those that it carries packets for
     gc.disable()
     rng = Random(1)
-    there = _Direction(profile, devices[0], devices[1], rng)
-    back = _Direction(profile, devices[1], devices[0], rng)
+    there = Direction(profile, devices[0], devices[1], rng)
+    back = Direction(profile, devices[1], devices[0], rng)
     line.send_bytes(b"up")
     while True:
         wait_s = min(there.deliver(), back.deliver())

@@ -69,10 +69,10 @@ def build_data_plane(
 
     def route(to: str) -> Route:
         link = config.link(cluster, to)
-        rate_bytes_s = links.rate_bytes_s(to)
-        if rate_bytes_s is None and link is not None:
-            rate_bytes_s = link.gbit_s * 1e9 / 8
-        return Route(rate_bytes_s, link.usd_per_gb if link is not None else 0.0)
+        if link is None:
+            # Within a cluster, where the processors are sooner the bottleneck than the network.
+            return Route()
+        return Route(links.rate_bytes_s(to) or link.gbit_s * 1e9 / 8, link.usd_per_gb)
 
     return DataPlane(
         inbox,

@@ -79,7 +79,7 @@ async def build_instance(
     async with AsyncExitStack() as undo:
         data_socket = listener(section.data, f"{_key(config, section)}.data")
         undo.callback(data_socket.close)
-        kv = build_kv_events(section, _key(config, section), settings, shape)
+        kv = build_kv_events(section, _key(config, section), settings, shape, encrypted=credentials is not None)
         if kv:
             undo.push_async_callback(kv.events.close)
         tell = kv.events.take if kv else nobody_listens
@@ -148,7 +148,7 @@ def _wire(
         PrefillService(identity, front, memory, plane.outbox, dialer, plane.encodings, metrics, now),
         AnnounceService(front, identity.max_context_tokens // block_tokens),
     )
-    info = _info(config, section, identity, addresses)
+    info = _info(config, section, identity, addresses, parts.kv.public_key if parts.kv else "")
     return InstanceServer(
         servicer=servicer,
         grpc_server=control,
@@ -159,14 +159,18 @@ def _wire(
         kv_events=parts.kv.events if parts.kv else None,
         dialer=dialer,
         registrar=lambda load: Registrar(
-            lambda: dialer.channel(config.router.control_dial, config.router_cluster), info, load, plane.links.reports
+            lambda: dialer.channel(config.router.control_dial, config.router_cluster),
+            info,
+            load,
+            plane.links.reports,
+            parts.kv.allow if parts.kv else lambda _: None,
         ),
         metrics=metrics,
     )
 
 
 def _info(
-    config: FleetConfig, section: InstanceSection, identity: Identity, addresses: dict[str, str]
+    config: FleetConfig, section: InstanceSection, identity: Identity, addresses: dict[str, str], kv_key: str
 ) -> pb.InstanceInfo:
     return pb.InstanceInfo(
         instance_id=identity.instance_id,
@@ -182,6 +186,7 @@ def _info(
         block_tokens=(section.engine or config.engine).page_tokens,
         kv_events_address=addresses.get("kv_events", ""),
         kv_replay_address=addresses.get("kv_replay", ""),
+        kv_events_key=kv_key,
     )
 
 

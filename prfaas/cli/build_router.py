@@ -4,6 +4,7 @@ import time
 
 from prfaas.config.sections import FleetConfig
 from prfaas.control.credentials import Credentials
+from prfaas.control.curve import CurveKeys
 from prfaas.control.dial import Dialer
 from prfaas.core.model_files import read_config
 from prfaas.core.shape import model_shape
@@ -32,5 +33,5 @@ def build_router(
     gate = Gate(metrics)
     tokenizer = ModelTokenizer.load(config.model.path)
     app = build_app(config, tokenizer, context_tokens, registry, directory, dispatcher, gate, metrics, time.monotonic)
-    follower = KvFollower(directory, dialer, metrics)
+    follower = KvFollower(directory, dialer, metrics, keys=CurveKeys.new() if credentials else None)
     return RouterServer(config.router, app, registry, dispatcher, follower, gate, credentials)

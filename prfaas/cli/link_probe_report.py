@@ -23,7 +23,7 @@ class RunReport(msgspec.Struct, frozen=True):
     streams: int
     gbit_s: float
     rtt_ms: float | None
-    retransmitted: float
+    retransmitted: float | None
     congestion_control: str
 
 
@@ -97,9 +97,8 @@ def show(report: ProbeReport, console: Console) -> None:
     table = Table("streams", "congestion control", "Gbit/s", "RTT loaded, ms", "sent again, %")
     for run in report.runs:
         rtt = "-" if run.rtt_ms is None else f"{run.rtt_ms:.2f}"
-        table.add_row(
-            str(run.streams), run.congestion_control, f"{run.gbit_s:.2f}", rtt, f"{100 * run.retransmitted:.3f}"
-        )
+        again = "-" if run.retransmitted is None else f"{100 * run.retransmitted:.3f}"
+        table.add_row(str(run.streams), run.congestion_control, f"{run.gbit_s:.2f}", rtt, again)
     console.print(table)
     for line in words(report):
         console.print(line, highlight=False, soft_wrap=True)
@@ -117,7 +116,7 @@ def words(report: ProbeReport) -> list[str]:
         )
     chosen = (report.streams, report.congestion_control)
     best = next(run for run in report.runs if (run.streams, run.congestion_control) == chosen)
-    if best.retransmitted >= LOSSY:
+    if best.retransmitted is not None and best.retransmitted >= LOSSY:
         lines.append(f"{100 * best.retransmitted:.2f} % of the bytes were sent again: packets are lost.")
     lines += [f"KV of {t.tokens >> 10}K tokens of {report.model}: {t.seconds:.2f} s" for t in report.transfers]
     if report.model is None:
@@ -130,7 +129,7 @@ def _run(run: ProbeRun) -> RunReport:
         streams=run.streams,
         gbit_s=round(run.bytes_per_s * 8e-9, 3),
         rtt_ms=None if run.rtt_s is None else round(run.rtt_s * 1e3, 3),
-        retransmitted=round(run.retransmitted, 6),
+        retransmitted=None if run.retransmitted is None else round(run.retransmitted, 6),
         congestion_control=run.congestion_control,
     )
 

@@ -15,6 +15,7 @@ from typing import Any
 import zmq
 import zmq.asyncio
 
+from prfaas.control.curve import CurveGate, CurveKeys
 from prfaas.control.kv_events import (
     END_SEQ,
     SEQ_BYTES,
@@ -53,15 +54,17 @@ class KvPublisher:
         unix_time: Clock,
         buffer_batches: int = BUFFER_BATCHES,
         topic: bytes = b"",
+        keys: CurveKeys | None = None,
     ) -> None:
-        """Takes both listening sockets over."""
+        """Takes both listening sockets over. With `keys` both are encrypted, for clients that `allow` names."""
         self._context = zmq.Context()
+        self._gate = CurveGate(self._context) if keys else None
         # Not one of asyncio's: a publisher's socket never makes anybody wait.
         self._events = self._context.socket(zmq.PUB)
-        _serve(self._events, events, QUEUE_MESSAGES)
+        _serve(self._events, events, QUEUE_MESSAGES, keys)
         # It never waits for one who does not read either.
         self._replay = zmq.asyncio.Socket(self._context, zmq.ROUTER)
-        _serve(self._replay, replay, QUEUED_ANSWERS)
+        _serve(self._replay, replay, QUEUED_ANSWERS, keys)
         self._unix_time = unix_time
         self._topic = topic
         self._buffer: deque[tuple[int, bytes]] = deque()
@@ -72,8 +75,15 @@ class KvPublisher:
 
     def start(self, held: Callable[[], Iterable[KvEvent]]) -> None:
         """`held` tells, as events, what all events published before the call came to; it may do so piece by piece."""
+        if self._gate:
+            self._gate.start()
         self.publish([AllBlocksCleared()])
         self._answering = asyncio.create_task(self._answer_all(held))
+
+    def allow(self, key: str) -> None:
+        """Lets the client with this public CURVE key in; anybody is where nothing is encrypted."""
+        if self._gate:
+            self._gate.allow(key)
 
     def publish(self, events: Sequence[KvEvent]) -> None:
         """Sends one batch to whoever listens, and waits for nobody."""
@@ -90,6 +100,8 @@ class KvPublisher:
                 await self._answering
         self._events.close(linger=0)
         self._replay.close(linger=0)
+        if self._gate:
+            await self._gate.close()
         self._context.destroy(linger=0)
 
     def _keep(self, payload: bytes) -> None:
@@ -128,8 +140,10 @@ class KvPublisher:
             yield seq, encode(KvBatch(now_s, part, DATA_PARALLEL_RANK))
 
 
-def _serve(served: "zmq.Socket[Any]", listening: socket.socket, queue: int) -> None:
+def _serve(served: "zmq.Socket[Any]", listening: socket.socket, queue: int, keys: CurveKeys | None) -> None:
     """Gives `served` the listening socket."""
+    if keys:
+        keys.serve(served)
     served.sndhwm = queue
     served.maxmsgsize = MAX_REQUEST_BYTES
     served.ipv6 = listening.family == socket.AF_INET6

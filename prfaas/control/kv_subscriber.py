@@ -12,6 +12,7 @@ from typing import Literal
 import zmq
 import zmq.asyncio
 
+from prfaas.control.curve import CurveKeys
 from prfaas.control.kv_events import (
     END_SEQ,
     SEQ_BYTES,
@@ -54,8 +55,19 @@ class _Numbered:
 class KvSubscriber:
     """One publisher's events in order. `note` hears of every hole and of how it was closed."""
 
-    def __init__(self, events: str, replay: str | None, note: Callable[[Note], None], probe_s: float = PROBE_S) -> None:
-        """`events` and `replay` are host:port. Without `replay` lost events are lost; what was known is then unsaid."""
+    def __init__(
+        self,
+        events: str,
+        replay: str | None,
+        note: Callable[[Note], None],
+        probe_s: float = PROBE_S,
+        curve: tuple[CurveKeys, str] | None = None,
+    ) -> None:
+        """`events` and `replay` are host:port. Without `replay` lost events are lost; what was known is then unsaid.
+
+        `curve`: our keys and the publisher's public one; both connections are then encrypted.
+        """
+        self._curve = curve
         self._events_address = events
         self._replay_address = replay
         self._note = note
@@ -155,6 +167,9 @@ class KvSubscriber:
         connecting.ipv6 = True
         connecting.reconnect_ivl_max = MAX_RECONNECT_MS
         connecting.heartbeat_ivl = HEARTBEAT_MS
+        if self._curve:
+            keys, server_key = self._curve
+            keys.connect(connecting, server_key)
         connecting.connect(f"tcp://{address}")
         return connecting
 

@@ -28,8 +28,13 @@ class Registrar:
         instance: pb.InstanceInfo,
         load: Callable[[], pb.Load],
         links: Callable[[], Sequence[pb.LinkReport]],
+        follower: Callable[[str], None],
     ) -> None:
-        """`channel` is asked at every call, since newer certificates bring another."""
+        """`channel` is asked at every call, since newer certificates bring another.
+
+        `follower` hears the public CURVE key of the router, if it has one, at every registration.
+        """
+        self._follower = follower
         self._channel = channel
         self._instance = instance
         self._load = load
@@ -86,6 +91,8 @@ class Registrar:
         request = pb.RegisterRequest(instance=self._instance, load=self._load())
         reply = await FleetStub(self._channel()).Register(request, timeout=CALL_TIMEOUT_S)
         self._interval_s = reply.heartbeat_interval_s or DEFAULT_INTERVAL_S
+        if reply.kv_follower_key:
+            self._follower(reply.kv_follower_key)
         self.registered.set()
         log.info("registered with the router as %s", self._instance.instance_id)
 

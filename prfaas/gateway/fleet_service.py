@@ -33,7 +33,9 @@ class FleetService(FleetServicer):
             log.warning("registration from %s refused: %s", context.peer(), refused.message)
             await context.abort(refused.status, refused.message)
         self._follower.reconcile(self._registry.infos())
-        return pb.RegisterReply(heartbeat_interval_s=self._heartbeat_interval_s)
+        return pb.RegisterReply(
+            heartbeat_interval_s=self._heartbeat_interval_s, kv_follower_key=self._follower.public_key
+        )
 
     async def Heartbeat(  # noqa: N802 — gRPC's spelling
         self,

@@ -5,6 +5,7 @@ import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 
+from prfaas.control.curve import CurveKeys
 from prfaas.control.dial import Dialer
 from prfaas.control.kv_events import KvEvent
 from prfaas.control.kv_subscriber import PROBE_S, KvSubscriber, Note
@@ -24,12 +25,26 @@ log = logging.getLogger(__name__)
 class KvFollower:
     """One task for each life of an instance that publishes what it caches."""
 
-    def __init__(self, directory: Directory, dialer: Dialer, metrics: RouterMetrics, probe_s: float = PROBE_S) -> None:
+    def __init__(
+        self,
+        directory: Directory,
+        dialer: Dialer,
+        metrics: RouterMetrics,
+        probe_s: float = PROBE_S,
+        keys: CurveKeys | None = None,
+    ) -> None:
+        """With `keys` only events of instances that encrypt them are followed."""
+        self._keys = keys
         self._directory = directory
         self._dialer = dialer
         self._metrics = metrics
         self._probe_s = probe_s
         self._tasks: dict[tuple[str, int], asyncio.Task[None]] = {}
+
+    @property
+    def public_key(self) -> str:
+        """What instances must know to let us in; empty where nothing is encrypted."""
+        return self._keys.public if self._keys else ""
 
     def reconcile(self, fleet: Sequence[pb.InstanceInfo]) -> None:
         """Follows the instances of `fleet`, and no others; those that were followed already go on."""
@@ -74,7 +89,8 @@ class KvFollower:
         async with AsyncExitStack() as stack:
             events = await self._way(stack, info.kv_events_address, info.cluster)
             replay = await self._way(stack, info.kv_replay_address, info.cluster) if info.kv_replay_address else None
-            subscriber = KvSubscriber(events, replay, self._note_for(info), self._probe_s)
+            curve = (self._keys, info.kv_events_key) if self._keys else None
+            subscriber = KvSubscriber(events, replay, self._note_for(info), self._probe_s, curve)
             stack.callback(subscriber.close)
             yield subscriber
 

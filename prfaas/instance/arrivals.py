@@ -4,7 +4,6 @@ from collections import deque
 from math import inf
 from typing import Protocol
 
-
 LEAST_S = 0.05
 """A transfer that takes less was lying in buffers, and says nothing of the link."""
 
@@ -60,10 +59,22 @@ class Arrivals:
         self.best_bytes_s = max(self.best_bytes_s, self.rate_bytes_s(-inf) or 0.0)
 
     def rate_bytes_s(self, since_s: float) -> float | None:
-        """Of the last window; None while there has not been a whole one after `since_s`, or nothing was sampled."""
+        """Of the last window; None while there has not been a whole one after `since_s`, or nothing was sampled.
+
+        The window's longest pause does not count: a way that was gone for a moment is not slow for that.
+        """
         if len(self._samples) < 2:
             return None
         (first_s, first), (last_s, last) = self._samples[0], self._samples[-1]
-        # Before `since_s` something else than the link was waited for, and a window with a pause in it tells nothing.
-        whole = self._window_s <= last_s - first_s <= 2 * self._window_s
-        return (last - first) / (last_s - first_s) if whole and first_s >= since_s else None
+        # Before `since_s` something else than the link was waited for; a longer span has a time in it without samples.
+        if first_s < since_s or not self._window_s <= last_s - first_s <= 2 * self._window_s:
+            return None
+        return (last - first) / (last_s - first_s - self._longest_pause_s()) if last > first else 0.0
+
+    def _longest_pause_s(self) -> float:
+        longest, (begun_s, before) = 0.0, self._samples[0]
+        for at_s, total in self._samples:
+            if total != before:
+                begun_s, before = at_s, total
+            longest = max(longest, at_s - begun_s)
+        return longest

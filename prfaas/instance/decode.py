@@ -72,7 +72,7 @@ class _Journal:
             kv_bytes_raw=received.bytes_raw if received else 0,
             kv_bytes_wire=received.bytes_wire if received else 0,
             kv_bytes_again=self.bytes_again,
-            kv_codec="+".join(CODEC_NAMES[codec] for codec in sorted(received.codecs)) if received else "none",
+            kv_codec="+".join(CODEC_NAMES[c] for c in sorted(received.codecs if received else ())) or "none",
             transfer_ms=received.transfer_s * 1e3 if received else 0.0,
             decode_cluster=self.identity.cluster,
             decode_instance=self.identity.instance_id,

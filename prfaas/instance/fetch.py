@@ -35,13 +35,18 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
+INNOCENT = (PeerLostError, DeadlineError, CancelledError)
+"""Ends that say nothing against what came before. A manifest that is wrong or an engine that failed does: it may have
+told the digests of KV that is wrong too."""
+
+
 @dataclass(frozen=True, slots=True)
 class Undelivered:
     """A transfer that did not commit; no byte of it arrives any more."""
 
     error: PrfaasError
     verified_tokens: int
-    """Leading tokens whose KV lies verified in the pages, those held included; states need not."""
+    """Leading tokens whose KV lies verified in the pages and may be used, those held included; states need not."""
     lossy: bool
     """Part of that was rounded on the way."""
     bytes_again: int
@@ -103,7 +108,8 @@ class Fetcher:
                 self._spawn(call.cancel())
                 self._metrics.transfers.labels("in", outcome.code).inc()
         if isinstance(outcome, PrfaasError):
-            return Undelivered(outcome, transfer.verified_tokens(), session.lossy, session.bytes_again)
+            usable = transfer.verified_tokens() if isinstance(outcome, INNOCENT) else 0
+            return Undelivered(outcome, usable, session.lossy, session.bytes_again)
         self._metrics.transfers.labels("in", "ok").inc()
         self._link(target.cluster).committed(outcome.bytes_wire, outcome.transfer_s)
         return outcome
@@ -157,7 +163,7 @@ class Fetcher:
         arrivals.begin(incoming)
         try:
             while not attempt.outcome.done():
-                await asyncio.wait({attempt.outcome}, timeout=stall_s / 8)
+                await asyncio.wait({attempt.outcome}, timeout=stall_s / 16)
                 arrivals.sample(self._clock())
                 if incoming.bytes_arrived != arrived:
                     arrived = incoming.bytes_arrived

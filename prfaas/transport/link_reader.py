@@ -36,7 +36,8 @@ class LinkReader:
         infos = _look(snapshot.sockets)
         last, last_infos = self.snapshot, self._infos
         interval_s = now_s - self._now_s
-        sent, again = _tcp_bytes(infos, last_infos)
+        # A proxy that is slower than its network throws segments away, which says nothing of the path behind it.
+        sent, again = (0, 0) if snapshot.proxied else _tcp_bytes(infos, last_infos)
         hop_min_rtt_s = min((i.min_rtt_s for i in infos.values() if i.min_rtt_s is not None), default=None)
         self._now_s, self.snapshot, self._infos = now_s, snapshot, infos
         return LinkSample(
@@ -44,6 +45,7 @@ class LinkReader:
             acknowledged_bytes=snapshot.acknowledged_bytes - last.acknowledged_bytes,
             busy_s=min(interval_s, max(0.0, snapshot.busy_s - last.busy_s)),
             waiting=min(last.queued_bytes, snapshot.queued_bytes) > 0,
+            pressed=snapshot.window_limited_s - last.window_limited_s >= interval_s / 2 or _full(infos),
             queued_bytes=snapshot.queued_bytes,
             in_flight_bytes=snapshot.in_flight_bytes,
             streams=len(infos),
@@ -79,6 +81,11 @@ def _tcp_bytes(infos: _Infos, last: _Infos) -> tuple[int, int]:
         sent += (info.bytes_sent or 0) - ((before.bytes_sent or 0) if before else 0)
         again += (info.bytes_retransmitted or 0) - ((before.bytes_retransmitted or 0) if before else 0)
     return sent, again
+
+
+def _full(infos: _Infos) -> bool:
+    """Half of the connections hold bytes that TCP has not sent once."""
+    return sum(bool(info.notsent_bytes) for info in infos.values()) * 2 >= max(1, len(infos))
 
 
 def _present_rtt(infos: _Infos, last: _Infos) -> float | None:

@@ -16,7 +16,9 @@ class LinkSample:
     busy_s: float
     """Of the interval, with bytes in flight."""
     waiting: bool
-    """Objects waited at both ends of the interval: what was delivered is all that the connections could carry."""
+    """Objects waited at both ends of the interval."""
+    pressed: bool
+    """The window was full for most of the interval, or the sockets are: what left did not get away at once."""
     queued_bytes: int
     """Now; also `in_flight_bytes`, `streams` and `window_bytes`."""
     in_flight_bytes: int
@@ -31,9 +33,14 @@ class LinkSample:
     """To whatever ends the TCP connection: the peer, or the proxy on the way."""
 
     @property
-    def link_limited(self) -> bool:
-        """The rate of this interval is the link's, not that of whoever makes the bytes."""
+    def saturated(self) -> bool:
+        """The connections, with all that they do to a frame, had as much to send as they could."""
         return self.waiting and self.busy_s >= BUSY_SHARE * self.interval_s
+
+    @property
+    def link_limited(self) -> bool:
+        """It was the way that kept the rate of this interval down, and neither prefill nor encoding nor encryption."""
+        return self.saturated and self.pressed
 
 
 def merge(samples: Sequence[LinkSample]) -> LinkSample:
@@ -45,7 +52,8 @@ def merge(samples: Sequence[LinkSample]) -> LinkSample:
         # Peers that were busy one after the other were busy so long; of those at the same time it says too much, which
         # makes their rate too low, and only in intervals that are idle in part, which cannot lower an estimate.
         busy_s=min(interval_s, sum(s.busy_s for s in samples)),
-        waiting=any(s.link_limited for s in samples),
+        waiting=any(s.saturated for s in samples),
+        pressed=any(s.link_limited for s in samples),
         queued_bytes=sum(s.queued_bytes for s in samples),
         in_flight_bytes=sum(s.in_flight_bytes for s in samples),
         streams=sum(s.streams for s in samples),

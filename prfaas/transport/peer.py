@@ -9,14 +9,19 @@ from prfaas.control.credentials import Credentials
 from prfaas.core.clock import Clock
 from prfaas.core.errors import CancelledError, PeerRefusedError, PrfaasError
 from prfaas.telemetry.metrics import InstanceMetrics
+from prfaas.transport.book import Book
 from prfaas.transport.caller import Caller
+from prfaas.transport.channel import Channel
 from prfaas.transport.connect import choose_congestion_control
 from prfaas.transport.delivery import Lane
+from prfaas.transport.dispatch import Dispatch
+from prfaas.transport.frame_reader import FrameReader
 from prfaas.transport.ledger import Ledger
 from prfaas.transport.outgoing import OutgoingTransfer, Source
-from prfaas.transport.send_conversation import StalledError
+from prfaas.transport.send_conversation import Conversation, StalledError
 from prfaas.transport.snapshot import PeerSnapshot
 from prfaas.transport.stream import Stream
+from prfaas.transport.verdicts import Verdicts
 from prfaas.wire import messages
 from prfaas.wire.header import VERSION, ObjectKey
 from prfaas.wire.sending import Summary
@@ -54,7 +59,10 @@ class Peer:
         self._credentials = credentials
         self._metrics = metrics
         self._clock = clock
-        self._ledger = Ledger(config.frame_bytes, metrics, clock)
+        self._book = Book(config.frame_bytes, clock)
+        self._ledger = Ledger(self._book)
+        self._dispatch = Dispatch(self._book, metrics)
+        self._verdicts = Verdicts(self._book, metrics)
         self._lock = threading.Lock()
         self._streams: dict[Stream, Lane | None] = {}
         self._target = config.min_streams
@@ -75,7 +83,7 @@ class Peer:
 
     def bytes_acknowledged(self) -> int:
         """Payload bytes that the receiver has acknowledged, ever."""
-        return self._ledger.flow.acknowledged_bytes
+        return self._book.flow.acknowledged_bytes
 
     def start(self, transfer: OutgoingTransfer) -> PrfaasError | None:
         """Takes a transfer on, or says why not; `on_done` is then the caller's to call."""
@@ -156,6 +164,26 @@ class Peer:
             self._ledger.join(lane, welcome.credit_bytes)
             self._staff()
 
+    def conversation(
+        self, channel: Channel, reader: FrameReader, lane: Lane, wakeup: int, welcome: messages.Welcome
+    ) -> Conversation:
+        """What is said on a connection that is up."""
+        return Conversation(
+            channel,
+            reader,
+            lane,
+            self._dispatch,
+            self._verdicts,
+            wakeup,
+            welcome.max_frame_bytes,
+            self._config,
+            self._clock,
+        )
+
+    def left(self, lane: Lane, stalled: PrfaasError | None) -> None:
+        """Nothing reads buffers for a connection any more; it may have ended since it `stalled`."""
+        self._ledger.leave(lane, stalled)
+
     def lost(self, stream: Stream, error: PrfaasError | None) -> bool:
         """Decides what becomes of a stream whose connection is gone, and of the transfers; False: it must end."""
         with self._lock:
@@ -189,8 +217,8 @@ class Peer:
 
     def _outage(self, error: PrfaasError) -> tuple[PrfaasError | None, bool]:
         now_s = self._clock()
-        if self._outage_s is None or self._ledger.answers != self._outage_answers:
-            self._outage_s, self._outage_answers = now_s, self._ledger.answers
+        if self._outage_s is None or self._book.answers != self._outage_answers:
+            self._outage_s, self._outage_answers = now_s, self._book.answers
         if len(self._streams) > 1 or not self._ledger.busy:
             # One of the others goes on trying, or there is nothing to try for.
             return None, False
@@ -222,7 +250,6 @@ class Peer:
         while not self._closing and self._ledger.busy and len(self._streams) - retiring < self._wanted(connected):
             stream = Stream(
                 self,
-                self._ledger,
                 self.address,
                 self._proxy,
                 self._hello,

@@ -50,7 +50,7 @@ class PeerTuner:
             sample.interval_s,
             sample.acknowledged_bytes,
             busy=sample.busy_s > 0,
-            limited=sample.link_limited,
+            limited=sample.saturated,
             retransmitted=estimate.retransmitted,
         )
         if self._plan.streams != before:

@@ -70,8 +70,8 @@ class ProbeRun:
     streams: int
     bytes_per_s: float
     rtt_s: float | None
-    """Of TCP, under load."""
-    retransmitted: float
+    """Of TCP, under load; None behind a proxy, where it ends. So does the next."""
+    retransmitted: float | None
     """Share of the bytes, 0 to 1."""
     congestion_control: str
 
@@ -149,11 +149,12 @@ class Probe:
         totals = _totals(running)
         sent = totals.sent_bytes - totals_before.sent_bytes
         again = totals.retransmitted_bytes - totals_before.retransmitted_bytes
+        direct = self._target.proxy is None
         return ProbeRun(
             streams=len(running),
             bytes_per_s=(acknowledged - before) / max(now_s - since_s, TICK_S),
-            rtt_s=fmean(rtts) if rtts else None,
-            retransmitted=min(1.0, again / sent) if sent else 0.0,
+            rtt_s=fmean(rtts) if rtts and direct else None,
+            retransmitted=min(1.0, again / sent) if sent and direct else None,
             congestion_control=in_use(running[0].channel.sock),
         )
 

@@ -1,6 +1,6 @@
 """One welcomed connection on the sending side: frames out as the channel takes them, answers in.
 
-One thread runs it, and that one alone uses the channel. What to send the ledger says, as late as possible.
+One thread runs it, and that one alone uses the channel. What to send `Dispatch` says, as late as possible.
 """
 
 import logging
@@ -14,9 +14,10 @@ from prfaas.core.errors import ManifestError, PeerLostError, PrfaasError, Transf
 from prfaas.transport.channel import Channel
 from prfaas.transport.connect import unacknowledged_bytes
 from prfaas.transport.delivery import Lane, Message, Object
+from prfaas.transport.dispatch import Dispatch
 from prfaas.transport.frame_reader import FrameReader
 from prfaas.transport.frame_writer import FrameWriter, message_header
-from prfaas.transport.ledger import Ledger
+from prfaas.transport.verdicts import Verdicts
 from prfaas.wire import messages
 from prfaas.wire.header import NO_TRANSFER, FrameHeader, Kind, payload_digest
 
@@ -38,7 +39,8 @@ class Conversation:
         channel: Channel,
         reader: FrameReader,
         lane: Lane,
-        ledger: Ledger,
+        dispatch: Dispatch,
+        verdicts: Verdicts,
         wakeup: int,
         max_payload_bytes: int,
         config: TransportSection,
@@ -48,7 +50,8 @@ class Conversation:
         self._reader = reader
         self._writer = FrameWriter()
         self._lane = lane
-        self._ledger = ledger
+        self._dispatch = dispatch
+        self._verdicts = verdicts
         self._wakeup = wakeup
         self._max_payload_bytes = max_payload_bytes
         self._stall_s = config.stall_s
@@ -84,7 +87,7 @@ class Conversation:
             self._check_stalled()
 
     def _over(self) -> bool:
-        return self._lane.retiring and not self._writer.busy and not self._ledger.owed(self._lane)
+        return self._lane.retiring and not self._writer.busy and not self._dispatch.owed(self._lane)
 
     def _mask(self) -> int:
         wants = (self._writer.busy or self._hopeful) and not self._channel.blocked_on_read
@@ -93,7 +96,7 @@ class Conversation:
     def _patience_ms(self) -> float | None:
         if self._channel.pending:
             return 0
-        if self._hopeful or self._writer.busy or self._lane.sent or self._ledger.owed(self._lane):
+        if self._hopeful or self._writer.busy or self._lane.sent or self._dispatch.owed(self._lane):
             return self._stall_s * 1000 / CHECKS
         # Nothing is owed; from when something is, progress will be measured.
         self._moved_s = self._clock()
@@ -105,7 +108,7 @@ class Conversation:
             return
         self._checked_s = now_s
         left_bytes = unacknowledged_bytes(self._channel.sock)
-        if left_bytes < self._unacknowledged_bytes or not (self._writer.busy or self._ledger.owed(self._lane)):
+        if left_bytes < self._unacknowledged_bytes or not (self._writer.busy or self._dispatch.owed(self._lane)):
             self._moved_s = now_s
         self._unacknowledged_bytes = left_bytes
         if now_s - self._moved_s >= self._stall_s:
@@ -118,11 +121,11 @@ class Conversation:
         if self._writer.send(self._channel):
             self._moved_s = self._clock()
         if not self._writer.busy and self._lane.work is not None:
-            self._ledger.sent(self._lane)
+            self._dispatch.sent(self._lane)
 
     def _begin(self) -> bool:
         """Starts the next frame; False if there is none."""
-        while (work := self._ledger.take(self._lane)) is not None:
+        while (work := self._dispatch.take(self._lane)) is not None:
             self._moved_s = self._clock()
             if self._object(work) if isinstance(work, Object) else self._message(work):
                 return True
@@ -138,10 +141,10 @@ class Conversation:
         except Exception as error:  # whatever a source does wrong is the fault of its transfer only
             if not isinstance(error, PrfaasError):
                 log.exception("%s could not be made ready", work.key)
-            known = isinstance(error, PrfaasError)
-            self._ledger.failed(self._lane, error if known else TransferError(f"{work.key} could not be read: {error}"))
+                error = TransferError(f"{work.key} could not be read: {error}")
+            self._dispatch.failed(self._lane, error)
             return False
-        header = self._ledger.made(self._lane, payload, wire_bytes, digest)
+        header = self._dispatch.made(self._lane, payload, wire_bytes, digest)
         if header is not None:
             self._writer.start(header, payload.parts)
         return header is not None
@@ -151,7 +154,7 @@ class Conversation:
         if len(payload) > messages.MAX_MESSAGE_BYTES:
             # The receiver would end the connection, and with it transfers that are fine.
             error = ManifestError("the transfer has too many objects; raise transport.frame_bytes")
-            self._ledger.abandon(work.delivery.transfer, error)
+            self._dispatch.unsendable(work, error)
             return False
         self._writer.start(message_header(work.kind, payload, *work.delivery.key), [memoryview(payload)])
         return True
@@ -165,17 +168,17 @@ class Conversation:
         transfer = header.transfer_id, header.epoch
         match header.kind:
             case Kind.ACK:
-                self._ledger.acknowledged(self._lane, messages.decode(payload, messages.Ack))
+                self._verdicts.acknowledged(self._lane, messages.decode(payload, messages.Ack))
             case Kind.RESEND:
-                self._ledger.corrupt(self._lane, transfer, header.key)
+                self._verdicts.corrupt(self._lane, transfer, header.key)
             case Kind.ACCEPTED:
-                self._ledger.accepted(transfer, messages.decode(payload, messages.Accepted))
+                self._verdicts.accepted(transfer, messages.decode(payload, messages.Accepted))
             case Kind.COMMITTED:
-                self._ledger.committed(transfer)
+                self._verdicts.committed(transfer)
             case Kind.REJECTED:
                 rejected = messages.decode(payload, messages.Rejected)
                 if header.transfer_id == NO_TRANSFER:
                     raise from_code(rejected.code, rejected.message)
-                self._ledger.rejected(transfer, rejected)
+                self._verdicts.rejected(transfer, rejected)
             case _:
                 raise WireError(f"a receiver must not send {header.kind.name} here")

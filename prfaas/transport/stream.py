@@ -16,7 +16,6 @@ from prfaas.transport.channel import Channel
 from prfaas.transport.connect import choose_congestion_control, connect, fail_when_stalled, keep_little_unsent, wake
 from prfaas.transport.delivery import Lane
 from prfaas.transport.frame_reader import FrameReader
-from prfaas.transport.ledger import Ledger
 from prfaas.transport.secure import secure
 from prfaas.transport.send_conversation import Conversation, StalledError
 from prfaas.transport.send_greeting import greet
@@ -44,6 +43,16 @@ class Owner(Protocol):
         """A connection is up."""
         ...
 
+    def conversation(
+        self, channel: Channel, reader: FrameReader, lane: Lane, wakeup: int, welcome: messages.Welcome
+    ) -> Conversation:
+        """What is said on that connection from now on."""
+        ...
+
+    def left(self, lane: Lane, stalled: PrfaasError | None) -> None:
+        """Nothing reads buffers for that connection any more; it may have ended since it `stalled`."""
+        ...
+
     def lost(self, stream: "Stream", error: PrfaasError | None) -> bool:
         """A connection is gone (None: given back), or did not come up. False: the thread must end."""
         ...
@@ -55,7 +64,6 @@ class Stream:
     def __init__(
         self,
         owner: Owner,
-        ledger: Ledger,
         address: str,
         proxy: str | None,
         hello: messages.Hello,
@@ -64,7 +72,6 @@ class Stream:
         clock: Clock,
     ) -> None:
         self._owner = owner
-        self._ledger = ledger
         self._address = address
         self._proxy = proxy
         self._hello = hello
@@ -137,15 +144,21 @@ class Stream:
             log.exception("sending to %s broke", self._address)
             return PeerLostError(f"sending to {self._address} broke: {error}")
         finally:
-            with self._lock:
-                self._sock = None
+            self._let_go()
             channel.close()
         return None
 
     def _channel(self) -> Channel:
         patience_s = self._owner.patience_s()
         sock = connect(self._address, self._proxy, patience_s, self._prepare)
-        return secure(sock, self._credentials, server_side=False, timeout_s=patience_s, peer=self._address)
+        # TLS takes the descriptor over before it is done with its handshake, which `stop` must be able to end.
+        with sock.dup() as second:
+            self._hold(second)
+            try:
+                channel = secure(sock, self._credentials, server_side=False, timeout_s=patience_s, peer=self._address)
+            finally:
+                self._let_go()
+        return channel
 
     def _prepare(self, sock: socket.socket) -> None:
         self._hold(sock)
@@ -162,6 +175,10 @@ class Stream:
                 raise PeerLostError("this instance is shutting down")
             self._sock = sock
 
+    def _let_go(self) -> None:
+        with self._lock:
+            self._sock = None
+
     def _converse(self, channel: Channel) -> None:
         self._hold(channel.sock)
         reader = FrameReader()
@@ -171,9 +188,7 @@ class Stream:
         self._owner.welcomed(self, lane, welcome, self._clock() - begun_s)
         stalled: PrfaasError | None = None
         try:
-            Conversation(
-                channel, reader, lane, self._ledger, self._wakeup, welcome.max_frame_bytes, self._config, self._clock
-            ).run()
+            self._owner.conversation(channel, reader, lane, self._wakeup, welcome).run()
         except StalledError as error:
             stalled = error
             raise
@@ -181,4 +196,4 @@ class Stream:
             if lane.frames_acknowledged:
                 self._pause_s = FIRST_PAUSE_S
             wake(channel.sock)
-            self._ledger.leave(lane, stalled)
+            self._owner.left(lane, stalled)

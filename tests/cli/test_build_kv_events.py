@@ -23,7 +23,7 @@ def section(**fields: str) -> InstanceSection:
 
 
 async def test_changes_reach_a_subscriber_early_and_late() -> None:
-    built = build_kv_events(section(), "key", ENGINE, SHAPE)
+    built = build_kv_events(section(), "key", ENGINE, SHAPE, encrypted=False)
     assert built
     one, two, three = (BlockHash(bytes([n]) * 16) for n in (1, 2, 3))
     built.events.start()
@@ -44,7 +44,7 @@ async def test_changes_reach_a_subscriber_early_and_late() -> None:
 
 async def test_an_instance_that_caches_nothing_opens_nothing() -> None:
     settings = EngineSection(prefix_cache=PrefixCacheSection(enabled=False))
-    assert build_kv_events(section(), "key", settings, SHAPE) is None
+    assert build_kv_events(section(), "key", settings, SHAPE, encrypted=False) is None
 
 
 @pytest.mark.parametrize("name", ["kv_events", "kv_replay"])
@@ -53,13 +53,15 @@ def test_ports_that_cannot_be_had(name: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         with pytest.raises(ConfigError, match=f"key.{name}: {address} is already in use"):
-            build_kv_events(section(**{name: address}), "key", ENGINE, SHAPE)
+            build_kv_events(section(**{name: address}), "key", ENGINE, SHAPE, encrypted=False)
     with pytest.raises(ConfigError, match=f"key.{name}: .* advertise_host"):
-        build_kv_events(section(**{name: "0.0.0.0:0"}), "key", ENGINE, SHAPE)
+        build_kv_events(section(**{name: "0.0.0.0:0"}), "key", ENGINE, SHAPE, encrypted=False)
 
 
 async def test_listening_everywhere() -> None:
-    built = build_kv_events(section(kv_events="0.0.0.0:0", advertise_host="127.0.0.1"), "key", ENGINE, SHAPE)
+    built = build_kv_events(
+        section(kv_events="0.0.0.0:0", advertise_host="127.0.0.1"), "key", ENGINE, SHAPE, encrypted=False
+    )
     assert built
     built.events.start()
     async with listener(built.kv_events, built.kv_replay) as heard:

@@ -6,17 +6,20 @@ import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
 from prometheus_client import CollectorRegistry
 from typer.testing import CliRunner, Result
 
+from prfaas.cli.build_credentials import build_credentials
 from prfaas.cli.link_probe import ProbeOptions
 from prfaas.cli.link_probe_report import ProbeReport, words
 from prfaas.cli.main import app
+from prfaas.config.load import load
 from prfaas.config.sections import TransportSection
+from prfaas.control.credentials import Credentials
 from prfaas.core.errors import ConfigError
 from prfaas.core.shape import CacheTensor, LayerCache, ModelShape
 from prfaas.telemetry.metrics import InstanceMetrics
@@ -29,23 +32,49 @@ from prfaas.transport.probe_advice import advise
 from prfaas.transport.server import DataServer
 from prfaas.wire.header import HEADER_BYTES, Kind, unpack
 from prfaas.wire.messages import Ack, Rejected, Welcome, encode
+from tests.core.configs import PUBLISHED
 
+FLEET = """
+model: {name: m, path: weights}
+clusters:
+  - {name: east, kind: prfaas, instances: [{name: p0, role: prefill}]}
+  - {name: west, kind: pd, instances: [{name: d0, role: decode}]}
+"""
 WELCOME = Welcome(3, "west-decode-0", "west", 7, 1 << 20, 8 << 20, 8)
 MODEL = ModelShape("m", (LayerCache("mla", True, (CacheTensor("latent", (500,), "bfloat16"),)),), 1 << 20)
 Script = Callable[[socket.socket], None]
 
 
-@pytest.fixture
-def data_port() -> Iterator[str]:
-    """Of a real data server."""
+@contextmanager
+def data_server(credentials: Credentials | None = None) -> Iterator[str]:
+    """The address of a real one."""
     listener = socket.create_server(("127.0.0.1", 0))
     config = TransportSection(max_streams=4, frame_bytes=1 << 18, credit_bytes=8 << 20)
     metrics = InstanceMetrics(CollectorRegistry())
     host = Host("west-decode-0", "west", 7)
-    server = DataServer(listener, Inbox(time.monotonic), host, config, None, metrics, time.monotonic)
+    server = DataServer(listener, Inbox(time.monotonic), host, config, credentials, metrics, time.monotonic)
     server.start()
     yield f"127.0.0.1:{listener.getsockname()[1]}"
     server.close()
+
+
+@pytest.fixture
+def data_port() -> Iterator[str]:
+    with data_server() as address:
+        yield address
+
+
+@pytest.fixture
+def fleet(tmp_path: Path) -> Path:
+    """A fleet file with a model's configuration beside it, and certificates for the fleet."""
+    file = tmp_path / "fleet.yaml"
+    file.write_text(FLEET)
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "weights" / "config.json").write_text(json.dumps(PUBLISHED["Kimi-Linear-48B-A3B"]))
+    said = CliRunner(env={"COLUMNS": "300"}).invoke(app, ["certs", "--out", str(tmp_path / "made"), "-c", str(file)])
+    assert said.exit_code == 0, said.output
+    file.write_text(FLEET + said.output[said.output.index("security:") :])
+    return file
 
 
 @pytest.fixture
@@ -114,6 +143,20 @@ def test_says_it_in_words(data_port: str) -> None:
     assert "The path carries" in result.stdout
     assert "use 1 stream and" in result.stdout
     assert "min_streams: 1" in result.stdout
+
+
+def test_asks_as_an_instance_with_its_certificate_and_knows_the_model(fleet: Path) -> None:
+    credentials = build_credentials(load(fleet), "d0", "west", InstanceMetrics(CollectorRegistry()).security)
+    with data_server(credentials) as address:
+        said = run("--to", address, "-c", str(fleet), "--name", "p0", "--seconds", "0.5", "--streams", "2", "--json")
+        assert said.exit_code == 0, said.output
+        report = json.loads(said.stdout)
+        assert (report["source"], report["target"], report["model"]) == ("east", "west", "m")
+        assert [transfer["tokens"] for transfer in report["transfers"]] == [8192, 32768, 131072]
+        assert "between: [east, west]" in report["snippet"]
+        plain = run("--to", address, "--plain")
+    assert plain.exit_code == 2
+    assert "if its fleet uses TLS" in " ".join(plain.output.split())
 
 
 def test_nobody_there() -> None:
@@ -226,17 +269,13 @@ def test_options_that_do_not_fit(arguments: list[str], message: str) -> None:
     assert message in " ".join(result.output.split())
 
 
-def test_an_instance_that_the_file_lacks(tmp_path: Path) -> None:
-    file = tmp_path / "fleet.yaml"
-    file.write_text(
-        "model: {path: m, name: m}\nsecurity: {mode: plain}\n"
-        "clusters: [{name: west, kind: pd, instances: [{name: d0, role: decode}]}]\n"
-    )
-    options = ProbeOptions.parsed("127.0.0.1:1", file, "d1", None, 1.0, "1", plain=False)
-    assert options.streams == (1,)
-    result = run("--to", "127.0.0.1:1", "--config", str(file), "--name", "d1")
+def test_an_instance_that_the_file_lacks(fleet: Path) -> None:
+    result = run("--to", "127.0.0.1:1", "--config", str(fleet), "--name", "d1")
     assert result.exit_code == 2
-    assert "--name d1: the file has d0" in result.output
+    assert "--name d1: the file has d0, p0" in result.output
+
+
+def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="does not exist"):
         ProbeOptions.parsed("127.0.0.1:1", tmp_path / "none", "d1", None, 1.0, "1", plain=False)
 

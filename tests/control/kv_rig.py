@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 import zmq
 
+from prfaas.control.curve import CurveKeys
 from prfaas.control.kv_events import AllBlocksCleared, BlockName, BlockRemoved, BlockStored, KvEvent
 from prfaas.control.kv_publisher import KvPublisher
 from prfaas.control.kv_subscriber import KvSubscriber, Note
@@ -73,11 +74,13 @@ def listening(port: int = 0) -> socket.socket:
 
 
 @asynccontextmanager
-async def life(events: int = 0, replay: int = 0, buffer_batches: int = 1000) -> AsyncIterator[Life]:
+async def life(
+    events: int = 0, replay: int = 0, buffer_batches: int = 1000, *, keys: CurveKeys | None = None
+) -> AsyncIterator[Life]:
     """Publishes on these ports, or on free ones, until the block ends."""
     ports = listening(events), listening(replay)
     one, two = (f"127.0.0.1:{port.getsockname()[1]}" for port in ports)
-    publisher = KvPublisher(*ports, unix_time=lambda: float(next(tick)), buffer_batches=buffer_batches)
+    publisher = KvPublisher(*ports, unix_time=lambda: float(next(tick)), buffer_batches=buffer_batches, keys=keys)
     running = Life(publisher, one, two)
     publisher.start(lambda: running.told)
     try:
@@ -96,10 +99,12 @@ class Listener:
 
 
 @asynccontextmanager
-async def listener(events: str, replay: str | None, probe_s: float = PROBE_S) -> AsyncIterator[Listener]:
+async def listener(
+    events: str, replay: str | None, probe_s: float = PROBE_S, curve: tuple[CurveKeys, str] | None = None
+) -> AsyncIterator[Listener]:
     """Follows until the block ends, whose end shows what broke it before."""
     heard = Listener()
-    subscriber = KvSubscriber(events, replay, lambda note: heard.notes.update([note]), probe_s)
+    subscriber = KvSubscriber(events, replay, lambda note: heard.notes.update([note]), probe_s, curve)
 
     async def follow() -> None:
         async with aclosing(subscriber.follow()) as batches:

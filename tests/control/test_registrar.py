@@ -26,6 +26,8 @@ class FakeRouter(FleetServicer):
         self.gone: list[int] = []
         self.known = True
         self.refuse = 0
+        self.keys: list[str] = []
+        """What the instance heard of followers."""
 
     async def Register(self, request: pb.RegisterRequest, context: Context) -> pb.RegisterReply:
         if self.refuse:
@@ -33,7 +35,7 @@ class FakeRouter(FleetServicer):
             await context.abort(grpc.StatusCode.FAILED_PRECONDITION, "another model")
         self.registered.append(request.instance.instance_id)
         self.known = True
-        return pb.RegisterReply(heartbeat_interval_s=0.02)
+        return pb.RegisterReply(heartbeat_interval_s=0.02, kv_follower_key="k" * 40)
 
     async def Heartbeat(self, request: pb.HeartbeatRequest, context: Context) -> pb.HeartbeatReply:  # noqa: ARG002
         assert request.epoch == 5
@@ -53,7 +55,7 @@ async def joined(router: FakeRouter) -> AsyncIterator[Registrar]:
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-        registrar = Registrar(lambda: channel, INFO, pb.Load, lambda: [LINK])
+        registrar = Registrar(lambda: channel, INFO, pb.Load, lambda: [LINK], router.keys.append)
         registrar.start()
         try:
             yield registrar
@@ -70,6 +72,7 @@ async def test_registers_beats_and_says_goodbye() -> None:
     assert router.links == [LINK]
     assert router.registered == ["i"]
     assert router.gone == [5]
+    assert router.keys == ["k" * 40]
 
 
 async def test_registers_again_with_a_router_that_forgot() -> None:

@@ -12,6 +12,8 @@ from tests.fleet.fake_prefill import SilentPrefill, instead_of_east
 from tests.fleet.rig import Answer, InProcessFleet, prompt_of, running
 
 LONG = prompt_of(500)
+LITTLE_ON_ITS_WAY = {"credit_bytes": 1 << 17}
+"""Most of the KV is still at the sender when something happens to it."""
 
 
 async def expected_tokens(fleet: InProcessFleet) -> list[int]:
@@ -52,7 +54,7 @@ async def test_link_down_before_the_transfer(model: Path) -> None:
 
 
 async def test_link_lost_in_the_middle_of_a_transfer(model: Path) -> None:
-    async with running(model) as fleet:
+    async with running(model, transport=LITTLE_ON_ITS_WAY) as fleet:
         tokens = await expected_tokens(fleet)
         asking = await under_way(fleet)
         fleet.relay.set_up(False)
@@ -60,7 +62,7 @@ async def test_link_lost_in_the_middle_of_a_transfer(model: Path) -> None:
 
 
 async def test_prefill_instance_lost_in_the_middle_of_a_transfer(model: Path) -> None:
-    async with running(model) as fleet:
+    async with running(model, transport=LITTLE_ON_ITS_WAY) as fleet:
         tokens = await expected_tokens(fleet)
         asking = await under_way(fleet)
         await fleet.stop("east-p")

@@ -6,10 +6,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from prfaas.transport.inbox import Received
+from prfaas.wire.header import ObjectKey
 from prfaas.wire.receiving import Phase
 from tests.fuzz.connection import FedConnection
+from tests.fuzz.served_connection import ServedConnection
 from tests.fuzz.streams import SEEDS, START, repaired
-from tests.wire.small import EXPECTATION
+from tests.wire.small import EXPECTATION, PIECES, content
 
 MAX_EXTRA_BYTES = 1 << 20
 
@@ -69,3 +72,23 @@ def test_only_typed_errors_and_little_memory(stream: bytes, repair: bool) -> Non
 @given(st.binary(max_size=300))
 def test_noise_behind_a_real_start(noise: bytes) -> None:
     assert fed(START + repaired(noise)).said["committed"] == 0
+
+
+@pytest.mark.parametrize(("name", "committed"), [("whole", True), ("corrupt", True), ("wrong_secret", False)])
+def test_the_receiver_itself_takes_the_seeds(name: str, committed: bool) -> None:
+    connection = ServedConnection(EXPECTATION)
+    connection.feed(SEEDS[name])
+    connection.check_nothing_is_held()
+    assert connection.error is None
+    assert isinstance(connection.outcomes.get(), Received) == committed
+    if committed:
+        whole = {(key.layer, key.tensor): content(ObjectKey(key.layer, key.tensor, 0, key.end)) for key in PIECES}
+        assert connection.pages.tensors == whole
+
+
+@settings(max_examples=300)
+@given(changed(), st.booleans())
+def test_the_receiver_itself_lets_go_of_everything(stream: bytes, repair: bool) -> None:
+    connection = ServedConnection(EXPECTATION)
+    connection.feed(repaired(stream) if repair else stream)
+    connection.check_nothing_is_held()

@@ -6,6 +6,7 @@ input to the working directory.
 """
 
 import argparse
+import logging
 import sys
 import tempfile
 from pathlib import Path
@@ -15,9 +16,10 @@ try:
 except ImportError:
     sys.exit("make fuzz needs atheris, which is no dependency of prfaas: .venv/bin/pip install atheris")
 
-with atheris.instrument_imports(include=["prfaas.wire", "prfaas.core.errors"]):
+with atheris.instrument_imports(include=["prfaas.wire", "prfaas.transport", "prfaas.core.errors"]):
     from prfaas.wire.receiving import Phase
     from tests.fuzz.connection import FedConnection
+    from tests.fuzz.served_connection import ServedConnection
     from tests.fuzz.streams import SEEDS, repaired
     from tests.wire.small import EXPECTATION
 
@@ -27,17 +29,22 @@ MAX_MEMORY_MB = 512
 
 def one_input(data: bytes) -> None:
     """One connection."""
+    stream = repaired(data[1:]) if data[:1] > b"\x7f" else data[1:]
     connection = FedConnection(EXPECTATION)
-    connection.feed(repaired(data[1:]) if data[:1] > b"\x7f" else data[1:])
+    connection.feed(stream)
     committed = connection.session.phase is Phase.COMMITTED
     assert connection.said["committed"] == committed
     assert not committed or connection.session.bytes_raw == EXPECTATION.shape.cache_bytes(EXPECTATION.prompt_tokens)
+    served = ServedConnection(EXPECTATION)
+    served.feed(stream)
+    served.check_nothing_is_held()
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=int, default=60)
     seconds = parser.parse_args().seconds
+    logging.disable()
     with tempfile.TemporaryDirectory() as corpus:
         for name, stream in SEEDS.items():
             for first in (b"\x00", b"\xff"):

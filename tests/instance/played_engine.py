@@ -14,6 +14,7 @@ from prfaas.engine.messages import (
     Announce,
     BeginDecode,
     Event,
+    Failed,
     Generated,
     LayerDone,
     Prefilled,
@@ -52,6 +53,8 @@ class Plan:
     sends_states: bool = True
     computes_from: int | None = None
     """Where an export begins to compute, if not behind what is cached."""
+    fails: bool = False
+    """An export fails when all but its last chunk has been reported."""
     before_last_chunk: threading.Event | None = None
     """An export waits for it when all but its last chunk has been reported."""
 
@@ -142,6 +145,9 @@ class PlayedEngine:
             stop = min(start + STEP_TOKENS, end)
             if stop == end and self.plan.before_last_chunk is not None:
                 self.plan.before_last_chunk.wait(20)
+            if stop == end and self.plan.fails:
+                self._say(Failed(request.request_id, "engine_failed", "it was told to", "step"))
+                return
             for layer, cache in enumerate(self._shape.layers):
                 if cache.paged or (stop == end and self.plan.sends_states):
                     first = start if cache.paged else 0

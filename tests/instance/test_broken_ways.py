@@ -133,3 +133,21 @@ async def test_a_client_that_gives_up_frees_both_ends_at_once() -> None:
         await eventually_async(lambda: pair.far.prefill.num_running == 0)
         gate.set()
         await freed(pair)
+
+
+async def test_an_engine_that_fails_ends_the_transfer_and_nothing_of_it_is_used() -> None:
+    async with apart() as (pair, _):
+        pair.far.engine.plan = Plan(fails=True)
+        tokens, account = await pair.ask(*PROMPT)
+        assert (tokens, account.fallback, account.kv_codec) == (right(), "engine_failed", "none")
+        assert pair.near.engine.seen.verified == [0]
+        await freed(pair)
+
+
+async def test_of_a_prefill_that_contradicts_itself_nothing_is_used() -> None:
+    async with apart() as (pair, _):
+        pair.far.engine.plan = Plan(cached_tokens=12, computes_from=8)
+        tokens, account = await pair.ask(*PROMPT)
+        assert (tokens, account.fallback) == (right(), "manifest_invalid")
+        assert pair.near.engine.seen.verified == [0]
+        await freed(pair)

@@ -56,7 +56,8 @@ class Ticketed:
 
 
 async def last(call: Any) -> pb.PrefillEvent:
-    return [event async for event in call][-1]
+    events: list[pb.PrefillEvent] = [event async for event in call]
+    return events[-1]
 
 
 async def first_of(call: Any) -> pb.PrefillEvent:
@@ -78,9 +79,10 @@ async def test_one_ticket_is_one_prefill_however_often_it_is_asked_for() -> None
     async with running(DENSE) as pair:
         plan = pair.far.engine.plan = held_back()
         ticketed = Ticketed(pair)
-        calls = [ticketed.call(), ticketed.call(), ticketed.call(resume=True)]
-        for call in calls:
-            assert (await first_of(call)).WhichOneof("event") == "progress"
+        calls = []
+        for resume in (False, False, True):
+            calls.append(ticketed.call(resume=resume))
+            assert (await first_of(calls[-1])).WhichOneof("event") == "progress"
         calls[0].cancel()
         go_on(plan)
         ends = [await last(call) for call in (*calls[1:], ticketed.call())]

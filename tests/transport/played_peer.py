@@ -35,11 +35,20 @@ class PlayedPeer:
     def snapshot(self) -> PeerSnapshot:
         return self.state
 
-    def moved(self, acknowledged_bytes: int, busy_s: float, *, queued_bytes: int = 0, in_flight_bytes: int = 0) -> None:
+    def moved(
+        self,
+        acknowledged_bytes: int,
+        busy_s: float,
+        *,
+        queued_bytes: int = 0,
+        in_flight_bytes: int = 0,
+        limited_s: float = 0.0,
+    ) -> None:
         self.state = replace(
             self.state,
             acknowledged_bytes=self.state.acknowledged_bytes + acknowledged_bytes,
             busy_s=self.state.busy_s + busy_s,
+            window_limited_s=self.state.window_limited_s + limited_s,
             queued_bytes=queued_bytes,
             in_flight_bytes=in_flight_bytes,
         )

@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Iterable
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -14,7 +15,9 @@ INTERVAL_S = 0.15
 RATE = 100e6
 
 
-def sample(rate: float = RATE, *, busy_share: float = 1.0, waiting: bool = True, **fields: float) -> LinkSample:
+def sample(
+    rate: float = RATE, *, busy_share: float = 1.0, waiting: bool = True, pressed: bool = True, **fields: float
+) -> LinkSample:
     """An interval in which bytes were in flight for `busy_share` of it, at `rate`."""
     busy_s = INTERVAL_S * busy_share
     values = {"queued_bytes": 1 << 20 if waiting else 0, "in_flight_bytes": 0, "streams": 4, "window_bytes": 1 << 22}
@@ -23,11 +26,12 @@ def sample(rate: float = RATE, *, busy_share: float = 1.0, waiting: bool = True,
         acknowledged_bytes=int(rate * busy_s),
         busy_s=busy_s,
         waiting=waiting,
+        pressed=pressed,
         **(values | fields),  # type: ignore[arg-type]
     )
 
 
-IDLE = LinkSample(INTERVAL_S, 0, 0.0, False, 0, 0, 4, 1 << 22)
+IDLE = LinkSample(INTERVAL_S, 0, 0.0, False, False, 0, 0, 4, 1 << 22)
 
 
 def after(samples: Iterable[LinkSample], estimator: LinkEstimator | None = None) -> LinkEstimator:
@@ -100,6 +104,14 @@ def test_whoever_has_too_little_to_send_does_not_lower_the_rate() -> None:
     assert link_limited(estimator)
 
 
+def test_slow_encoding_is_not_taken_for_a_slow_link() -> None:
+    """Objects wait, but for their connection's thread: what leaves it gets away at once."""
+    estimator = after([sample()] * 10)
+    after([sample(RATE / 4, pressed=False)] * 100, estimator)
+    assert rate(estimator) == pytest.approx(RATE)
+    assert not link_limited(estimator)
+
+
 def test_what_was_achieved_without_a_queue_is_known_to_be_possible() -> None:
     estimator = after([sample(RATE, waiting=False)] * 10)
     assert rate(estimator) == pytest.approx(RATE)
@@ -109,7 +121,7 @@ def test_what_was_achieved_without_a_queue_is_known_to_be_possible() -> None:
 
 def test_a_burst_that_was_sent_before_the_sample_is_not_a_rate() -> None:
     """10 MB that were acknowledged 1 ms into the interval, after which nothing was in flight."""
-    burst = LinkSample(INTERVAL_S, 10_000_000, 0.001, False, 0, 0, 4, 1 << 22)
+    burst = LinkSample(INTERVAL_S, 10_000_000, 0.001, False, False, 0, 0, 4, 1 << 22)
     assert after([burst]).estimate.rate_bytes_s is None
     assert rate(after([sample()] * 10 + [burst])) < 1.2 * RATE
 
@@ -162,6 +174,6 @@ def test_peers_one_after_the_other_are_no_faster_than_the_link() -> None:
 
 
 def test_an_idle_connections_round_trip_does_not_count() -> None:
-    moving, idle = sample(rtt_s=0.05), LinkSample(INTERVAL_S, 0, 0.0, False, 0, 0, 4, 1 << 22, rtt_s=0.01)
+    moving, idle = sample(rtt_s=0.05), replace(IDLE, rtt_s=0.01)
     assert merge([moving, idle]).rtt_s == 0.05
     assert merge([idle, idle]).rtt_s == 0.01

@@ -1,5 +1,6 @@
 """From peers' counters to reports, metrics and changes, in played time; and the thread once, in real time."""
 
+import contextlib
 import logging
 import time
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from prometheus_client import CollectorRegistry
 from prfaas.config.sections import TransportSection
 from prfaas.telemetry.metrics import InstanceMetrics
 from prfaas.transport import link_sampler
+from prfaas.transport.link_reader import LinkReader
 from prfaas.transport.link_sampler import INTERVAL_S, LinkSampler
 from tests.eventually import eventually
 from tests.transport.played_peer import PlayedPeer
@@ -48,7 +50,11 @@ class Rig:
         for _ in range(int(seconds / INTERVAL_S)):
             for peer in peers:
                 peer.moved(
-                    int(RATE * INTERVAL_S) // len(peers), INTERVAL_S, queued_bytes=40 * MIB, in_flight_bytes=10 * MIB
+                    int(RATE * INTERVAL_S) // len(peers),
+                    INTERVAL_S,
+                    queued_bytes=40 * MIB,
+                    in_flight_bytes=10 * MIB,
+                    limited_s=INTERVAL_S,
                 )
             self.step()
 
@@ -122,6 +128,24 @@ def test_a_peer_that_was_replaced_does_not_count_backwards(rig: Rig) -> None:
     assert rig.sampler.rate_bytes_s("east") == pytest.approx(RATE, rel=0.01)
 
 
+def test_full_sockets_tell_that_it_is_the_link(rig: Rig) -> None:
+    """Through those of the two connections that nobody reads, bytes stop."""
+    peer = rig.add()
+    reader = LinkReader(peer, 0.0)
+    peer.moved(1000, 0.15, queued_bytes=MIB)
+    reader.read(0.15)
+    peer.moved(1000, 0.15, queued_bytes=MIB)
+    sample = reader.read(0.30)
+    assert (sample.saturated, sample.link_limited) == (True, False)
+    sock = peer.state.sockets[0]
+    sock.setblocking(False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            sock.send(bytes(MIB))
+    peer.moved(1000, 0.15, queued_bytes=MIB)
+    assert reader.read(0.45).link_limited
+
+
 def test_streams_are_tried_and_given_back(rig: Rig) -> None:
     peer = rig.add()
     rig.step()
@@ -165,6 +189,14 @@ def test_the_round_trip_behind_a_proxy_is_that_of_the_greetings(rig: Rig) -> Non
     rig.flow([peer], 1)
     (report,) = rig.sampler.reports()
     assert (report.rtt_s, report.min_rtt_s) == (0.02, 0.02)
+
+
+def test_what_tcp_sends_counts_on_direct_connections_only(rig: Rig) -> None:
+    direct, proxied = PlayedPeer(rig.undo), PlayedPeer(rig.undo, proxied=True)
+    readers = [LinkReader(peer, 0.0) for peer in (direct, proxied)]
+    for peer in (direct, proxied):
+        peer.state.sockets[0].sendall(bytes(1000))
+    assert [reader.read(0.15).tcp_sent_bytes for reader in readers] == [1000, 0]
 
 
 def test_a_named_congestion_control_is_set_once() -> None:

@@ -1,8 +1,8 @@
 """Transfers given up and senders closed in the middle: buffers are free when `on_done` says so, and nothing is left."""
 
 import gc
-import os
 import threading
+from pathlib import Path
 
 from prfaas.core.errors import CancelledError, PeerLostError
 from prfaas.wire.header import Kind
@@ -99,9 +99,13 @@ def test_a_transfer_that_the_receiver_never_heard_of_is_not_cancelled_there() ->
         assert [caught for caught in receiver.caught if caught.header.kind is not Kind.HELLO] == []
 
 
-def test_closing_ends_everything_and_leaves_nothing() -> None:
+def open_descriptors() -> int:
     gc.collect()
-    descriptors = len(os.listdir("/proc/self/fd"))
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def test_closing_ends_everything_and_leaves_nothing() -> None:
+    descriptors = open_descriptors()
     threads = threading.active_count()
     config = LARGE.model_copy(update={"min_streams": 4, "stall_s": 60.0})
     with Receiver(stop_after_opening, frame_bytes=SIZE) as receiver:
@@ -122,8 +126,7 @@ def test_closing_ends_everything_and_leaves_nothing() -> None:
         assert isinstance(late.result(), CancelledError | PeerLostError)
     assert sender.connections() == 0
     eventually(lambda: threading.active_count() == threads)
-    gc.collect()
-    assert len(os.listdir("/proc/self/fd")) == descriptors
+    assert open_descriptors() == descriptors
 
 
 def test_closing_does_not_wait_for_a_connection_that_is_being_made() -> None:

@@ -305,7 +305,10 @@ def test_an_ejected_session_fails_its_transfers_with_the_reason() -> None:
 
 @pytest.mark.parametrize("closed", [True, False])
 def test_a_receiver_that_is_not_there(closed: bool) -> None:
-    with Receiver(lambda _: False) as receiver, Sender(IMPATIENT.model_copy(update={"connect_timeout_s": 0.2})) as sender:
+    with (
+        Receiver(lambda _: False) as receiver,
+        Sender(IMPATIENT.model_copy(update={"connect_timeout_s": 0.2})) as sender,
+    ):
         if closed:
             receiver.refuse_connections()
         first = sender.start(receiver.address, objects=3)
@@ -334,6 +337,7 @@ class Broken:
         self.error = error
 
     def payload(self, staging: memoryview) -> Payload:
+        del staging
         raise self.error
 
 

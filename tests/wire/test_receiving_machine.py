@@ -238,5 +238,5 @@ class ReceivingMachine(RuleBasedStateMachine):
         assert session.codecs == {header.codec for header in arrived}
 
 
-ReceivingMachine.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+ReceivingMachine.TestCase.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
 TestReceiving = ReceivingMachine.TestCase

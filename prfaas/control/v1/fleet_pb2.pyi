@@ -75,10 +75,12 @@ class RegisterRequest(_message.Message):
     def __init__(self, instance: _Optional[_Union[InstanceInfo, _Mapping]] = ..., load: _Optional[_Union[Load, _Mapping]] = ...) -> None: ...
 
 class RegisterReply(_message.Message):
-    __slots__ = ("heartbeat_interval_s",)
+    __slots__ = ("heartbeat_interval_s", "kv_follower_key")
     HEARTBEAT_INTERVAL_S_FIELD_NUMBER: _ClassVar[int]
+    KV_FOLLOWER_KEY_FIELD_NUMBER: _ClassVar[int]
     heartbeat_interval_s: float
-    def __init__(self, heartbeat_interval_s: _Optional[float] = ...) -> None: ...
+    kv_follower_key: str
+    def __init__(self, heartbeat_interval_s: _Optional[float] = ..., kv_follower_key: _Optional[str] = ...) -> None: ...
 
 class HeartbeatRequest(_message.Message):
     __slots__ = ("instance_id", "epoch", "load", "links")
