@@ -74,8 +74,11 @@ class Connection:
 
     def _secure(self) -> Channel:
         credentials, timeout_s = self._surroundings.credentials, self._config.connect_timeout_s
+        sock = self._sock
         try:
-            return secure(self._sock, credentials, server_side=True, timeout_s=timeout_s, peer=self.peer)
+            # TLS takes the descriptor over before it is done with its handshake, which `hang_up` must be able to end.
+            with sock.dup() as self._sock:
+                return secure(sock, credentials, server_side=True, timeout_s=timeout_s, peer=self.peer)
         except PrfaasError as error:
             self._surroundings.metrics.refused.labels(error.code).inc()
             raise
