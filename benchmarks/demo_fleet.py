@@ -36,7 +36,6 @@ def fleet_file(path: Path, model: Path, clusters: Clusters, gbit_s: float, rtt_m
         "model": {"name": MODEL_NAME, "path": str(model)},
         "router": {"http": "127.0.0.1:0", "control": _free_address()},
         "security": {"mode": "plain"},
-        "security": {"mode": "plain"},
         "clusters": clusters,
         "links": [{"between": names, "gbit_s": gbit_s, "rtt_ms": rtt_ms, "relay": relay}] if len(names) > 1 else [],
     }

@@ -1,4 +1,4 @@
-"""Other transfer engines, in programs of their own beside this file that their own interpreter runs."""
+"""Other transfer engines, in programs beside this file that their own interpreter runs."""
 
 import json
 import os
@@ -9,18 +9,21 @@ from typing import Any
 from benchmarks.data_plane.rounds import Sent
 from benchmarks.data_plane.setup import Peer
 
-PROGRAMS: dict[Peer, str] = {"mooncake": "mooncake_peer.py", "nixl": "nixl_peer.py"}
-_FOLDER = Path(__file__).parent
+PROGRAMS: dict[Peer, str] = {
+    "mooncake": "benchmarks.data_plane.mooncake_peer",
+    "nixl": "benchmarks.data_plane.nixl_peer",
+}
+_ROOT = Path(__file__).parents[2]
 
 
 class _Program:
     """One end's program."""
 
     def __init__(self, python: str, peer: Peer, role: str, num_bytes: int) -> None:
-        environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | {"UCX_TLS": "tcp"}
-        command = [python, str(_FOLDER / PROGRAMS[peer]), role, str(num_bytes)]
+        environment = {**os.environ, "PYTHONPATH": str(_ROOT), "UCX_TLS": "tcp"}
+        self._command = [python, "-m", PROGRAMS[peer], role, str(num_bytes)]
         self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment
+            self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment
         )
         self.place = self.hear()
 
@@ -35,7 +38,7 @@ class _Program:
         line = self._process.stdout.readline()
         if not line:
             self._process.communicate()
-            raise RuntimeError(f"{self._process.args} ended with {self._process.returncode}; run it by hand to see why")
+            raise RuntimeError(f"{self._command} ended with {self._process.returncode}; run it by hand to see why")
         return dict(json.loads(line))
 
 

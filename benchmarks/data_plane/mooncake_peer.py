@@ -1,19 +1,20 @@
-"""One end of Mooncake's transfer engine over TCP, for the interpreter that has it: `mooncake_peer.py ROLE BYTES`.
+"""One end of Mooncake's transfer engine over TCP, for the interpreter that has it: `-m … ROLE BYTES`.
 
 The sender writes a prompt's bytes into the receiver's registered memory, in pieces, and returns when they are there.
 """
 
 import ctypes
+import importlib
 import sys
 import time
+from typing import Any
 
-from mooncake.engine import TransferEngine
-from peer_lines import cpu_s, digest, hear, page_memory, pieces, say
+from benchmarks.data_plane.peer_lines import cpu_s, digest, hear, page_memory, pieces, say
 
 
 def main() -> None:
     role, num_bytes = sys.argv[1], int(sys.argv[2])
-    engine = TransferEngine()
+    engine = importlib.import_module("mooncake.engine").TransferEngine()
     assert engine.initialize("127.0.0.1", "P2PHANDSHAKE", "tcp", "") == 0, "Mooncake does not start"
     memory = page_memory(num_bytes, random=role == "send")
     start = ctypes.addressof(ctypes.c_char.from_buffer(memory))
@@ -28,7 +29,7 @@ def main() -> None:
             send(engine, start, num_bytes, order)
 
 
-def send(engine: TransferEngine, start: int, num_bytes: int, order: dict) -> None:  # type: ignore[type-arg]
+def send(engine: Any, start: int, num_bytes: int, order: dict[str, Any]) -> None:
     cut = pieces(num_bytes)
     ours, theirs = [start + at for at, _ in cut], [order["start"] + at for at, _ in cut]
     sizes = [size for _, size in cut]

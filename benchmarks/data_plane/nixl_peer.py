@@ -1,4 +1,4 @@
-"""One end of NIXL over UCX's TCP transport, for the interpreter that has it: `nixl_peer.py ROLE BYTES`.
+"""One end of NIXL over UCX's TCP transport, for the interpreter that has it: `-m … ROLE BYTES`.
 
 The sender writes a prompt's bytes into the receiver's registered memory, in pieces, and returns when they are there.
 UCX_TLS=tcp must be set by the caller: UCX reads it when it is loaded.
@@ -6,16 +6,18 @@ UCX_TLS=tcp must be set by the caller: UCX reads it when it is loaded.
 
 import base64
 import ctypes
+import importlib
 import sys
 import time
+from typing import Any
 
-from nixl._api import nixl_agent, nixl_agent_config
-from peer_lines import cpu_s, digest, hear, page_memory, pieces, say
+from benchmarks.data_plane.peer_lines import cpu_s, digest, hear, page_memory, pieces, say
 
 
 def main() -> None:
     role, num_bytes = sys.argv[1], int(sys.argv[2])
-    agent = nixl_agent(role, nixl_agent_config(backends=["UCX"]))
+    nixl = importlib.import_module("nixl._api")
+    agent = nixl.nixl_agent(role, nixl.nixl_agent_config(backends=["UCX"]))
     memory = page_memory(num_bytes, random=role == "send")
     start = ctypes.addressof(ctypes.c_char.from_buffer(memory))
     assert agent.register_memory([(start, num_bytes, 0, "")], "DRAM"), "NIXL does not register memory"
@@ -34,7 +36,7 @@ def main() -> None:
 class Sender:
     """A transfer that was prepared once, as engines that reuse their memory do."""
 
-    def __init__(self, agent: nixl_agent, start: int, num_bytes: int, order: dict) -> None:  # type: ignore[type-arg]
+    def __init__(self, agent: Any, start: int, num_bytes: int, order: dict[str, Any]) -> None:
         self._agent = agent
         peer = agent.add_remote_agent(base64.b64decode(order["address"]))
         name = peer.decode() if isinstance(peer, bytes) else peer

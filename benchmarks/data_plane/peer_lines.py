@@ -1,6 +1,6 @@
 """How the programs of other transfer engines talk with the benchmark: a JSON object per line, on stdin and stdout.
 
-They run with an interpreter that has that engine and none of ours, so this file and theirs import nothing of it.
+They run with an interpreter that has that engine and nothing that ours needs, so this file and theirs import no more.
 """
 
 import json

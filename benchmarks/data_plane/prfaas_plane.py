@@ -16,6 +16,7 @@ from prfaas.config.sections import EngineSection, TransportSection
 from prfaas.control.credentials import Credentials
 from prfaas.core.errors import PrfaasError
 from prfaas.core.ids import SECRET_BYTES, TRANSFER_ID_BYTES, RequestId, TransferId
+from prfaas.core.shape import DType
 from prfaas.engine.messages import Admitted, LayerDone, Prefilled
 from prfaas.instance.kv import KvExport, KvImport
 from prfaas.instance.kv_encoding import Encoding
@@ -35,7 +36,7 @@ EPOCH = 1
 REQUEST_ID = RequestId("benchmark")
 SECRET = bytes(SECRET_BYTES)
 FINGERPRINT = "benchmark"
-KV_DTYPE = "bfloat16"
+KV_DTYPE: DType = "bfloat16"
 STEP_TOKENS = EngineSection().step_tokens
 
 

@@ -6,7 +6,7 @@ An error of a transfer ends that transfer, and the stream goes on; one of the st
 import logging
 from collections import OrderedDict, deque
 
-from prfaas.core.errors import DigestError, PeerLostError, PrfaasError, TicketError, WireError
+from prfaas.core.errors import DigestError, PeerLostError, PrfaasError, WireError
 from prfaas.transport.answers import Answers
 from prfaas.transport.frame_stream import Room, trash_room
 from prfaas.transport.framing import message_frame, resend_frame
@@ -232,7 +232,7 @@ class Conversation:
         self.take_posted()
         # Of a committed transfer something may be on its way twice.
         if key not in self._refused and not self._inbox.committed(key, self._session.id):
-            self._refuse(key, TicketError(f"no transfer {key[0].hex()} of epoch {key[1]} is open here"))
+            self._refuse(key, self._inbox.refusal(key))
 
     def _fail(self, key: TransferKey, error: PrfaasError) -> None:
         self._inbox.fail(key, error, by=self._session.id)

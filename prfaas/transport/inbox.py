@@ -1,6 +1,7 @@
 """Transfers that this instance waits for, by their tickets; committed ones are remembered for a while."""
 
 import threading
+from collections import OrderedDict
 
 from prfaas.core.clock import Clock
 from prfaas.core.errors import PrfaasError, TicketError
@@ -13,6 +14,9 @@ from prfaas.wire.receiving import ReceiveSession
 __all__ = ["Destination", "Inbox", "IncomingTransfer", "OnDone", "Outcome", "Received"]
 
 
+REMEMBERED_FAILURES = 4096
+
+
 class Inbox:
     """Open transfers by (id, epoch)."""
 
@@ -21,6 +25,7 @@ class Inbox:
         self._lock = threading.Lock()
         self._transfers: dict[TransferKey, IncomingTransfer] = {}
         self._tombstones = Tombstones()
+        self._failures: OrderedDict[TransferKey, PrfaasError] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._transfers)
@@ -69,10 +74,21 @@ class Inbox:
 
         No byte is written into the transfer's pages after this returned, although its connections live on.
         """
+        key = (transfer_id, epoch)
         with self._lock:
-            transfer = self._transfers.pop((transfer_id, epoch), None)
-        if transfer is not None:
-            transfer.fail(error)
+            transfer = self._transfers.pop(key, None)
+            if transfer is None:
+                return
+            self._failures[key] = transfer.error or error
+            if len(self._failures) > REMEMBERED_FAILURES:
+                self._failures.popitem(last=False)
+        transfer.fail(error)
+
+    def refusal(self, key: TransferKey) -> PrfaasError:
+        """Why nothing more is taken of a transfer that is not open."""
+        with self._lock:
+            failure = self._failures.get(key)
+        return failure or TicketError(f"no transfer {key[0].hex()} of epoch {key[1]} is open here")
 
     def _committed(self, key: TransferKey, stone: Tombstone) -> None:
         with self._lock:

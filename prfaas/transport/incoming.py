@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from prfaas.core.clock import Clock
-from prfaas.core.errors import PrfaasError
+from prfaas.core.errors import PrfaasError, from_code
 from prfaas.core.shape import ModelShape
 from prfaas.transport.framing import message_frame
 from prfaas.transport.landing import Landing
@@ -91,6 +91,8 @@ class IncomingTransfer:
         self._clock = clock
         self._first_object_s: float | None = None
         self._ended = False
+        self.error: PrfaasError | None = None
+        """Why the transfer failed."""
         self._openers: dict[bytes, Opener] = {}
         self._landings: dict[ObjectKey, Landing] = {}
         self._bytes_arrived = 0
@@ -125,6 +127,7 @@ class IncomingTransfer:
         Waits for room in the arena if the object must be staged.
         """
         with self._lock:
+            self._check_alive()
             if self._first_object_s is None:
                 self._first_object_s = self._clock()
             arrival = self._session.begin(header)
@@ -135,6 +138,7 @@ class IncomingTransfer:
             landing = self._landings[header.key] = Landing(arrival)
         views = self._destination.views(header.key, header.codec, self._session.sent_shape)
         if views is not None:
+            assert sum(view.nbytes for view in views) == header.wire_bytes, f"{header.key} does not fit its place"
             landing.direct(views)
         elif (buffer := arena.take()) is not None:
             landing.stage(buffer, arena)
@@ -166,6 +170,7 @@ class IncomingTransfer:
     def manifest(self, manifest: Manifest) -> None:
         """Raises as `ReceiveSession.manifest`."""
         with self._lock:
+            self._check_alive()
             self._session.manifest(manifest)
 
     def commit(self, *, by: bytes) -> Received | None:
@@ -188,11 +193,17 @@ class IncomingTransfer:
             if self._ended:
                 return
             self._ended = True
+            self.error = error
             self._session.fail()
             for key in list(self._landings):
                 self._end_landing(key)
         self._tell(message_frame(Kind.REJECTED, encode(Rejected(error.code, str(error))), *self.key), by)
         self._on_done(error)
+
+    def _check_alive(self) -> None:
+        if self.error is not None:
+            # A new one: an error that is raised on several threads collects all their traces.
+            raise from_code(self.error.code, str(self.error))
 
     def _place(self, landing: Landing) -> None:
         header = landing.arrival.header

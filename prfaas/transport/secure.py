@@ -53,7 +53,7 @@ def _encrypted(
         raise PeerLostError(f"the connection to {peer} ended before it was encrypted: {error}") from error
     try:
         tls.do_handshake()
-        _exchange_verdicts(tls, credentials.refusal(_names(tls)), peer)
+        _exchange_verdicts(tls, credentials.refusal(_names(tls, peer)), peer)
     except OSError as error:
         tls.close()
         raise _typed(error, peer, timeout_s) from error
@@ -63,10 +63,14 @@ def _encrypted(
     return tls
 
 
-def _names(tls: ssl.SSLSocket) -> list[str]:
+def _names(tls: ssl.SSLSocket, peer: str) -> list[str]:
     shown = tls.getpeercert(binary_form=True)
     assert shown is not None, "both contexts ask for a certificate"
-    return dns_names(x509.load_der_x509_certificate(shown))
+    try:
+        return dns_names(x509.load_der_x509_certificate(shown))
+    except ValueError as error:
+        # OpenSSL was less strict.
+        raise PeerRefusedError(f"{peer} is refused: its certificate cannot be read: {error}") from error
 
 
 def _exchange_verdicts(tls: ssl.SSLSocket, refusal: str | None, peer: str) -> None:

@@ -17,6 +17,8 @@ EJECTIONS = 3
 """Connections ejected within `EJECTION_WINDOW_S` that make a sender's network, or memory, not worth trusting."""
 EJECTION_WINDOW_S = 60.0
 REFUSAL_S = 30.0
+SILENT_SHARE = 0.25
+"""Of `stall_s`: a connection that was silent for so long gives way to a new one of the same sender."""
 
 
 class SessionConnection(Protocol):
@@ -107,6 +109,18 @@ class SenderSession:
             for connection in self._connections:
                 connection.hang_up()
 
+    def make_room(self, since_s: float) -> bool:
+        """Ends the connection that has been silent longest, and at least since then; False if none has.
+
+        A sender that is told how many it may have opens one more when it knows that another is dead, as we may not.
+        """
+        with self._lock:
+            longest = min(self._connections, key=lambda connection: connection.heard_s, default=None)
+            if longest is None or longest.heard_s > since_s:
+                return False
+            longest.hang_up()
+            return True
+
     def join(self, connection: SessionConnection) -> None:
         with self._lock:
             self._connections.append(connection)
@@ -151,7 +165,8 @@ class SenderSessions:
                 session = self._sessions[hello.session] = SenderSession(hello, self._config)
             if (session.instance_id, session.cluster) != (hello.instance_id, hello.cluster):
                 raise WireError(f"the session belongs to {session.instance_id} of {session.cluster}")
-            if session.num_connections >= self._config.max_streams:
+            full = session.num_connections >= self._config.max_streams
+            if full and not session.make_room(self._clock() - self._config.stall_s * SILENT_SHARE):
                 raise UnavailableError(
                     f"{hello.instance_id} has {session.num_connections} connections; transport.max_streams here "
                     "allows no more"

@@ -37,7 +37,7 @@ class TlsChannel(Channel):
                 return 0
             taken = len(self._unfinished)
             self._unfinished = None
-            assert taken <= sum(map(len, views)), "the bytes that were not taken must be offered again"
+            assert taken <= sum(view.nbytes for view in views), "the bytes that were not taken must be offered again"
         for record in self._records(views, taken):
             if not self._offer(record):
                 self._unfinished = record
@@ -49,8 +49,8 @@ class TlsChannel(Channel):
         if self._error:
             raise self._error
         received = 0
-        for view in views:
-            at = 0
+        for given in views:
+            view, at = given.cast("B"), 0
             while at < len(view):
                 try:
                     count = self._tls.recv_into(view[at:], len(view) - at)
@@ -93,7 +93,8 @@ class TlsChannel(Channel):
     def _records(self, views: Sequence[memoryview], skip: int) -> Iterator[memoryview]:
         """What stands in `views` behind the first `skip` bytes, a full record at a time; small pieces are copied."""
         filled = 0
-        for view in views:
+        for given in views:
+            view = given.cast("B")
             at = min(skip, len(view))
             skip -= at
             while at < len(view):

@@ -1,6 +1,7 @@
 """The receiver that instances run, less its socket and thread: bytes in as a channel would bring them."""
 
 import queue
+from collections import deque
 from collections.abc import Sequence
 from itertools import count
 from typing import cast
@@ -21,6 +22,7 @@ from prfaas.transport.inbox import Inbox, Outcome
 from prfaas.transport.sessions import SenderSession, SenderSessions
 from prfaas.transport.staging import StagingArena
 from prfaas.transport.surroundings import Surroundings
+from prfaas.transport.tombstones import TransferKey
 from prfaas.wire.header import Codec, ObjectKey
 from prfaas.wire.messages import MAX_MESSAGE_BYTES, MAX_SMALL_MESSAGE_BYTES, Hello
 from prfaas.wire.receiving import ReceiveSession
@@ -103,8 +105,8 @@ class ServedConnection:
 
     heard_s = 0.0
 
-    def post(self, frame: bytes) -> None:
-        del frame
+    def post(self, key: TransferKey, frame: bytes) -> None:
+        del key, frame
 
     def hang_up(self) -> None:
         pass
@@ -128,7 +130,7 @@ class ServedConnection:
     def _greeted(self, hello: Hello) -> None:
         check_version(hello)
         self.session = self._surroundings.sessions.join(hello, self)
-        self._conversation = Conversation(self.session, self._small, self._answers, self._surroundings)
+        self._conversation = Conversation(self.session, self._small, self._answers, deque(), self._surroundings)
         self._frames.reader = self._conversation
 
     def check_nothing_is_held(self) -> None:

@@ -146,7 +146,7 @@ def test_a_budget_can_fill_the_link(profile: LinkProfile) -> None:
 )
 def test_bad_profiles_name_the_field(field: str, value: float) -> None:
     with pytest.raises(ConfigError, match=f"{field} is .*; it must be"):
-        LinkProfile(**({"gbit_s": 1.0, "rtt_ms": 1.0} | {field: value}))
+        LinkProfile(**({"gbit_s": 1.0, "rtt_ms": 1.0} | {field: value}))  # type: ignore[arg-type]
 
 
 def test_every_fault_is_in_one_report() -> None:

@@ -10,6 +10,7 @@ from typing import Self
 from prometheus_client import CollectorRegistry
 
 from prfaas.config.sections import TransportSection
+from prfaas.control.credentials import Credentials
 from prfaas.core.ids import TransferId, new_transfer_id
 from prfaas.core.shape import ModelShape
 from prfaas.telemetry.metrics import InstanceMetrics
@@ -107,14 +108,16 @@ class Expected:
 class Receiver:
     """A data server on a loopback port."""
 
-    def __init__(self, config: TransportSection = CONFIG, port: int = 0) -> None:
+    def __init__(
+        self, config: TransportSection = CONFIG, port: int = 0, credentials: Credentials | None = None
+    ) -> None:
         self.metrics = InstanceMetrics(CollectorRegistry())
         self.inbox = Inbox(time.monotonic)
         listener = socket.create_server(("127.0.0.1", port))
         self.port = int(listener.getsockname()[1])
         self.address = f"127.0.0.1:{self.port}"
         host = Host("west-0", "west", EPOCH)
-        self.server = DataServer(listener, self.inbox, host, config, None, self.metrics, time.monotonic)
+        self.server = DataServer(listener, self.inbox, host, config, credentials, self.metrics, time.monotonic)
         self.server.start()
         self.clients: list[socket.socket] = []
         """Closed on leaving."""
@@ -128,6 +131,13 @@ class Receiver:
         self.server.close()
         assert self.server.num_staged == 0
         assert self.connections == 0
+        sessions = self.server._surroundings.sessions._sessions.values()
+        assert not any(session.in_progress_bytes or session.num_connections for session in sessions)
+        assert not [thread for thread in self.threads() if thread.is_alive()]
+
+    def threads(self) -> list[threading.Thread]:
+        """That serve connections now, or accept them."""
+        return [self.server._acceptor, *self.server._serving]
 
     @property
     def connections(self) -> int:

@@ -7,6 +7,7 @@ from typing import Self
 from prometheus_client import CollectorRegistry
 
 from prfaas.config.sections import TransportSection
+from prfaas.control.credentials import Credentials
 from prfaas.core.errors import PrfaasError
 from prfaas.core.ids import TransferId
 from prfaas.telemetry.metrics import InstanceMetrics
@@ -64,9 +65,9 @@ class Sent:
 class Sender:
     """An outbox whose transfers report into queues."""
 
-    def __init__(self, config: TransportSection = CONFIG) -> None:
+    def __init__(self, config: TransportSection = CONFIG, credentials: Credentials | None = None) -> None:
         self.metrics = InstanceMetrics(CollectorRegistry())
-        self.outbox = Outbox(Caller("east-0", "east"), config, None, self.metrics, time.monotonic)
+        self.outbox = Outbox(Caller("east-0", "east"), config, credentials, self.metrics, time.monotonic)
 
     def __enter__(self) -> Self:
         return self

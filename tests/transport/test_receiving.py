@@ -33,7 +33,7 @@ def test_a_transfer_commits_once_and_both_know(staged: bool) -> None:
         got = expected.received()
     total = sum(len(content(key)) for key in PIECES)
     assert (got.bytes_raw, got.bytes_wire, got.bytes_again) == (total, total, 0)
-    assert (got.codecs, got.lossy) == ({Codec.RAW}, False)
+    assert (got.codecs, got.lossy) == (frozenset({Codec.RAW}), False)
     assert expected.transfer.bytes_arrived == total
     assert receiver.count("prfaas_kv_bytes_total", direction="in", stage="wire") == total
     assert receiver.count("prfaas_kv_bytes_total", direction="in", stage="raw") == total
@@ -273,6 +273,19 @@ def test_a_sender_hears_at_once_that_its_transfer_is_given_up() -> None:
         assert sender.rejected() == "cancelled"
         assert isinstance(expected.result(), CancelledError)
         assert len(receiver.inbox) == 0
+
+
+def test_every_connection_of_a_sender_hears_why_its_transfer_was_given_up() -> None:
+    with Receiver() as receiver, HandSender(receiver) as sender:
+        expected = receiver.expect()
+        others = [HandSender(receiver, session=sender.session) for _ in range(2)]
+        sender.open(expected.transfer_id)
+        receiver.inbox.fail((expected.transfer_id, EPOCH), CancelledError("failed"))
+        others[0].object(expected.transfer_id, PIECES[0])
+        assert others[0].rejected() == "cancelled"
+        receiver.inbox.close(expected.transfer_id, EPOCH, PeerLostError("closed after it failed"))
+        others[1].manifest(expected.transfer_id)
+        assert others[1].rejected() == "cancelled"
 
 
 def test_probes_are_dropped_and_acknowledged() -> None:

@@ -109,7 +109,10 @@ def test_a_session_belongs_to_one_sender() -> None:
 
 
 def test_a_sender_has_only_so_many_connections() -> None:
-    with Receiver(CONFIG.model_copy(update={"max_streams": 4})) as receiver, HandSender(receiver) as first:
+    with (
+        Receiver(CONFIG.model_copy(update={"max_streams": 4, "stall_s": 60.0})) as receiver,
+        HandSender(receiver) as first,
+    ):
         assert first.welcome.max_streams == 4
         others = [HandSender(receiver, session=first.session) for _ in range(3)]
         with HandSender(receiver, session=first.session, hello=False) as fifth:
@@ -119,6 +122,19 @@ def test_a_sender_has_only_so_many_connections() -> None:
         receiver.settles(3)
         with HandSender(receiver, session=first.session):
             receiver.settles(4)
+
+
+def test_a_silent_connection_makes_room_for_a_new_one_of_its_sender() -> None:
+    config = CONFIG.model_copy(update={"max_streams": 1, "stall_s": 0.2})
+    with Receiver(config) as receiver, HandSender(receiver) as silent:
+
+        def welcome() -> bool:
+            new = HandSender(receiver, session=silent.session, hello=False)
+            new.hello()
+            return new.hear()[0].kind is Kind.WELCOME
+
+        eventually(welcome)
+        assert silent.hung_up()
 
 
 def test_idle_connections_make_room_for_others_and_busy_ones_do_not() -> None:

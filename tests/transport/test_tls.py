@@ -188,6 +188,17 @@ def test_a_silent_peer_is_lost_after_the_time_allowed(tmp_path: Path, server_sid
     far.close()
 
 
+def test_a_certificate_whose_names_cannot_be_read_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unreadable(_: object) -> list[str]:
+        raise ValueError("two extensions of one kind")
+
+    monkeypatch.setattr("prfaas.transport.secure.dns_names", unreadable)
+    one = party(tmp_path, AUTHORITY)
+    for outcome in shake_hands(one.credentials, one.credentials):
+        assert isinstance(outcome, PeerRefusedError)
+        assert "cannot be read: two extensions of one kind" in str(outcome)
+
+
 def test_without_credentials_a_channel_is_plain() -> None:
     near, far = socket.socketpair()
     channel = secure(near, None, server_side=True, timeout_s=1.0, peer="p")

@@ -3,6 +3,7 @@
 import random
 import select
 import socket
+from array import array
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -90,6 +91,15 @@ def test_any_sizes(tmp_path: Path, sizes: list[int], lengths: tuple[int, int]) -
     data = tuple(random.Random(length).randbytes(length) for length in lengths)
     with connected(one.credentials, one.credentials) as (server, client):
         assert both_ways(server, client, data[0], data[1], sizes) == (data[1], data[0])
+
+
+def test_views_of_other_items_than_bytes(tmp_path: Path) -> None:
+    one = party(tmp_path, AUTHORITY)
+    halves, received = array("H", range(30_000)), array("d", bytes(60_000))
+    with connected(one.credentials, one.credentials) as (server, client):
+        assert client.send([memoryview(halves)]) == 60_000
+        assert server.receive_into([memoryview(received)]) == 60_000
+    assert received.tobytes() == halves.tobytes()
 
 
 def test_a_connection_that_another_thread_shuts_down_sends_nothing_in_the_clear(tmp_path: Path) -> None:
