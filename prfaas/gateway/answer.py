@@ -178,5 +178,11 @@ def _prefill(account: pb.Account) -> PrefillTrace:
 
 def _kv(account: pb.Account) -> KvTrace:
     return KvTrace(
-        account.kv_bytes_raw, account.kv_bytes_wire, account.kv_codec, account.transfer_ms, account.tokens_held
+        account.kv_bytes_raw,
+        account.kv_bytes_wire,
+        account.kv_bytes_again,
+        account.kv_codec,
+        account.transfer_ms,
+        account.tokens_held,
+        account.tokens_verified,
     )

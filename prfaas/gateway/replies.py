@@ -33,9 +33,13 @@ class KvTrace(msgspec.Struct, frozen=True):
 
     bytes_raw: int
     bytes_wire: int
+    bytes_again: int
+    """That crossed twice, because a connection was lost or a frame arrived corrupt."""
     codec: str
     transfer_ms: float
     tokens_held: int
+    tokens_verified: int
+    """Of a fallback: tokens that had crossed, so that they were not computed again."""
 
 
 class DecodeTrace(msgspec.Struct, frozen=True):

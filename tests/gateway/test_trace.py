@@ -34,7 +34,7 @@ async def trace_of(router: RunningRouter, messages: list[ChatCompletionMessagePa
 async def test_a_long_prompt_is_prefilled_far_away(router: RunningRouter) -> None:
     await add_fleet(router)
     decode, _, far = router.fakes
-    decode.account = {"tokens_held": 64}
+    decode.account = {"tokens_held": 64, "kv_bytes_again": 5, "tokens_verified": 32}
     trace = await trace_of(router, LONG)
     assert decode.calls[0].prefill == pb.PrefillTarget(
         instance_id="prefill-far", cluster="far", control_address=far.address
@@ -49,7 +49,15 @@ async def test_a_long_prompt_is_prefilled_far_away(router: RunningRouter) -> Non
             "tokens_computed": prompt_tokens,
             "tokens_reused": 0,
         },
-        "kv": {"bytes_raw": 1000, "bytes_wire": 900, "codec": "raw", "transfer_ms": 2.5, "tokens_held": 64},
+        "kv": {
+            "bytes_raw": 1000,
+            "bytes_wire": 900,
+            "bytes_again": 5,
+            "codec": "raw",
+            "transfer_ms": 2.5,
+            "tokens_held": 64,
+            "tokens_verified": 32,
+        },
         "decode": {"cluster": "home", "instance": "decode-1"},
         "queue_ms": 0.5,
         "prefill_ms": 3.0,
