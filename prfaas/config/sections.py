@@ -142,7 +142,7 @@ CodecName = Literal["raw", "exact", "int8", "state16"]
 class TransportSection(Section):
     """The KV data plane."""
 
-    frame_bytes: int = Field(default=1 << 20, ge=4096, le=MAX_FRAME_BYTES)
+    frame_bytes: int = Field(default=1 << 21, ge=4096, le=MAX_FRAME_BYTES)
     """Largest payload of one frame."""
     min_streams: int = Field(default=4, ge=1, le=64)
     """TCP connections to one peer at first."""

@@ -4,7 +4,7 @@ Canonical: for a paged layer the entries of consecutive tokens, for a state laye
 own row-major order. A sender gathers from these views, a receiver scatters into them; neither makes a copy of its own.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 
 from prfaas.cache.layout import PageLayout
 from prfaas.core.shape import ModelShape
@@ -60,15 +60,21 @@ class CacheMemory:
         if self._shape.layers[layer].paged:
             found = self._tokens(self._layout.offsets[layer][tensor], row_bytes, start, end, pages)
         else:
-            found = ((at, at + row_bytes) for at in self.row_offsets(layer, tensor, start, end, state_pages))
+            found = [(at, at + row_bytes) for at in self.row_offsets(layer, tensor, start, end, state_pages)]
         return [self._view(extent) for extent in _joined(found)]
 
-    def _tokens(self, offset: int, row_bytes: int, start: int, end: int, pages: Sequence[int]) -> Iterator[Extent]:
-        page_tokens = self._layout.page_tokens
-        for index in range(start // page_tokens, -(-end // page_tokens)):
-            first, at = index * page_tokens, self._page_start(pages[index]) + offset
-            low, high = max(start, first) - first, min(end - first, page_tokens)
-            yield at + low * row_bytes, at + high * row_bytes
+    def _tokens(self, offset: int, row_bytes: int, start: int, end: int, pages: Sequence[int]) -> list[Extent]:
+        if start == end:
+            return []
+        page_tokens, page_bytes = self._layout.page_tokens, self._layout.page_bytes
+        first, last = start // page_tokens, (end - 1) // page_tokens
+        whole = page_tokens * row_bytes
+        starts = [page * page_bytes + offset for page in pages[first : last + 1]]
+        found = [(at, at + whole) for at in starts]
+        # Only the first and the last page may hold other rows too.
+        found[-1] = found[-1][0], starts[-1] + (end - last * page_tokens) * row_bytes
+        found[0] = starts[0] + (start - first * page_tokens) * row_bytes, found[0][1]
+        return found
 
     def _page_start(self, page_id: int) -> int:
         return page_id * self._layout.page_bytes
@@ -79,11 +85,13 @@ class CacheMemory:
         return self._memory[start:stop]
 
 
-def _joined(extents: Iterable[Extent]) -> list[Extent]:
+def _joined(extents: Sequence[Extent]) -> list[Extent]:
     joined: list[Extent] = []
+    end = -1
     for start, stop in extents:
-        if joined and joined[-1][1] == start:
-            joined[-1] = (joined[-1][0], stop)
+        if start == end:
+            joined[-1] = joined[-1][0], stop
         else:
             joined.append((start, stop))
+        end = stop
     return joined

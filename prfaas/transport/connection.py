@@ -12,6 +12,7 @@ from prfaas.transport.conversation import Conversation
 from prfaas.transport.frame_stream import FrameStream
 from prfaas.transport.framing import message_frame
 from prfaas.transport.greeting import Greeting, check_version, welcome_frame
+from prfaas.transport.receipts import ACK_AFTER_S
 from prfaas.transport.secure import secure
 from prfaas.transport.sessions import SenderSession
 from prfaas.transport.surroundings import Surroundings
@@ -74,8 +75,11 @@ class Connection:
 
     def _secure(self) -> Channel:
         credentials, timeout_s = self._surroundings.credentials, self._config.connect_timeout_s
+        sock = self._sock
         try:
-            return secure(self._sock, credentials, server_side=True, timeout_s=timeout_s, peer=self.peer)
+            # TLS takes the descriptor over before it is done with its handshake, which `hang_up` must be able to end.
+            with sock.dup() as self._sock:
+                return secure(sock, credentials, server_side=True, timeout_s=timeout_s, peer=self.peer)
         except PrfaasError as error:
             self._surroundings.metrics.refused.labels(error.code).inc()
             raise
@@ -105,18 +109,21 @@ class Connection:
                 self._answers.flush(channel)
 
     def _pause(self, channel: Channel, waiting: Waiting, frames: FrameStream, *, deaf: bool) -> None:
-        """Nothing is there to receive: tells what has been received, then waits for more."""
+        """Nothing is there to receive: waits for more, and soon tells what has been received."""
+        receipts = None
         if self._conversation is not None:
-            self._conversation.receipts.tell()
+            receipts = self._conversation.receipts
             self._conversation.take_posted()
         self._answers.flush(channel)
         if channel.pending and not deaf:
             return
-        waiting.wait(
-            read=not deaf,
-            write=self._answers.num_bytes > 0 and not channel.blocked_on_read,
-            timeout_s=self._patience_s(frames),
-        )
+        write = self._answers.num_bytes > 0 and not channel.blocked_on_read
+        patience_s = self._patience_s(frames)
+        if receipts is None or not receipts.due:
+            waiting.wait(read=not deaf, write=write, timeout_s=patience_s)
+        elif not waiting.wait(read=not deaf, write=write, timeout_s=min(ACK_AFTER_S, patience_s or ACK_AFTER_S)):
+            receipts.tell()
+            self._answers.flush(channel)
 
     def _patience_s(self, frames: FrameStream) -> float | None:
         """How long to wait, None for ever. Raises PeerLostError when the time is over."""

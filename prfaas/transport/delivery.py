@@ -5,6 +5,8 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+import msgspec
+
 from prfaas.core.errors import PrfaasError
 from prfaas.core.ids import TransferId
 from prfaas.transport.outgoing import OutgoingTransfer, Source
@@ -70,8 +72,7 @@ class Object:
     source: Source
 
 
-@dataclass(frozen=True, slots=True)
-class Sent:
+class Sent(msgspec.Struct, frozen=True):
     """An object frame on a connection, not acknowledged yet."""
 
     delivery: Delivery

@@ -7,9 +7,11 @@ from prfaas.transport.sessions import SenderSession
 from prfaas.wire.header import Kind
 from prfaas.wire.messages import Ack, encode
 
-ACK_BYTES = 4 << 20
+ACK_BYTES = 2 << 20
 ACK_FRAMES = 8
-"""After so much payload or so many frames a sender is told; at once when there is nothing more to receive."""
+"""After so much payload or so many frames a sender is told, and sooner when nothing more comes for `ACK_AFTER_S`."""
+
+ACK_AFTER_S = 0.001
 
 
 class Receipts:
@@ -36,6 +38,11 @@ class Receipts:
         self._present_bytes = 0
         if self._frames - self._told >= ACK_FRAMES or self._untold_bytes >= ACK_BYTES:
             self.tell()
+
+    @property
+    def due(self) -> bool:
+        """Something has been dealt with that the sender was not told of."""
+        return self._frames != self._told
 
     def tell(self) -> None:
         """Acknowledges what has not been acknowledged."""

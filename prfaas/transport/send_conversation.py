@@ -23,6 +23,9 @@ from prfaas.wire.header import NO_TRANSFER, FrameHeader, Kind, payload_digest
 
 log = logging.getLogger(__name__)
 
+FRAMES_AT_ONCE = 4
+"""Sent while the channel takes them, before answers are looked for again."""
+
 CHECKS = 4
 """In the time after which a connection without progress is given up."""
 
@@ -83,7 +86,10 @@ class Conversation:
                 if retry:
                     self._write()
             if events.get(fd, 0) & select.POLLOUT:
-                self._write()
+                for _ in range(FRAMES_AT_ONCE):
+                    self._write()
+                    if self._writer.busy or not self._hopeful:
+                        break
             self._check_stalled()
 
     def _over(self) -> bool:
@@ -118,7 +124,13 @@ class Conversation:
         if not self._writer.busy and not self._begin():
             self._hopeful = False
             return
-        if self._writer.send(self._channel):
+        try:
+            sent_bytes = self._writer.send(self._channel)
+        except OSError:
+            # Why the receiver hung up may stand among its last answers.
+            self._read()
+            raise
+        if sent_bytes:
             self._moved_s = self._clock()
         if not self._writer.busy and self._lane.work is not None:
             self._dispatch.sent(self._lane)

@@ -152,13 +152,16 @@ class Stream:
         patience_s = self._owner.patience_s()
         sock = connect(self._address, self._proxy, patience_s, self._prepare)
         # TLS takes the descriptor over before it is done with its handshake, which `stop` must be able to end.
-        with sock.dup() as second:
-            self._hold(second)
-            try:
-                channel = secure(sock, self._credentials, server_side=False, timeout_s=patience_s, peer=self._address)
-            finally:
-                self._let_go()
-        return channel
+        try:
+            with sock.dup() as second:
+                self._hold(second)
+                return secure(sock, self._credentials, server_side=False, timeout_s=patience_s, peer=self._address)
+        except (OSError, PrfaasError):
+            # Without effect where `secure` had it already.
+            sock.close()
+            raise
+        finally:
+            self._let_go()
 
     def _prepare(self, sock: socket.socket) -> None:
         self._hold(sock)

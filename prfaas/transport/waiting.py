@@ -37,13 +37,15 @@ class Waiting:
         self._poll.register(channel, 0)
         self._poll.register(bell, select.POLLIN)
 
-    def wait(self, *, read: bool, write: bool, timeout_s: float | None) -> None:
-        """Returns when the channel can do one of the two, or has failed, when the bell rang, or after the time."""
+    def wait(self, *, read: bool, write: bool, timeout_s: float | None) -> bool:
+        """Whether the channel can do one of the two, or has failed, or the bell rang, before the time was over."""
         events = (select.POLLIN if read else 0) | (select.POLLOUT if write else 0)
         if events != self._events:
             self._poll.modify(self._channel, events)
             self._events = events
         timeout_ms = None if timeout_s is None else max(0, math.ceil(timeout_s * 1e3))
-        for fd, _ in self._poll.poll(timeout_ms):
+        found = self._poll.poll(timeout_ms)
+        for fd, _ in found:
             if fd == self._bell.fileno():
                 self._bell.silence()
+        return bool(found)

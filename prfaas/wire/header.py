@@ -2,9 +2,9 @@
 
 import struct
 from collections.abc import Iterable
-from dataclasses import dataclass
 from enum import IntEnum
 
+import msgspec
 import xxhash
 
 from prfaas.core.errors import WireError
@@ -55,8 +55,7 @@ CODEC_NAMES = {codec: codec.name.lower() for codec in Codec}
 CODECS_BY_NAME = {name: codec for codec, name in CODEC_NAMES.items()}
 
 
-@dataclass(frozen=True, slots=True)
-class ObjectKey:
+class ObjectKey(msgspec.Struct, frozen=True, gc=False):
     """Which bytes of a request's cache: rows [start, end) of tensor `tensor` of layer `layer`.
 
     A row of a paged layer is one token's entry; a row of a state layer is one step along its first dimension (a head).
@@ -71,8 +70,7 @@ class ObjectKey:
 NO_OBJECT = ObjectKey(0, 0, 0, 0)
 
 
-@dataclass(frozen=True, slots=True)
-class FrameHeader:
+class FrameHeader(msgspec.Struct, frozen=True, gc=False):
     """One frame's header. `wire_bytes` follow it; they decode to `raw_bytes`; `digest` is xxh3-64 of what follows."""
 
     kind: Kind

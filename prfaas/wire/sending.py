@@ -9,6 +9,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
+import msgspec
+
 from prfaas.wire.header import Codec, ObjectKey
 from prfaas.wire.messages import Manifest, ManifestObject, Open, RowRange
 
@@ -32,8 +34,7 @@ class Summary:
     prefill_ms: float
 
 
-@dataclass(frozen=True, slots=True)
-class Encoded:
+class Encoded(msgspec.Struct, frozen=True, gc=False):
     """How an object went out; the same whenever it is sent again."""
 
     codec: Codec

@@ -65,6 +65,7 @@ class Member:
     stub: Any
     inbox: Inbox
     prefill: PrefillService
+    control: grpc.aio.Server
 
     @property
     def target(self) -> pb.PrefillTarget:
@@ -139,7 +140,9 @@ async def _member(name: str, cluster: str, shape: ModelShape, config: FleetConfi
     await control.start()
     async with grpc.aio.insecure_channel(address, options=[("grpc.enable_http_proxy", 0)]) as channel:
         try:
-            yield Member(identity, engine, memory, metrics, address, InstanceStub(channel), plane.inbox, prefill)
+            yield Member(
+                identity, engine, memory, metrics, address, InstanceStub(channel), plane.inbox, prefill, control
+            )
         finally:
             await control.stop(grace=0)
             await dialer.close()

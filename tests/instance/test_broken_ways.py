@@ -151,3 +151,15 @@ async def test_of_a_prefill_that_contradicts_itself_nothing_is_used() -> None:
         assert (tokens, account.fallback) == (right(), "manifest_invalid")
         assert pair.near.engine.seen.verified == [0]
         await freed(pair)
+
+
+async def test_where_nothing_listens_any_more_nobody_waits_for_long() -> None:
+    async with apart(stall_s=60.0) as (pair, _):
+        gate = held_back(pair)
+        asking = asyncio.create_task(pair.ask(*PROMPT))
+        await eventually_async(lambda: arrived(pair.near) > 0)
+        await pair.far.control.stop(grace=0)
+        tokens, account = await asyncio.wait_for(asking, 30)
+        assert (tokens, account.fallback) == (right(), "peer_lost")
+        gate.set()
+        await freed(pair)

@@ -1,12 +1,13 @@
 """A sender that says whatever a test wants it to say, one frame at a time."""
 
 import contextlib
-import dataclasses
 import secrets
 import socket
 import struct
 from collections.abc import Callable
 from typing import Self
+
+import msgspec
 
 from prfaas.core.ids import TransferId
 from prfaas.transport.framing import message_frame
@@ -106,7 +107,7 @@ class HandSender:
 
 def object_header(transfer_id: TransferId, key: ObjectKey) -> FrameHeader:
     """Of an object as it should be."""
-    return dataclasses.replace(header(key), transfer_id=transfer_id, epoch=EPOCH)
+    return msgspec.structs.replace(header(key), transfer_id=transfer_id, epoch=EPOCH)
 
 
 def flip(payload: bytes) -> bytes:

@@ -126,9 +126,9 @@ class Receiver:
         return self
 
     def __exit__(self, *exc: object) -> None:
+        self.server.close()
         for client in self.clients:
             client.close()
-        self.server.close()
         assert self.server.num_staged == 0
         assert self.connections == 0
         sessions = self.server._surroundings.sessions._sessions.values()

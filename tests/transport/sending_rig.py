@@ -119,13 +119,13 @@ class Sender:
         eventually(lambda: all(sent.transfer.session.stage is Stage.ACCEPTED for sent in all_sent))
 
     def connections(self) -> float:
-        return self.metrics.connections.labels("out")._value.get()
+        return float(self.metrics.connections.labels("out")._value.get())
 
     def resent_bytes(self, reason: str) -> float:
-        return self.metrics.kv_resent.labels(reason)._value.get()
+        return float(self.metrics.kv_resent.labels(reason)._value.get())
 
     def reconnects(self) -> float:
-        return self.metrics.kv_reconnects._value.get()
+        return float(self.metrics.kv_reconnects._value.get())
 
 
 @dataclass(eq=False)

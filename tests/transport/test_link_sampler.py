@@ -166,11 +166,11 @@ def test_the_window_follows_the_path(rig: Rig) -> None:
     rig.step()
     rig.flow([peer], 1.5)
     # A loopback round trip: the floor, for two streams.
-    assert peer.windows_set == [6 * MIB]
+    assert peer.windows_set == [8 * MIB]
     far = rig.add(proxied=True, cluster="south")
     rig.step()
     rig.flow([far], 1.5)
-    assert far.state.window_bytes == pytest.approx(2 * (RATE * 0.02 + MIB), rel=0.1)
+    assert far.state.window_bytes == pytest.approx(2 * (RATE * 0.02 + 2 * MIB), rel=0.1)
 
 
 def test_before_the_receiver_welcomed_us_there_is_no_window(rig: Rig) -> None:
@@ -180,7 +180,7 @@ def test_before_the_receiver_welcomed_us_there_is_no_window(rig: Rig) -> None:
     assert peer.windows_set == []
     peer.state = replace(peer.state, credit_bytes=64 * MIB)
     rig.step()
-    assert peer.windows_set == [6 * MIB]
+    assert peer.windows_set == [8 * MIB]
 
 
 def test_the_round_trip_behind_a_proxy_is_that_of_the_greetings(rig: Rig) -> None:

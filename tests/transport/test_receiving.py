@@ -138,17 +138,17 @@ def test_a_manifest_that_lies_fails_the_transfer_only() -> None:
 
 
 def _tall(key: ObjectKey) -> ObjectKey:
-    return dataclasses.replace(key, end=key.end + 1)
+    return msgspec.structs.replace(key, end=key.end + 1)
 
 
 @pytest.mark.parametrize(
     "bad",
     [
-        lambda h: dataclasses.replace(h, key=_tall(h.key)),
-        lambda h: dataclasses.replace(h, key=dataclasses.replace(h.key, layer=9)),
-        lambda h: dataclasses.replace(h, raw_bytes=h.raw_bytes + 1),
-        lambda h: dataclasses.replace(h, codec=Codec.EXACT),
-        lambda h: dataclasses.replace(h, codec=Codec.STATE16),
+        lambda h: msgspec.structs.replace(h, key=_tall(h.key)),
+        lambda h: msgspec.structs.replace(h, key=msgspec.structs.replace(h.key, layer=9)),
+        lambda h: msgspec.structs.replace(h, raw_bytes=h.raw_bytes + 1),
+        lambda h: msgspec.structs.replace(h, codec=Codec.EXACT),
+        lambda h: msgspec.structs.replace(h, codec=Codec.STATE16),
     ],
 )
 def test_an_object_that_must_not_come_fails_the_transfer(bad: Callable[..., object]) -> None:

@@ -65,6 +65,7 @@ def test_a_close_waits_for_a_placing_that_has_begun() -> None:
         assert not closed.is_set()
         gate.set()
         closing.join()
+        assert sender.rejected() == "cancelled"
         sender.acknowledged(1)
         assert expected.memory.only(0xEE)
 
@@ -79,6 +80,7 @@ def test_a_close_between_a_header_and_its_place_fences() -> None:
         receiver.inbox.close(expected.transfer_id, EPOCH, CancelledError("enough"))
         expected.memory.fill(0xEE)
         gate.set()
+        assert sender.rejected() == "cancelled"
         sender.acknowledged(1)
         assert expected.memory.only(0xEE)
 

@@ -1,7 +1,6 @@
 """What a sender may not do to a receiver: noise, floods, deafness, hoarding; and what becomes of one that tries."""
 
 import contextlib
-import dataclasses
 import resource
 import socket
 import struct
@@ -9,6 +8,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from prfaas.core.errors import DigestError
@@ -312,7 +312,7 @@ def test_an_epoch_of_another_life_is_refused() -> None:
         expected = receiver.expect()
         sender.say(Kind.OPEN, encode(OPEN), expected.transfer_id, EPOCH + 1)
         assert sender.rejected() == "ticket_refused"
-        old = dataclasses.replace(object_header(expected.transfer_id, PIECES[0]), epoch=EPOCH + 1)
+        old = msgspec.structs.replace(object_header(expected.transfer_id, PIECES[0]), epoch=EPOCH + 1)
         sender.sock.sendall(old.pack() + content(PIECES[0]))
         sender.acknowledged(1)
         assert expected.memory.only(0)

@@ -42,6 +42,13 @@ def test_frames_of_many_records_arrive_whole(tmp_path: Path, staged: bool) -> No
         assert expected.memory.at(ObjectKey(0, 0, 0, TOKENS)) == data
 
 
+def test_a_server_closes_in_the_middle_of_a_handshake(tmp_path: Path) -> None:
+    patient = CONFIG.model_copy(update={"connect_timeout_s": 600.0})
+    with Receiver(patient, credentials=party(tmp_path, AUTHORITY).credentials) as receiver:
+        receiver.stranger()
+        receiver.settles(1)
+
+
 def test_a_sender_of_another_fleet_is_refused_and_counted(tmp_path: Path) -> None:
     west, stranger = party(tmp_path, AUTHORITY).credentials, party(tmp_path, new_authority()).credentials
     with Receiver(CONFIG, credentials=west) as receiver, Sender(CONFIG, credentials=stranger) as sender:

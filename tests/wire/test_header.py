@@ -1,8 +1,8 @@
 """The 64 bytes before every payload: round trips, and everything that is not a header."""
 
-import dataclasses
 import struct
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -112,7 +112,7 @@ def test_a_resealed_change_is_refused_or_read_as_what_it_says(header: FrameHeade
 
 
 def test_a_payload_of_just_the_limit_is_read() -> None:
-    header = dataclasses.replace(GOOD, wire_bytes=LIMIT)
+    header = msgspec.structs.replace(GOOD, wire_bytes=LIMIT)
     assert unpack(header.pack(), max_payload_bytes=LIMIT).wire_bytes == LIMIT
 
 

@@ -137,7 +137,7 @@ def test_the_same_manifest_may_come_again_another_may_not() -> None:
 
 
 def replaced(piece: ObjectKey, **changes: Any) -> FrameHeader:
-    return dataclasses.replace(header(piece), **changes)
+    return msgspec.structs.replace(header(piece), **changes)
 
 
 @pytest.mark.parametrize(
@@ -274,14 +274,14 @@ def test_codecs_are_those_of_the_ticket_and_of_the_tensor() -> None:
     latent, state, conv = header(PIECES[3]), header(PIECES[0]), header(PIECES[2])
     for h, good in ((latent, {0, 2, 3}), (state, {0, 4}), (conv, {0})):
         for codec in Codec:
-            encoded = dataclasses.replace(h, codec=codec, wire_bytes=h.wire_bytes - (codec is not Codec.RAW))
+            encoded = msgspec.structs.replace(h, codec=codec, wire_bytes=h.wire_bytes - (codec is not Codec.RAW))
             if codec in good:
                 assert opened(ALL_CODECS).begin(encoded) is not None
             else:
                 with pytest.raises(ManifestError, match="not offered"):
                     opened(ALL_CODECS).begin(encoded)
     session = opened(ALL_CODECS)
-    place_headers(session, dataclasses.replace(latent, codec=Codec.INT8_TOKEN, wire_bytes=60), state)
+    place_headers(session, msgspec.structs.replace(latent, codec=Codec.INT8_TOKEN, wire_bytes=60), state)
     assert (session.bytes_raw, session.bytes_wire) == (112 + 64, 60 + 64)
     assert session.codecs == {Codec.RAW, Codec.INT8_TOKEN}
     assert session.lossy
