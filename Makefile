@@ -37,7 +37,7 @@ bench: $(VENV)/.dev  ## the benchmarks, one table each (benchmarks/README.md)
 kernels: $(VENV)/.dev  ## every GPU kernel compiled for sm_80, sm_90 and sm_100; no GPU needed
 	$(BIN)/python -m benchmarks.kernels --compile $(ARGS)
 
-fuzz: $(VENV)/.dev  ## bytes of a KV connection, FUZZ_SECONDS long; needs atheris
+fuzz: $(VENV)/.fuzz  ## bytes of a KV connection that no peer should send, FUZZ_SECONDS long
 	$(BIN)/python -m tests.fuzz.wire --seconds $(FUZZ_SECONDS)
 
 proto: $(VENV)/.dev  ## regenerate the gRPC code
@@ -63,3 +63,8 @@ $(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "installing prfaas and its development tools into $(VENV)"
 	$(INSTALL) --editable '.[dev]'
 	@touch $@ $(VENV)/.demo
+
+$(VENV)/.fuzz: $(VENV)/.dev
+	@echo "installing atheris into $(VENV)"
+	$(INSTALL) --editable '.[fuzz]'
+	@touch $@

@@ -83,20 +83,22 @@ def make(out: Path, request: Request, days: int, *, force: bool, console: Consol
     try:
         out.mkdir(mode=0o700, parents=True, exist_ok=True)
         authority, is_new = _authority(out, now, days)
-        table = Table("process", "certificate", "key", "DNS name", "expires", title=f"certificates in {out}")
-        table.add_row("authority", CA, CA_KEY, "", f"{authority.certificate.not_valid_after_utc:%Y-%m-%d}")
+        table = Table("certificate", "DNS name", "expires", title=f"certificates in {out}")
+        table.columns[1].overflow = "fold"
+        table.add_row(CA, "", f"{authority.certificate.not_valid_after_utc:%Y-%m-%d}")
         for process, (cert, key) in targets.items():
             cert_pem, key_pem = authority.issue([process.dns_name, request.fleet_name], now, days)
             write_private(key, key_pem)
             write_private(cert, cert_pem, PUBLIC)
             expires = datetime.fromtimestamp(now.timestamp() + days * 86400, UTC)
-            table.add_row(process.name, cert.name, key.name, process.dns_name, f"{expires:%Y-%m-%d}")
+            table.add_row(cert.name, process.dns_name, f"{expires:%Y-%m-%d}")
     except OSError as error:
         raise ConfigError(f"{out} cannot be written: {error}; choose another --out") from error
     console.print(table)
-    made = "made" if is_new else "was there already, and issued these"
     console.print(
-        f"The authority {made}. Whoever has {CA_KEY} can join the fleet: keep it off the machines that serve."
+        f"Keys lie beside them as NAME-key.pem. The authority {'is new' if is_new else 'was there already'}. "
+        f"Whoever has {CA_KEY} can join the fleet: keep it off the machines that serve.",
+        soft_wrap=True,
     )
     console.print(_section(out, request), highlight=False, soft_wrap=True)
 
@@ -109,6 +111,7 @@ def check(config: FleetConfig, console: Console) -> bool:
             "security.mode is plain: this fleet has no certificates; docs/security.md tells how to make some"
         )
     table = Table("process", "certificate", "expires", "authority expires", title="certificates of the fleet")
+    table.columns[1].overflow = "fold"
     rows = [_state(process, section) for process in processes_of(config)]
     for process, cert, *expiries in (row for row, _ in rows):
         table.add_row(process, cert, *expiries)

@@ -17,13 +17,13 @@ from prfaas.cli.link_probe_report import ProbeReport, show
 from prfaas.config.load import load
 from prfaas.config.sections import FleetConfig, TransportSection, checked_address
 from prfaas.control.credentials import Credentials
-from prfaas.core.errors import ConfigError
+from prfaas.core.errors import ConfigError, WireError
 from prfaas.core.model_files import read_config
 from prfaas.core.shape import ModelShape, model_shape
 from prfaas.telemetry.security_metrics import SecurityMetrics
 from prfaas.transport.caller import Caller
 from prfaas.transport.congestion import LONG_PATH, SHORT_PATH, may_set
-from prfaas.transport.probe import Probe, ProbeRun, ProbeTarget
+from prfaas.transport.probe import Probe, ProbeRun, ProbeTarget, Reached
 from prfaas.transport.probe_advice import advise
 
 MAX_STREAMS = 64
@@ -65,12 +65,13 @@ class ProbeOptions:
 
 
 def run_link_probe(options: ProbeOptions, *, json_output: bool) -> None:
-    """Measures and prints. Raises ConfigError, PeerLostError, PeerRefusedError or what the receiver refuses with."""
+    """Measures and prints. Raises ConfigError, PeerLostError, PeerRefusedError, WireError or what the receiver says."""
     caller, credentials, shape = _who(options)
     timeout_s = (options.fleet.transport if options.fleet else TransportSection()).connect_timeout_s
     target = ProbeTarget(options.to, options.proxy, caller, credentials, timeout_s)
     probe = Probe(target, time.monotonic)
-    reached = probe.reach()
+    reached = _reached(probe, options.to)
+    _warn_of_another_way(options, caller.cluster, reached.welcome.cluster)
     taken = [n for n in options.streams if n <= reached.welcome.max_streams]
     if not taken:
         raise ConfigError(f"--streams: {options.to} takes at most {reached.welcome.max_streams} connections")
@@ -85,6 +86,28 @@ def run_link_probe(options: ProbeOptions, *, json_output: bool) -> None:
         sys.stdout.write(msgspec.json.format(msgspec.json.encode(report)).decode() + "\n")
     else:
         show(report, Console())
+
+
+def _reached(probe: Probe, to: str) -> Reached:
+    try:
+        return probe.reach()
+    except WireError as error:
+        raise WireError(
+            f"{to} does not answer as a data port of this version: {error}; GET /fleet of the router names data ports"
+        ) from error
+
+
+def _warn_of_another_way(options: ProbeOptions, source: str, target: str) -> None:
+    """Where the file leads KV through a proxy, a direct path tells nothing of it."""
+    link = options.fleet.link(source, target) if options.fleet else None
+    way = link.dial_through if link else None
+    if way != options.proxy:
+        instead = f"--proxy {way}" if way else "no --proxy"
+        Console(stderr=True).print(
+            f"This is not the way that KV takes: by the fleet file, give {instead} from {source} to {target}.",
+            highlight=False,
+            soft_wrap=True,
+        )
 
 
 def _measure(probe: Probe, streams: Sequence[int], seconds: float) -> list[ProbeRun]:

@@ -25,6 +25,7 @@ def check(config: FleetConfig) -> list[Fault]:
         *_ports(config),
         *_engines(config),
         *_dialled(config),
+        *_transport(config),
         *_security(config),
     ]
 
@@ -129,6 +130,25 @@ def _dialled(config: FleetConfig) -> Iterator[Fault]:
             yield Fault(where, f"instances dial {link.relay.listen}, so it needs a real host and a port other than 0")
 
 
+def _transport(config: FleetConfig) -> Iterator[Fault]:
+    """What would leave transfers without a frame, a connection or memory to go on with."""
+    section = config.transport
+    for key in ("credit_bytes", "staging_bytes"):
+        if getattr(section, key) < section.frame_bytes:
+            yield Fault(
+                ("transport", key),
+                f"{getattr(section, key)} has no room for one frame of {section.frame_bytes} bytes; raise it to many "
+                "times transport.frame_bytes, or lower that",
+            )
+    for most in ("max_streams", "max_connections"):
+        if getattr(section, most) < section.min_streams:
+            yield Fault(
+                ("transport", most),
+                f"{getattr(section, most)} is less than transport.min_streams, {section.min_streams}; raise it, or "
+                "lower that",
+            )
+
+
 def _security(config: FleetConfig) -> Iterator[Fault]:
     """Nothing is sent in the clear because somebody forgot a section."""
     security = config.security
@@ -142,3 +162,5 @@ def _security(config: FleetConfig) -> Iterator[Fault]:
     for key in ("ca", "cert", "key"):
         if security.mode == "mtls" and getattr(security, key) is None:
             yield Fault(("security", key), "mode mtls needs this PEM file; `prfaas certs` makes all three")
+    if security.mode == "mtls" and not security.allowed_names:
+        yield Fault(("security", "allowed_names"), 'an empty list refuses everybody; ["*"] trusts the whole fleet')

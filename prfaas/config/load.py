@@ -136,7 +136,7 @@ def _report(path: Path, faults: Iterable[Fault], lines: Lines, overridden: Itera
     placed = []
     for fault in faults:
         name = ".".join(map(str, fault.path))
-        if fault.path in from_command_line:
+        if any(fault.path[:n] in from_command_line for n in range(1, len(fault.path) + 1)):
             placed.append((0, f"--set {name}: {fault.message}"))
             continue
         line = next((lines[fault.path[:n]] for n in range(len(fault.path), 0, -1) if fault.path[:n] in lines), 1)

@@ -159,6 +159,25 @@ def test_asks_as_an_instance_with_its_certificate_and_knows_the_model(fleet: Pat
     assert "if its fleet uses TLS" in " ".join(plain.output.split())
 
 
+def test_a_way_that_kv_does_not_take_is_named(fleet: Path) -> None:
+    fleet.write_text(fleet.read_text() + "links: [{between: [east, west], gbit_s: 1, proxy: 'proxy.test:3128'}]\n")
+    credentials = build_credentials(load(fleet), "d0", "west", InstanceMetrics(CollectorRegistry()).security)
+    with data_server(credentials) as address:
+        said = run("--to", address, "-c", str(fleet), "--name", "p0", "--seconds", "0.5", "--streams", "1", "--json")
+    assert said.exit_code == 0, said.output
+    assert "by the fleet file, give --proxy proxy.test:3128 from east to west" in said.stderr
+
+
+def test_a_port_of_something_else_is_told_apart(scripted: Callable[[Script], str]) -> None:
+    def speak_http(sock: socket.socket) -> None:
+        hear(sock)
+        sock.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n" + bytes(HEADER_BYTES))
+
+    result = run("--to", scripted(speak_http), "--plain")
+    assert result.exit_code == 2
+    assert "does not answer as a data port of this version" in " ".join(result.output.split())
+
+
 def test_nobody_there() -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))

@@ -106,11 +106,28 @@ links:
         (("security: {mode: plain}", ""), "security: this section is required; make certificates with `prfaas certs`"),
         (("mode: plain", "mode: mtls, ca: ca.pem, cert: c.pem"), "security.key: mode mtls needs this PEM file"),
         (("mode: plain", "mode: tls"), "security.mode"),
+        (
+            ("plain}", "mtls, ca: a, cert: b, key: c, allowed_names: []}"),
+            "security.allowed_names: an empty list refuses",
+        ),
+        (("clusters:", "transport: {staging_bytes: 8192}\nclusters:"), "transport.staging_bytes: 8192 has no room for"),
+        (("clusters:", "transport: {credit_bytes: 8192}\nclusters:"), "transport.credit_bytes: 8192 has no room for"),
+        (
+            ("clusters:", "transport: {min_streams: 9, max_streams: 8}\nclusters:"),
+            "transport.max_streams: 8 is less than",
+        ),
+        (("clusters:", "transport: {max_connections: 3}\nclusters:"), "transport.max_connections: 3 is less than"),
+        (("clusters:", "transport: {codecs: [raw, exakt]}\nclusters:"), "transport.codecs.1"),
         (("clusters:", "router: {first_token_deadline_s: .inf}\nclusters:"), "router.first_token_deadline_s"),
     ],
 )
 def test_each_fault_is_named(tmp_path: Path, change: tuple[str, str], said: str) -> None:
     assert said in fails(tmp_path, GOOD.replace(*change))
+
+
+def test_a_fault_inside_an_overridden_value_is_the_command_lines(tmp_path: Path) -> None:
+    said = fails(tmp_path, GOOD, "transport.codecs=[raw, exakt]")
+    assert said.startswith("--set transport.codecs.1: Input should be 'raw'")
 
 
 def test_link_needs_two_ends_and_one_way(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from prfaas.config.sections import EngineSection, FleetConfig, PrefixCacheSection
+from prfaas.config.sections import EngineSection, FleetConfig, PrefixCacheSection, SecuritySection, TransportSection
 
 DOCS = Path(__file__).parents[2] / "docs"
 BLOCK = re.compile(r"^```yaml\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -28,3 +28,15 @@ def test_the_prefix_cache_is_documented_with_every_key_and_its_default() -> None
     assert engine.prefix_cache.disk.limit_gib == 16
     without_disk = engine.prefix_cache.model_copy(update={"disk": None})
     assert engine.model_copy(update={"prefix_cache": without_disk}) == EngineSection()
+
+
+def test_the_transport_is_documented_with_every_key_and_its_default() -> None:
+    written = yaml.safe_load(dict(EXAMPLES)["links.md"])["transport"]
+    assert set(written) == set(TransportSection.model_fields)
+    assert TransportSection.model_validate(written) == TransportSection()
+
+
+def test_every_key_of_security_is_documented() -> None:
+    rows = [line for line in (DOCS / "security.md").read_text("utf-8").splitlines() if line.startswith("| `")]
+    named = {key for row in rows for key in re.findall(r"`(\w+)`", row.split("|")[1])}
+    assert named == set(SecuritySection.model_fields)
