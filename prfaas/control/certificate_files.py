@@ -113,7 +113,9 @@ def _parsed(path: Path, key: str, pem: bytes) -> list[x509.Certificate]:
     try:
         return x509.load_pem_x509_certificates(pem)
     except ValueError as error:
-        raise ConfigError(f"security.{key}: {path} is no PEM file of certificates: {error}") from error
+        raise ConfigError(
+            f"security.{key}: {path} is no PEM file of certificates; `prfaas certs` makes the fleet's files"
+        ) from error
 
 
 def _check_validity(path: Path, key: str, certificates: Sequence[x509.Certificate], now: datetime) -> None:

@@ -30,6 +30,7 @@ RETRY_S = 1.0
 QUEUE_MESSAGES = 100_000
 MAX_MESSAGE_BYTES = 64 << 20
 """Twice what our publishers keep of all their batches; who sends more is disconnected."""
+HANDSHAKE_MS = 2000
 HEARTBEAT_MS = 5_000
 MAX_RECONNECT_MS = 5_000
 
@@ -167,6 +168,9 @@ class KvSubscriber:
         connecting.ipv6 = True
         connecting.reconnect_ivl_max = MAX_RECONNECT_MS
         connecting.heartbeat_ivl = HEARTBEAT_MS
+        # Its publisher refuses us until it has heard our key, which it may a moment later; libzmq tries again after so
+        # long (30 s by default).
+        connecting.handshake_ivl = HANDSHAKE_MS
         if self._curve:
             keys, server_key = self._curve
             keys.connect(connecting, server_key)

@@ -35,6 +35,8 @@ class _NameCheck(grpc.aio.ServerInterceptor):
 
     def __init__(self, credentials: Credentials) -> None:
         self._credentials = credentials
+        self._told: set[str] = set()
+        """Refusals by what they say; only certificates of our authority come this far, so they are few."""
 
     async def intercept_service(
         self,
@@ -62,5 +64,9 @@ class _NameCheck(grpc.aio.ServerInterceptor):
         if refusal is None:
             return
         self._credentials.count_refused("control")
-        log.warning("a call of %s is refused: %s", context.peer(), refusal)
+        # Whoever is refused asks again and again.
+        log.log(
+            logging.DEBUG if refusal in self._told else logging.WARNING, "%s is refused: %s", context.peer(), refusal
+        )
+        self._told.add(refusal)
         await context.abort(grpc.StatusCode.PERMISSION_DENIED, f"you are refused: {refusal}")

@@ -199,7 +199,7 @@ class Probe:
     def _tls_hint(self) -> str:
         if self._target.credentials is not None:
             return ""
-        return "; if its fleet uses TLS, give --config FILE --name INSTANCE instead of --plain"
+        return "; if its fleet uses TLS, probe as an instance of it: --config FILE --name INSTANCE"
 
 
 @dataclass(frozen=True, slots=True)

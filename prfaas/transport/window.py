@@ -1,7 +1,7 @@
 """How many bytes a peer may have in flight: enough to fill the path, and little more. Pure."""
 
 LEAST_BYTES = 4 << 20
-"""Receivers acknowledge after so much at the latest; less in flight would make the sender wait for each answer."""
+"""Twice what a receiver lets come before it acknowledges; with less in flight a sender would wait for each answer."""
 HEADROOM = 2.0
 """Over bandwidth × delay. A window that was too small shows a rate that is too low, and doubles out of it."""
 

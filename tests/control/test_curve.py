@@ -1,6 +1,7 @@
 """KV events between those who told each other their keys, and between nobody else."""
 
 import asyncio
+import itertools
 
 import pytest
 import zmq
@@ -11,11 +12,13 @@ from prfaas.core.errors import WireError
 from tests.control.kv_rig import Life, life, listener, removed, stored, until
 
 ROUNDS = 20
+NEVER_S = 1000.0
 
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kv_subscriber, "RETRY_S", 0.05)
+    monkeypatch.setattr(kv_subscriber, "HANDSHAKE_MS", 200)
     monkeypatch.setattr(kv_subscriber, "REPLY_S", 0.5)
 
 
@@ -34,11 +37,20 @@ async def test_one_who_comes_before_its_key_is_let_in_later() -> None:
     server, client = CurveKeys.new(), CurveKeys.new()
     async with life(keys=server) as publisher:
         publisher.tell(stored(1))
-        async with listener(publisher.events, publisher.replay, curve=(client, server.public)) as heard:
+        keys = client, server.public
+        async with listener(publisher.events, publisher.replay, NEVER_S, curve=keys) as heard:
             await refused(publisher)
             assert heard.held == set()
             publisher.publisher.allow(client.public)
             await until(lambda: heard.held == {1})
+            # Not only asked for, but heard as it happens, although the first handshake had been refused.
+            more = itertools.count(2)
+
+            def heard_live() -> bool:
+                publisher.tell(stored(next(more)))
+                return 2 < max(heard.held)
+
+            await until(heard_live)
 
 
 async def refused(publisher: Life) -> None:
