@@ -1,6 +1,7 @@
 """`prfaas certs`: what it makes is what a fleet needs, and nothing is replaced by mistake."""
 
 import stat
+import time
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,6 @@ from prfaas.cli.main import app
 from prfaas.config.load import load
 from prfaas.control.certificate_files import files_of, read_certificates
 from prfaas.telemetry.metrics import InstanceMetrics
-from tests.control.issued import NOW
 
 FLEET = """
 model: {name: m, path: weights}
@@ -53,8 +53,8 @@ def test_a_fleet_gets_what_it_needs(fleet: Path, tmp_path: Path) -> None:
     for name, cluster in (("router", "west"), ("p0", "east"), ("d0", "west")):
         assert f"{name}.{cluster}.prfaas.internal" in said
         files = files_of(config.security, name, cluster)
-        found = read_certificates(files, config.security.fleet_name, NOW.timestamp() + 60)
-        assert 29 < (found.cert_expiry_s - NOW.timestamp()) / 86400 < 31
+        found = read_certificates(files, config.security.fleet_name, time.time() + 60)
+        assert 29 < (found.cert_expiry_s - time.time()) / 86400 < 31
         assert stat.S_IMODE(files.key.stat().st_mode) == 0o600
     assert stat.S_IMODE((tmp_path / "made" / "ca-key.pem").stat().st_mode) == 0o600
     assert "d0" in certs("--check", "--config", fleet)
@@ -91,7 +91,7 @@ def test_a_newcomer_is_issued_one_by_the_same_authority(fleet: Path, tmp_path: P
     config = load(pasted(fleet, certs("--out", out, "--config", fleet)))
     assert "was there already" in certs("--out", out, "--name", "d7.west")
     assert config.security is not None
-    read_certificates(files_of(config.security, "d7", "west"), config.security.fleet_name, NOW.timestamp() + 60)
+    read_certificates(files_of(config.security, "d7", "west"), config.security.fleet_name, time.time() + 60)
 
 
 def test_the_files_own_fleet_name_is_kept(fleet: Path, tmp_path: Path) -> None:
@@ -100,7 +100,7 @@ def test_the_files_own_fleet_name_is_kept(fleet: Path, tmp_path: Path) -> None:
     assert yaml.safe_load(said[said.index("security:") :])["security"]["fleet_name"] == "other.internal"
     security = load(pasted(fleet, said)).security
     assert security is not None
-    read_certificates(files_of(security, "d0", "west"), "other.internal", NOW.timestamp() + 60)
+    read_certificates(files_of(security, "d0", "west"), "other.internal", time.time() + 60)
 
 
 def test_check_names_what_cannot_be_used(fleet: Path, tmp_path: Path) -> None:

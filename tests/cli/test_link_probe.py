@@ -192,7 +192,9 @@ def test_a_receiver_that_hangs_up_may_want_tls(scripted: Callable[[Script], str]
 
     result = run("--to", scripted(hang_up), "--plain")
     assert result.exit_code == 2
-    assert "if its fleet uses TLS, give --config FILE --name INSTANCE" in " ".join(result.output.split())
+    assert "if its fleet uses TLS, probe as an instance of it: --config FILE --name INSTANCE" in " ".join(
+        result.output.split()
+    )
 
 
 def test_a_receiver_that_resets_may_want_tls_too(scripted: Callable[[Script], str]) -> None:
