@@ -14,6 +14,11 @@ from prfaas.control.credentials import Credentials
 from prfaas.core.errors import PeerLostError, PeerRefusedError, PrfaasError
 from prfaas.transport.channel import Channel
 from prfaas.transport.tls_channel import TlsChannel
+from prfaas.transport.tls_receiving_channel import TlsReceivingChannel
+from prfaas.transport.tls_server import TlsServer
+
+Tls = ssl.SSLSocket | TlsServer
+"""Of the end that connects, and of the one that accepts."""
 
 LENGTH_BYTES = 2
 """A verdict is the reason for a refusal in UTF-8, empty where there is none, behind its length (little-endian)."""
@@ -30,27 +35,19 @@ def secure(
     if credentials is None:
         return Channel(sock, peer)
     try:
-        return TlsChannel(_encrypted(sock, credentials, server_side, timeout_s, peer), peer)
+        tls = _encrypted(sock, credentials, server_side, timeout_s, peer)
     except PeerRefusedError:
         credentials.count_refused("data")
         raise
+    return TlsReceivingChannel(tls, peer) if isinstance(tls, TlsServer) else TlsChannel(tls, peer)
 
 
-def _encrypted(
-    sock: socket.socket, credentials: Credentials, server_side: bool, timeout_s: float, peer: str
-) -> ssl.SSLSocket:
-    context = credentials.server_context() if server_side else credentials.client_context()
-    sock.settimeout(timeout_s)
-    try:
-        tls = context.wrap_socket(
-            sock,
-            server_side=server_side,
-            do_handshake_on_connect=False,
-            server_hostname=None if server_side else credentials.fleet_name,
-        )
-    except OSError as error:
-        sock.close()
-        raise PeerLostError(f"the connection to {peer} ended before it was encrypted: {error}") from error
+def _encrypted(sock: socket.socket, credentials: Credentials, server_side: bool, timeout_s: float, peer: str) -> Tls:
+    tls: Tls
+    if server_side:
+        tls = TlsServer(sock, credentials.server_context(), timeout_s)
+    else:
+        tls = _client(sock, credentials, timeout_s, peer)
     try:
         tls.do_handshake()
         _exchange_verdicts(tls, credentials.refusal(_names(tls, peer)), peer)
@@ -63,7 +60,18 @@ def _encrypted(
     return tls
 
 
-def _names(tls: ssl.SSLSocket, peer: str) -> list[str]:
+def _client(sock: socket.socket, credentials: Credentials, timeout_s: float, peer: str) -> ssl.SSLSocket:
+    sock.settimeout(timeout_s)
+    try:
+        return credentials.client_context().wrap_socket(
+            sock, do_handshake_on_connect=False, server_hostname=credentials.fleet_name
+        )
+    except OSError as error:
+        sock.close()
+        raise PeerLostError(f"the connection to {peer} ended before it was encrypted: {error}") from error
+
+
+def _names(tls: Tls, peer: str) -> list[str]:
     shown = tls.getpeercert(binary_form=True)
     assert shown is not None, "both contexts ask for a certificate"
     try:
@@ -73,7 +81,7 @@ def _names(tls: ssl.SSLSocket, peer: str) -> list[str]:
         raise PeerRefusedError(f"{peer} is refused: its certificate cannot be read: {error}") from error
 
 
-def _exchange_verdicts(tls: ssl.SSLSocket, refusal: str | None, peer: str) -> None:
+def _exchange_verdicts(tls: Tls, refusal: str | None, peer: str) -> None:
     mine = (refusal or "").encode()[:MAX_REASON_BYTES]
     verdict = len(mine).to_bytes(LENGTH_BYTES, "little") + mine
     # The client listens first: if the server did not accept its certificate, what it sent would only meet a closed
@@ -89,7 +97,7 @@ def _exchange_verdicts(tls: ssl.SSLSocket, refusal: str | None, peer: str) -> No
         raise PeerRefusedError(f"{peer} refuses us: {theirs.decode(errors='replace')}")
 
 
-def _read(tls: ssl.SSLSocket, count: int, peer: str) -> bytes:
+def _read(tls: Tls, count: int, peer: str) -> bytes:
     read = bytearray()
     while len(read) < count:
         more = tls.recv(count - len(read))

@@ -1,4 +1,4 @@
-"""One data connection through TLS, as a non-blocking stream of bytes. Knows no frames, and no certificates."""
+"""The connecting end of a data connection through TLS, which mostly sends. Knows no frames, and no certificates."""
 
 import socket
 import ssl
@@ -7,11 +7,12 @@ from collections.abc import Iterator, Sequence
 from prfaas.transport.channel import Channel
 
 RECORD_BYTES = 16 << 10
-"""OpenSSL encrypts no more in one call."""
+"""OpenSSL encrypts and sends no more at a time, however much one call offers."""
+GATHERED_BYTES = 64 << 10
 
 
 class TlsChannel(Channel):
-    """`Channel` over a connection whose handshake is done.
+    """`Channel` over a connection whose handshake is done; large views are encrypted where they lie, in one call each.
 
     `sock` is a second descriptor of the connection, for its options and for `shutdown`: that of Python's SSLSocket
     takes the encryption away first, and a thread that sends at that moment would send in the clear.
@@ -24,9 +25,9 @@ class TlsChannel(Channel):
         tls.setblocking(False)
         super().__init__(socket.socket(fileno=socket.dup(tls.fileno())), peer)
         self._tls = tls
-        self._gathered = memoryview(bytearray(RECORD_BYTES))
+        self._gathered = memoryview(bytearray(GATHERED_BYTES))
         self._unfinished: memoryview | None = None
-        """What OpenSSL has encrypted and could not send: it wants the same again before anything else."""
+        """What OpenSSL has taken and could not send all of: it wants the same again before anything else."""
         self._blocked_on_read = False
         self._error: OSError | None = None
 
@@ -38,11 +39,11 @@ class TlsChannel(Channel):
             taken = len(self._unfinished)
             self._unfinished = None
             assert taken <= sum(view.nbytes for view in views), "the bytes that were not taken must be offered again"
-        for record in self._records(views, taken):
-            if not self._offer(record):
-                self._unfinished = record
+        for piece in self._pieces(views, taken):
+            if not self._offer(piece):
+                self._unfinished = piece
                 break
-            taken += len(record)
+            taken += len(piece)
         return taken
 
     def receive_into(self, views: Sequence[memoryview]) -> int | None:
@@ -80,33 +81,38 @@ class TlsChannel(Channel):
         self._tls.close()
         super().close()
 
-    def _offer(self, record: memoryview) -> bool:
+    def _offer(self, piece: memoryview) -> bool:
         try:
-            sent = self._tls.send(record)
+            sent = self._tls.send(piece)
         except (ssl.SSLWantReadError, ssl.SSLWantWriteError) as wanting:
             self._blocked_on_read = isinstance(wanting, ssl.SSLWantReadError)
             return False
-        assert sent == len(record)
+        assert sent == len(piece), "Python asks OpenSSL for all or nothing"
         self._blocked_on_read = False
         return True
 
-    def _records(self, views: Sequence[memoryview], skip: int) -> Iterator[memoryview]:
-        """What stands in `views` behind the first `skip` bytes, a full record at a time; small pieces are copied."""
+    def _pieces(self, views: Sequence[memoryview], skip: int) -> Iterator[memoryview]:
+        """What stands in `views` behind the first `skip` bytes; large pieces as they are, small ones copied together.
+
+        Small ones are filled up to whole records, so that a header costs none of its own.
+        """
         filled = 0
         for given in views:
             view = given.cast("B")
-            at = min(skip, len(view))
-            skip -= at
-            while at < len(view):
-                piece = view[at : at + RECORD_BYTES - filled]
-                at += len(piece)
-                if len(piece) == RECORD_BYTES:
-                    yield piece
-                    continue
-                self._gathered[filled : filled + len(piece)] = piece
-                filled += len(piece)
-                if filled == RECORD_BYTES:
-                    yield self._gathered
+            skipped = min(skip, len(view))
+            skip -= skipped
+            rest = view[skipped:]
+            while rest:
+                if not filled and len(rest) >= RECORD_BYTES:
+                    yield rest
+                    break
+                small = len(rest) < RECORD_BYTES
+                copied = rest[: GATHERED_BYTES - filled if small else -filled % RECORD_BYTES]
+                self._gathered[filled : filled + len(copied)] = copied
+                filled += len(copied)
+                rest = rest[len(copied) :]
+                if filled == GATHERED_BYTES or not small:
+                    yield self._gathered[:filled]
                     filled = 0
         if filled:
             yield self._gathered[:filled]
