@@ -1,118 +1,150 @@
-"""The connecting end of a data connection through TLS, which mostly sends. Knows no frames, and no certificates."""
+"""One data connection through TLS, as a non-blocking stream of bytes. Knows no frames, and no certificates."""
 
-import socket
+import contextlib
 import ssl
 from collections.abc import Iterator, Sequence
 
 from prfaas.transport.channel import Channel
+from prfaas.transport.tls_handshake import TlsHandshake
 
+RECEIVED_BYTES = 128 << 10
+"""Asked of the system at once."""
+SENT_BYTES = 128 << 10
+"""Encrypted before the system gets them, and at most a view's worth more."""
 RECORD_BYTES = 16 << 10
-"""OpenSSL encrypts and sends no more at a time, however much one call offers."""
-GATHERED_BYTES = 64 << 10
+"""OpenSSL encrypts no more in one piece."""
+MAX_UNSENT_BYTES = 2 * SENT_BYTES
+"""A peer whose messages make OpenSSL answer so much, and that does not read, is lost."""
 
 
 class TlsChannel(Channel):
-    """`Channel` over a connection whose handshake is done; large views are encrypted where they lie, in one call each.
+    """`Channel` over a connection whose handshake is done.
 
-    `sock` is a second descriptor of the connection, for its options and for `shutdown`: that of Python's SSLSocket
-    takes the encryption away first, and a thread that sends at that moment would send in the clear.
+    Received bytes are held twice, as they came and in OpenSSL's copy, up to 128 KiB each, and no more are received
+    before these are decrypted; what is sent likewise. All of it takes memory only as far as it was ever filled.
     """
 
     encrypted = True
 
-    def __init__(self, tls: ssl.SSLSocket, peer: str) -> None:
-        """Takes `tls` over."""
-        tls.setblocking(False)
-        super().__init__(socket.socket(fileno=socket.dup(tls.fileno())), peer)
-        self._tls = tls
-        self._gathered = memoryview(bytearray(GATHERED_BYTES))
-        self._unfinished: memoryview | None = None
-        """What OpenSSL has taken and could not send all of: it wants the same again before anything else."""
-        self._blocked_on_read = False
+    def __init__(self, made: TlsHandshake, peer: str) -> None:
+        """Takes over what was made."""
+        super().__init__(made.sock, peer)
+        self._tls = made.tls
+        self._incoming = made.incoming
+        self._outgoing = made.outgoing
+        self._received = memoryview(bytearray(RECEIVED_BYTES))
+        self._gathered = memoryview(bytearray(RECORD_BYTES))
+        self._unsent = memoryview(b"")
+        """Encrypted bytes that the socket has not taken."""
+        self._encrypted_bytes = 0
+        """So many bytes at the front of what `send` is given are encrypted, and not all of them are out."""
+        self._dry = False
+        """OpenSSL and the socket had no more when they were last asked."""
         self._error: OSError | None = None
 
     def send(self, views: Sequence[memoryview]) -> int:
         taken = 0
-        if self._unfinished is not None:
-            if not self._offer(self._unfinished):
-                return 0
-            taken = len(self._unfinished)
-            self._unfinished = None
-            assert taken <= sum(view.nbytes for view in views), "the bytes that were not taken must be offered again"
-        for piece in self._pieces(views, taken):
-            if not self._offer(piece):
-                self._unfinished = piece
+        while self._flush():
+            taken += self._encrypted_bytes
+            self._encrypted_bytes = 0
+            for piece in _pieces(views, taken, self._gathered):
+                self._encrypted_bytes += self._tls.write(piece)
+                if self._encrypted_bytes >= SENT_BYTES:
+                    break
+            if not self._encrypted_bytes:
                 break
-            taken += len(piece)
         return taken
 
     def receive_into(self, views: Sequence[memoryview]) -> int | None:
         if self._error:
             raise self._error
         received = 0
-        for given in views:
-            view, at = given.cast("B"), 0
-            while at < len(view):
-                try:
-                    count = self._tls.recv_into(view[at:], len(view) - at)
-                except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
-                    return received or None
-                except OSError as error:
-                    if not received:
-                        raise
-                    # What came before it was authentic; the next call tells.
-                    self._error = error
-                    return received
-                if not count:
-                    return received
-                at += count
-                received += count
+        try:
+            for given in views:
+                view, at = given.cast("B"), 0
+                while at < len(view):
+                    count = self._decrypt(view[at:])
+                    if count is None:
+                        return received or None
+                    if not count:
+                        return received
+                    at += count
+                    received += count
+        except OSError as error:
+            if not received:
+                raise
+            # What came before it was authentic; the next call tells.
+            self._error = error
         return received
 
     @property
     def pending(self) -> bool:
-        return self._error is not None or self._tls.pending() > 0
+        return self._error is not None or not self._dry
 
-    @property
-    def blocked_on_read(self) -> bool:
-        return self._blocked_on_read
+    def _decrypt(self, view: memoryview) -> int | None:
+        """At most one record; None if there is none yet, 0 at the end."""
+        self._dry = False
+        while True:
+            try:
+                return self._tls.read(len(view), view)
+            except ssl.SSLWantReadError:
+                if not self._receive():
+                    self._dry = True
+                    return None
+            except ssl.SSLEOFError:
+                return 0
+            except ssl.SSLError:
+                # OpenSSL has something to say about it.
+                with contextlib.suppress(OSError):
+                    self._flush()
+                raise
 
-    def close(self) -> None:
-        self._tls.close()
-        super().close()
-
-    def _offer(self, piece: memoryview) -> bool:
+    def _receive(self) -> bool:
+        """Takes what is there from the socket, or its end; False if neither is."""
+        if self._outgoing.pending and not self._flush() and len(self._unsent) > MAX_UNSENT_BYTES:
+            raise ConnectionError(f"{self.peer} makes TLS answer, and does not read the answers")
         try:
-            sent = self._tls.send(piece)
-        except (ssl.SSLWantReadError, ssl.SSLWantWriteError) as wanting:
-            self._blocked_on_read = isinstance(wanting, ssl.SSLWantReadError)
+            count = self.sock.recv_into(self._received)
+        except BlockingIOError:
             return False
-        assert sent == len(piece), "Python asks OpenSSL for all or nothing"
-        self._blocked_on_read = False
+        if count:
+            self._incoming.write(self._received[:count])
+        else:
+            self._incoming.write_eof()
         return True
 
-    def _pieces(self, views: Sequence[memoryview], skip: int) -> Iterator[memoryview]:
-        """What stands in `views` behind the first `skip` bytes; large pieces as they are, small ones copied together.
+    def _flush(self) -> bool:
+        """Sends what is encrypted; False if not all of it could be sent now."""
+        if self._outgoing.pending:
+            more = self._outgoing.read()
+            self._unsent = memoryview(bytes(self._unsent) + more if self._unsent else more)
+        try:
+            while self._unsent:
+                self._unsent = self._unsent[self.sock.send(self._unsent) :]
+        except BlockingIOError:
+            return False
+        return True
 
-        Small ones are filled up to whole records, so that a header costs none of its own.
-        """
-        filled = 0
-        for given in views:
-            view = given.cast("B")
-            skipped = min(skip, len(view))
-            skip -= skipped
-            rest = view[skipped:]
-            while rest:
-                if not filled and len(rest) >= RECORD_BYTES:
-                    yield rest
-                    break
-                small = len(rest) < RECORD_BYTES
-                copied = rest[: GATHERED_BYTES - filled if small else -filled % RECORD_BYTES]
-                self._gathered[filled : filled + len(copied)] = copied
-                filled += len(copied)
-                rest = rest[len(copied) :]
-                if filled == GATHERED_BYTES or not small:
-                    yield self._gathered[:filled]
-                    filled = 0
-        if filled:
-            yield self._gathered[:filled]
+
+def _pieces(views: Sequence[memoryview], skip: int, gathered: memoryview) -> Iterator[memoryview]:
+    """What stands in `views` behind the first `skip` bytes: large pieces as they are, and small ones copied together
+    until they fill `gathered`, so that a header costs no record of its own. A piece is valid until the next."""
+    filled = 0
+    for given in views:
+        view = given.cast("B")
+        at = min(skip, len(view))
+        skip -= at
+        while at < len(view):
+            if not filled and len(view) - at >= len(gathered):
+                yield view[at : at + SENT_BYTES]
+                at += SENT_BYTES
+                continue
+            copied = view[at : at + len(gathered) - filled]
+            gathered[filled : filled + len(copied)] = copied
+            filled += len(copied)
+            at += len(copied)
+            if filled == len(gathered):
+                yield gathered
+                filled = 0
+    if filled:
+        yield gathered[:filled]
