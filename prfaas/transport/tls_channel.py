@@ -43,34 +43,40 @@ class TlsChannel(Channel):
         self._error: OSError | None = None
 
     def send(self, views: Sequence[memoryview]) -> int:
-        taken = 0
-        while self._flush():
+        if not self._flush():
+            return 0
+        taken = self._encrypted_bytes
+        self._encrypted_bytes = 0
+        for piece in _pieces(views, taken, self._gathered):
+            self._encrypted_bytes += self._tls.write(piece)
+            if self._encrypted_bytes >= SENT_BYTES:
+                if not self._flush():
+                    return taken
+                taken += self._encrypted_bytes
+                self._encrypted_bytes = 0
+        if self._encrypted_bytes and self._flush():
             taken += self._encrypted_bytes
             self._encrypted_bytes = 0
-            for piece in _pieces(views, taken, self._gathered):
-                self._encrypted_bytes += self._tls.write(piece)
-                if self._encrypted_bytes >= SENT_BYTES:
-                    break
-            if not self._encrypted_bytes:
-                break
         return taken
 
     def receive_into(self, views: Sequence[memoryview]) -> int | None:
         if self._error:
             raise self._error
+        self._dry = False
         received = 0
         try:
             for given in views:
-                view, at = given.cast("B"), 0
-                while at < len(view):
-                    count = self._decrypt(view[at:])
-                    if count is None:
-                        return received or None
+                view = given.cast("B")
+                while view:
+                    count = self._decrypt(view)
                     if not count:
-                        return received
-                    at += count
+                        return received or count
+                    view = view[count:]
                     received += count
         except OSError as error:
+            # OpenSSL may have something to say about it.
+            with contextlib.suppress(OSError):
+                self._flush()
             if not received:
                 raise
             # What came before it was authentic; the next call tells.
@@ -83,7 +89,6 @@ class TlsChannel(Channel):
 
     def _decrypt(self, view: memoryview) -> int | None:
         """At most one record; None if there is none yet, 0 at the end."""
-        self._dry = False
         while True:
             try:
                 return self._tls.read(len(view), view)
@@ -93,11 +98,6 @@ class TlsChannel(Channel):
                     return None
             except ssl.SSLEOFError:
                 return 0
-            except ssl.SSLError:
-                # OpenSSL has something to say about it.
-                with contextlib.suppress(OSError):
-                    self._flush()
-                raise
 
     def _receive(self) -> bool:
         """Takes what is there from the socket, or its end; False if neither is."""
