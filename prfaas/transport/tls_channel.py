@@ -10,18 +10,19 @@ from prfaas.transport.tls_handshake import TlsHandshake
 RECEIVED_BYTES = 128 << 10
 """Asked of the system at once."""
 SENT_BYTES = 128 << 10
-"""Encrypted before the system gets them, and at most a view's worth more."""
+"""When so many are encrypted the system gets them; one piece of a view may add as many again."""
 RECORD_BYTES = 16 << 10
 """OpenSSL encrypts no more in one piece."""
-MAX_UNSENT_BYTES = 2 * SENT_BYTES
-"""A peer whose messages make OpenSSL answer so much, and that does not read, is lost."""
+MAX_UNSENT_BYTES = 3 * SENT_BYTES
+"""`send` makes fewer. A peer whose messages make OpenSSL add to them up to here, and that does not read, is lost."""
 
 
 class TlsChannel(Channel):
     """`Channel` over a connection whose handshake is done.
 
     Received bytes are held twice, as they came and in OpenSSL's copy, up to 128 KiB each, and no more are received
-    before these are decrypted; what is sent likewise. All of it takes memory only as far as it was ever filled.
+    before these are decrypted; encrypted ones that wait to be sent likewise, up to 256 KiB. So a connection costs
+    about 0.4 MiB at the end that receives and 0.5 MiB at the one that sends, and less as long as little went through.
     """
 
     encrypted = True
@@ -146,5 +147,6 @@ def _pieces(views: Sequence[memoryview], skip: int, gathered: memoryview) -> Ite
             if filled == len(gathered):
                 yield gathered
                 filled = 0
+    assert not skip, "the bytes that were not taken must be offered again"
     if filled:
         yield gathered[:filled]
