@@ -92,7 +92,8 @@ class TlsChannel(Channel):
         """At most one record; None if there is none yet, 0 at the end."""
         while True:
             try:
-                return self._tls.read(len(view), view)
+                # Bytes is what it returns without a buffer.
+                return self._tls.read(len(view), view)  # type: ignore[return-value]
             except ssl.SSLWantReadError:
                 if not self._receive():
                     self._dry = True
