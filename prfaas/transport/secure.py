@@ -14,6 +14,7 @@ from prfaas.control.credentials import Credentials
 from prfaas.core.errors import PeerLostError, PeerRefusedError, PrfaasError
 from prfaas.transport.channel import Channel
 from prfaas.transport.tls_channel import TlsChannel
+from prfaas.transport.tls_handshake import TlsHandshake
 
 LENGTH_BYTES = 2
 """A verdict is the reason for a refusal in UTF-8, empty where there is none, behind its length (little-endian)."""
@@ -29,74 +30,61 @@ def secure(
     """Takes the socket over, also if it fails. Raises PeerRefusedError or PeerLostError."""
     if credentials is None:
         return Channel(sock, peer)
+    made = TlsHandshake(
+        sock,
+        credentials.server_context() if server_side else credentials.client_context(),
+        server_side=server_side,
+        name=credentials.fleet_name,
+        timeout_s=timeout_s,
+    )
     try:
-        return TlsChannel(_encrypted(sock, credentials, server_side, timeout_s, peer), peer)
+        made.run()
+        _exchange_verdicts(made, credentials.refusal(_names(made, peer)), peer)
     except PeerRefusedError:
+        made.close()
         credentials.count_refused("data")
         raise
-
-
-def _encrypted(
-    sock: socket.socket, credentials: Credentials, server_side: bool, timeout_s: float, peer: str
-) -> ssl.SSLSocket:
-    context = credentials.server_context() if server_side else credentials.client_context()
-    sock.settimeout(timeout_s)
-    try:
-        tls = context.wrap_socket(
-            sock,
-            server_side=server_side,
-            do_handshake_on_connect=False,
-            server_hostname=None if server_side else credentials.fleet_name,
-        )
-    except OSError as error:
-        sock.close()
-        raise PeerLostError(f"the connection to {peer} ended before it was encrypted: {error}") from error
-    try:
-        tls.do_handshake()
-        _exchange_verdicts(tls, credentials.refusal(_names(tls, peer)), peer)
-    except OSError as error:
-        tls.close()
-        raise _typed(error, peer, timeout_s) from error
     except PrfaasError:
-        tls.close()
+        made.close()
         raise
-    return tls
+    except OSError as error:
+        made.close()
+        typed = _typed(error, peer, timeout_s)
+        if isinstance(typed, PeerRefusedError):
+            credentials.count_refused("data")
+        raise typed from error
+    return TlsChannel(made, peer)
 
 
-def _names(tls: ssl.SSLSocket, peer: str) -> list[str]:
-    shown = tls.getpeercert(binary_form=True)
-    assert shown is not None, "both contexts ask for a certificate"
+def _names(made: TlsHandshake, peer: str) -> list[str]:
     try:
-        return dns_names(x509.load_der_x509_certificate(shown))
+        return dns_names(x509.load_der_x509_certificate(made.certificate))
     except ValueError as error:
         # OpenSSL was less strict.
         raise PeerRefusedError(f"{peer} is refused: its certificate cannot be read: {error}") from error
 
 
-def _exchange_verdicts(tls: ssl.SSLSocket, refusal: str | None, peer: str) -> None:
+def _exchange_verdicts(made: TlsHandshake, refusal: str | None, peer: str) -> None:
     mine = (refusal or "").encode()[:MAX_REASON_BYTES]
     verdict = len(mine).to_bytes(LENGTH_BYTES, "little") + mine
     # The client listens first: if the server did not accept its certificate, what it sent would only meet a closed
     # connection, and the reason be lost. Both are heard in any case, since bytes left unread could undo ours.
-    if tls.server_side:
-        tls.sendall(verdict)
-    theirs = _read(tls, int.from_bytes(_read(tls, LENGTH_BYTES, peer), "little"), peer)
-    if not tls.server_side:
-        tls.sendall(verdict)
+    if made.server_side:
+        made.send(verdict)
+    theirs = _read(made, int.from_bytes(_read(made, LENGTH_BYTES, peer), "little"), peer)
+    if not made.server_side:
+        made.send(verdict)
     if refusal is not None:
         raise PeerRefusedError(f"{peer} is refused: {refusal}")
     if theirs:
         raise PeerRefusedError(f"{peer} refuses us: {theirs.decode(errors='replace')}")
 
 
-def _read(tls: ssl.SSLSocket, count: int, peer: str) -> bytes:
-    read = bytearray()
-    while len(read) < count:
-        more = tls.recv(count - len(read))
-        if not more:
-            raise PeerLostError(f"{peer} ended the connection right after the TLS handshake; its log may say why")
-        read += more
-    return bytes(read)
+def _read(made: TlsHandshake, num_bytes: int, peer: str) -> bytes:
+    read = made.read(num_bytes)
+    if len(read) < num_bytes:
+        raise PeerLostError(f"{peer} ended the connection right after the TLS handshake; its log may say why")
+    return read
 
 
 def _typed(error: OSError, peer: str, timeout_s: float) -> PrfaasError:

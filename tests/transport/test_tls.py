@@ -2,6 +2,7 @@
 
 import socket
 import ssl
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
@@ -186,6 +187,25 @@ def test_a_silent_peer_is_lost_after_the_time_allowed(tmp_path: Path, server_sid
     assert isinstance(outcome, PeerLostError)
     assert "within 0.05 s" in str(outcome)
     far.close()
+
+
+@pytest.mark.parametrize("server_side", [False, True])
+def test_a_peer_that_sends_a_byte_now_and_then_gets_no_more_time(tmp_path: Path, server_side: bool) -> None:
+    near, far = socket.socketpair()
+    over = threading.Event()
+
+    def drip() -> None:
+        far.sendall(bytes([22, 3, 3, 0x40, 0]))  # a record of the handshake, of 16 KiB
+        while not over.wait(0.01):
+            far.sendall(bytes(1))
+
+    with far, ThreadPoolExecutor() as pool:
+        dripping = pool.submit(drip)
+        outcome = secured(near, party(tmp_path, AUTHORITY).credentials, server_side=server_side, timeout_s=0.1)
+        over.set()
+        assert isinstance(dripping.exception(), BrokenPipeError | ConnectionResetError | None)
+    assert isinstance(outcome, PeerLostError)
+    assert "within 0.1 s" in str(outcome)
 
 
 def test_a_certificate_whose_names_cannot_be_read_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -102,17 +102,69 @@ def test_views_of_other_items_than_bytes(tmp_path: Path) -> None:
     assert received.tobytes() == halves.tobytes()
 
 
-def test_a_connection_that_another_thread_shuts_down_sends_nothing_in_the_clear(tmp_path: Path) -> None:
+@pytest.mark.parametrize("dialled", [False, True])
+def test_what_is_left_behind_full_views_is_pending(tmp_path: Path, dialled: bool) -> None:
+    one = party(tmp_path, AUTHORITY)
+    with connected(one.credentials, one.credentials) as ends:
+        receiver, sender = ends[dialled], ends[not dialled]
+        assert receiver.receive_into([memoryview(bytearray(1))]) is None
+        pending = [receiver.pending]
+        assert sender.send([memoryview(bytes(20_000))]) == 20_000
+        assert receiver.receive_into([memoryview(bytearray(100))]) == 100
+        pending.append(receiver.pending)
+        assert receiver.receive_into([memoryview(bytearray(30_000))]) == 19_900
+        assert receiver.receive_into([memoryview(bytearray(1))]) is None
+        assert [*pending, receiver.pending] == [False, True, False]
+
+
+def test_what_a_full_socket_left_is_not_sent_twice(tmp_path: Path) -> None:
     one = party(tmp_path, AUTHORITY)
     with connected(one.credentials, one.credentials) as (server, client):
-        client.sock.shutdown(socket.SHUT_RDWR)
+        data = random.Random(3).randbytes(BIG)
+        sent = server.send([memoryview(data)])
+        assert sent < BIG
+        assert server.send([memoryview(data)[sent:]]) == 0
+        assert exchange(client, b"", [1 << 20], sent) == data[:sent]
+        assert server.send([memoryview(data)[sent : sent + (1 << 20)]]) > 0
+        assert exchange(client, b"", [100], 1000) == data[sent : sent + 1000]
+
+
+@pytest.mark.parametrize("dialled", [False, True])
+def test_a_connection_that_another_thread_shuts_down_sends_nothing_in_the_clear(tmp_path: Path, dialled: bool) -> None:
+    one = party(tmp_path, AUTHORITY)
+    with connected(one.credentials, one.credentials) as ends:
+        victim, other = ends[dialled], ends[not dialled]
+        victim.sock.shutdown(socket.SHUT_RDWR)
         with pytest.raises(OSError, match=r"EOF|pipe"):
-            client.send([memoryview(b"secret")])
-        assert server.sock.recv(100) == b""
-        assert client.receive_into([memoryview(bytearray(9))]) == 0
+            victim.send([memoryview(b"secret")])
+        assert other.sock.recv(100) == b""
+        assert victim.receive_into([memoryview(bytearray(9))]) == 0
 
 
-def test_a_corrupt_byte_ends_the_connection_behind_what_was_authentic(tmp_path: Path) -> None:
+def test_an_end_inside_a_record_is_an_end_behind_what_was_authentic(tmp_path: Path) -> None:
+    one = party(tmp_path, AUTHORITY)
+    with connected(one.credentials, one.credentials) as (server, client):
+        assert client.send([memoryview(b"whole")]) == 5
+        # The head of a record of 100 bytes, and one of them.
+        client.sock.sendall(bytes([23, 3, 3, 0, 100, 0]))
+        client.sock.shutdown(socket.SHUT_WR)
+        buffer = memoryview(bytearray(9))
+        assert server.receive_into([buffer]) == 5
+        assert bytes(buffer[:5]) == b"whole"
+        assert server.receive_into([buffer]) == 0
+
+
+def test_whoever_makes_openssl_answer_and_does_not_read_is_lost(tmp_path: Path) -> None:
+    one = party(tmp_path, AUTHORITY)
+    with connected(one.credentials, one.credentials) as (server, _):
+        # Python cannot ask for new keys; this is as much as OpenSSL would have to say about very many such messages.
+        server._outgoing.write(bytes(BIG))  # type: ignore[attr-defined]
+        with pytest.raises(ConnectionError, match="does not read the answers"):
+            server.receive_into([memoryview(bytearray(9))])
+
+
+@pytest.mark.parametrize("server_sends", [False, True])
+def test_a_corrupt_byte_ends_the_connection_behind_what_was_authentic(tmp_path: Path, server_sends: bool) -> None:
     one = party(tmp_path, AUTHORITY)
     spoil = False
 
@@ -120,19 +172,23 @@ def test_a_corrupt_byte_ends_the_connection_behind_what_was_authentic(tmp_path: 
         return data[:-20] + bytes([data[-20] ^ 1]) + data[-19:] if spoil else data
 
     with through(change) as (near, far), ThreadPoolExecutor() as pool:
-        serving = pool.submit(secured, near, one.credentials, server_side=True)
-        client, server = secured(far, one.credentials, server_side=False), serving.result()
-        assert isinstance(server, Channel)
-        assert isinstance(client, Channel)
-        server.send([memoryview(b"good")])
-        wait(client, wants_send=False)
+        beginning = pool.submit(secured, near, one.credentials, server_side=server_sends)
+        receiver, sender = secured(far, one.credentials, server_side=not server_sends), beginning.result()
+        assert isinstance(sender, Channel)
+        assert isinstance(receiver, Channel)
+        sender.send([memoryview(b"good")])
+        wait(receiver, wants_send=False)
         buffer = memoryview(bytearray(100))
-        assert client.receive_into([buffer]) == 4
+        assert receiver.receive_into([buffer]) == 4
         spoil = True
-        server.send([memoryview(b"evil")])
-        wait(client, wants_send=False)
+        sender.send([memoryview(b"evil")])
+        wait(receiver, wants_send=False)
         with pytest.raises(OSError, match=r"(?i)bad record mac"):
-            client.receive_into([buffer[4:]])
+            receiver.receive_into([buffer[4:]])
         assert bytes(buffer[:8]) == b"good" + bytes(4)
-        client.close()
-        server.close()
+        receiver.close()
+        # The alert says so to the sender.
+        wait(sender, wants_send=False)
+        with pytest.raises(OSError, match=r"(?i)alert bad record mac"):
+            sender.receive_into([memoryview(bytearray(9))])
+        sender.close()
