@@ -45,10 +45,5 @@ class Channel:
         """Received bytes wait in this object, of which the socket, and so `poll`, knows nothing."""
         return False
 
-    @property
-    def blocked_on_read(self) -> bool:
-        """`send` returned 0 because something must be received first (TLS only)."""
-        return False
-
     def close(self) -> None:
         self.sock.close()

@@ -94,7 +94,7 @@ class Connection:
             while not frames.ended and not self.hung_up:
                 if self._answers.num_bytes:
                     self._answers.flush(channel)
-                deaf = self._answers.num_bytes > MAX_UNREAD_ANSWERS_BYTES and not channel.blocked_on_read
+                deaf = self._answers.num_bytes > MAX_UNREAD_ANSWERS_BYTES
                 if not deaf and frames.receive():
                     heard = True
                     continue
@@ -117,7 +117,7 @@ class Connection:
         self._answers.flush(channel)
         if channel.pending and not deaf:
             return
-        write = self._answers.num_bytes > 0 and not channel.blocked_on_read
+        write = self._answers.num_bytes > 0
         patience_s = self._patience_s(frames)
         if receipts is None or not receipts.due:
             waiting.wait(read=not deaf, write=write, timeout_s=patience_s)

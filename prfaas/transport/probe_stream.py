@@ -73,7 +73,7 @@ class ProbeStream:
             for header, payload in self._reader.read(self.channel):
                 self._take(header, payload)
             self._send()
-            blocked = self._writer.busy and not self.channel.blocked_on_read
+            blocked = self._writer.busy
             poller.modify(self.channel.fileno(), select.POLLIN | (select.POLLOUT if blocked else 0))
             if not self.channel.pending:
                 poller.poll(POLL_MS)

@@ -81,10 +81,7 @@ class Conversation:
                 os.eventfd_read(self._wakeup)
                 self._hopeful = True
             if events.get(fd, 0) & ~select.POLLOUT or self._channel.pending:
-                retry = self._channel.blocked_on_read
                 self._read()
-                if retry:
-                    self._write()
             if events.get(fd, 0) & select.POLLOUT:
                 for _ in range(FRAMES_AT_ONCE):
                     self._write()
@@ -96,7 +93,7 @@ class Conversation:
         return self._lane.retiring and not self._writer.busy and not self._dispatch.owed(self._lane)
 
     def _mask(self) -> int:
-        wants = (self._writer.busy or self._hopeful) and not self._channel.blocked_on_read
+        wants = self._writer.busy or self._hopeful
         return select.POLLIN | (select.POLLOUT if wants else 0)
 
     def _patience_ms(self) -> float | None:

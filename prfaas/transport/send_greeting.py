@@ -26,7 +26,7 @@ def greet(
         writer.send(channel)
         if (welcome := _welcome(reader.read(channel))) is not None:
             return welcome
-        blocked = writer.busy and not channel.blocked_on_read
+        blocked = writer.busy
         poller.modify(channel.fileno(), select.POLLIN | (select.POLLOUT if blocked else 0))
         poller.poll(left_s * 1000)
     raise PeerLostError(f"{channel.peer} did not answer within {timeout_s:g} s")

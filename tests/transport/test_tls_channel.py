@@ -22,7 +22,7 @@ BIG = 6 << 20
 
 def wait(channel: Channel, *, wants_send: bool) -> None:
     poll = select.poll()
-    poll.register(channel, select.POLLIN | (select.POLLOUT if wants_send and not channel.blocked_on_read else 0))
+    poll.register(channel, select.POLLIN | (select.POLLOUT if wants_send else 0))
     assert poll.poll(10_000), "nothing moves"
 
 
