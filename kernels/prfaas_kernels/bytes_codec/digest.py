@@ -53,6 +53,6 @@ class SpansDigest:
 def _address(part: bytes | bytearray | memoryview) -> int:
     try:
         # A third of the time that numpy takes; of writable memory only.
-        return addressof(c_char.from_buffer(part))  # type: ignore[arg-type]
+        return addressof(c_char.from_buffer(part))
     except (TypeError, ValueError):
         return address_of(memoryview(part))
