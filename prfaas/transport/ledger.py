@@ -41,6 +41,11 @@ class Ledger:
             self._book.notice(delivery)
         return None
 
+    def withdraw(self, transfer: OutgoingTransfer) -> None:
+        """Takes back what was just added; its end is not reported."""
+        with self._book.lock:
+            self._book.live.pop(transfer.key).ended = True
+
     def send(self, transfer: OutgoingTransfer, key: ObjectKey, source: Source) -> None:
         """Queues an object; nothing if the transfer has ended."""
         with self._book.lock:

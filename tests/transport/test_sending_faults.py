@@ -1,5 +1,6 @@
 """Sending over real sockets to receivers and over connections that fail: what is kept, and what goes again."""
 
+import errno
 import threading
 from collections.abc import Callable
 
@@ -347,6 +348,28 @@ def test_a_receiver_that_is_not_there(closed: bool) -> None:
         assert isinstance(first.result(), PeerLostError)
         assert isinstance(sender.start(receiver.address).result(), PeerLostError)
         assert len(receiver.connections) == (0 if closed else 1)
+
+
+def test_a_process_without_descriptors_refuses_and_sends_again_when_it_has_some() -> None:
+    def none_left(*_: int) -> int:
+        raise OSError(errno.EMFILE, "too many open files")
+
+    with Receiver() as receiver, Sender() as sender:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("os.eventfd", none_left)
+            assert isinstance(sender.start(receiver.address).result(), PeerLostError)
+        sent = sender.start(receiver.address, objects=2)
+        sent.finish()
+        assert sent.result() is None
+
+
+def test_an_error_that_nobody_foresaw_fails_the_transfer_and_no_more() -> None:
+    def broken(*_: object) -> None:
+        raise ValueError("unforeseen")
+
+    with Receiver() as receiver, Sender() as sender, pytest.MonkeyPatch.context() as patch:
+        patch.setattr("prfaas.transport.stream.connect", broken)
+        assert isinstance(sender.start(receiver.address).result(), PeerLostError)
 
 
 def test_a_receiver_that_comes_back_is_found_again() -> None:
