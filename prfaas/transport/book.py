@@ -28,6 +28,8 @@ class Book:
         self.flow = Flow()
         self.answers = 0
         """Frames from the receiver that moved a transfer, ever."""
+        self.doubted_at = -1
+        """That count when a connection was last given up because it was silent."""
         self.mean_raw_bytes = float(frame_bytes)
         """Of the last objects, about, before encoding."""
         self.live: dict[tuple[TransferId, int], Delivery] = {}

@@ -235,6 +235,10 @@ class Conversation:
             self._refuse(key, self._inbox.refusal(key))
 
     def _fail(self, key: TransferKey, error: PrfaasError) -> None:
+        if self._inbox.committed(key, self._session.id):
+            # By another connection, while this one brought something of it again.
+            self._answer_committed(key)
+            return
         self._inbox.fail(key, error, by=self._session.id)
         self._refuse(key, error)
 

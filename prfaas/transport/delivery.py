@@ -98,3 +98,5 @@ class Lane:
     """Of the window, for `work` until its payload is made."""
     retiring: bool = False
     """Takes nothing new."""
+    moved_s: float = 0.0
+    """When something last came by it, or left it; the connection's thread writes it without the lock."""

@@ -6,7 +6,7 @@ Any thread may call it; it moves no bytes.
 from prfaas.core.errors import PrfaasError
 from prfaas.telemetry.metrics import InstanceMetrics
 from prfaas.transport.book import Book
-from prfaas.transport.delivery import Lane, Message, Object, Sent
+from prfaas.transport.delivery import Delivery, Lane, Message, Object, Sent
 from prfaas.transport.outgoing import Payload
 from prfaas.wire.header import FrameHeader, Kind
 from prfaas.wire.sending import Encoded
@@ -77,7 +77,12 @@ class Dispatch:
     def owed(self, lane: Lane) -> bool:
         """Whether the receiver owes this connection an answer."""
         with self._book.lock:
-            return bool(lane.sent) or any(delivery.open_lane is lane for delivery in self._book.live.values())
+            return bool(lane.sent) or any(self._owed(delivery, lane) for delivery in self._book.live.values())
+
+    def _owed(self, delivery: Delivery, lane: Lane) -> bool:
+        # A manifest is answered once all objects are there, by whatever connection.
+        complete = not delivery.session.num_queued and not self._book.flow.in_flight_bytes
+        return delivery.open_lane is lane or (delivery.manifest_lane is lane and complete)
 
     def _message(self, lane: Lane) -> Message | None:
         while self._book.due:

@@ -64,6 +64,10 @@ class Flow:
         self.tick(now_s)
         self.in_flight_bytes -= wire_bytes
 
+    def unanswered_s(self, now_s: float) -> float:
+        """How long the receiver has owed an acknowledgement, of whatever connection."""
+        return 0.0 if self.unanswered_since_s is None else now_s - self.unanswered_since_s
+
     def tick(self, now_s: float) -> None:
         """Counts the time that went by as what it was."""
         passed_s = now_s - self._now_s

@@ -41,6 +41,11 @@ class Ledger:
             self._book.notice(delivery)
         return None
 
+    def withdraw(self, transfer: OutgoingTransfer) -> None:
+        """Takes back what was just added; its end is not reported."""
+        with self._book.lock:
+            self._book.live.pop(transfer.key).ended = True
+
     def send(self, transfer: OutgoingTransfer, key: ObjectKey, source: Source) -> None:
         """Queues an object; nothing if the transfer has ended."""
         with self._book.lock:
@@ -131,8 +136,7 @@ class Ledger:
     def unanswered_for_s(self) -> float:
         """How long the receiver has owed an acknowledgement, of whatever connection."""
         with self._book.lock:
-            since_s = self._book.flow.unanswered_since_s
-            return 0.0 if since_s is None else self._book.clock() - since_s
+            return self._book.flow.unanswered_s(self._book.clock())
 
     def snapshot(self, proxied: bool, connect_rtt_s: float | None, target_streams: int) -> PeerSnapshot:
         """Counters for those who measure the link."""

@@ -7,7 +7,7 @@ import threading
 from prfaas.config.sections import TransportSection
 from prfaas.control.credentials import Credentials
 from prfaas.core.clock import Clock
-from prfaas.core.errors import CancelledError, PeerRefusedError, PrfaasError
+from prfaas.core.errors import CancelledError, PeerLostError, PeerRefusedError, PrfaasError
 from prfaas.telemetry.metrics import InstanceMetrics
 from prfaas.transport.book import Book
 from prfaas.transport.caller import Caller
@@ -91,6 +91,9 @@ class Peer:
             refusal = self._refusal() or self._ledger.add(transfer)
             if refusal is None:
                 self._staff()
+                if not self._streams:
+                    self._ledger.withdraw(transfer)
+                    refusal = PeerLostError(f"no data connection to {self.address}: this process is out of resources")
         return refusal
 
     def send(self, transfer: OutgoingTransfer, key: ObjectKey, source: Source) -> None:
@@ -248,18 +251,18 @@ class Peer:
         connected = sum(lane is not None and not lane.retiring for lane in self._streams.values())
         retiring = sum(lane is not None and lane.retiring for lane in self._streams.values())
         while not self._closing and self._ledger.busy and len(self._streams) - retiring < self._wanted(connected):
-            stream = Stream(
-                self,
-                self.address,
-                self._proxy,
-                self._hello,
-                self._config,
-                self._credentials,
-                self._clock,
-            )
             try:
+                stream = Stream(
+                    self,
+                    self.address,
+                    self._proxy,
+                    self._hello,
+                    self._config,
+                    self._credentials,
+                    self._clock,
+                )
                 stream.start()
-            except RuntimeError as error:
+            except (RuntimeError, OSError) as error:
                 log.warning("no further data connection to %s: %s", self.address, error)
                 return
             self._streams[stream] = None

@@ -12,7 +12,7 @@ from prfaas.config.sections import TransportSection
 from prfaas.core.clock import Clock
 from prfaas.core.errors import ManifestError, PeerLostError, PrfaasError, TransferError, WireError, from_code
 from prfaas.transport.channel import Channel
-from prfaas.transport.connect import unacknowledged_bytes
+from prfaas.transport.connect import unacknowledged_bytes, wake
 from prfaas.transport.delivery import Lane, Message, Object
 from prfaas.transport.dispatch import Dispatch
 from prfaas.transport.frame_reader import FrameReader
@@ -28,6 +28,8 @@ FRAMES_AT_ONCE = 4
 
 CHECKS = 4
 """In the time after which a connection without progress is given up."""
+DOUBT = 0.5
+"""Of that time: a connection may be dead, and the receiver not, so that there is time to try another."""
 
 
 class StalledError(PeerLostError):
@@ -62,7 +64,7 @@ class Conversation:
         # Of the system and not of the heap: pages that no codec ever writes to are never there.
         self._staging = memoryview(mmap.mmap(-1, config.frame_bytes))
         self._hopeful = True
-        self._moved_s = clock()
+        self._moved_s = lane.moved_s = clock()
         self._checked_s = self._moved_s
         self._unacknowledged_bytes = 0
 
@@ -111,11 +113,29 @@ class Conversation:
             return
         self._checked_s = now_s
         left_bytes = unacknowledged_bytes(self._channel.sock)
-        if left_bytes < self._unacknowledged_bytes or not (self._writer.busy or self._dispatch.owed(self._lane)):
+        if left_bytes < self._unacknowledged_bytes:
+            self._moved()
+        elif not (self._writer.busy or self._dispatch.owed(self._lane)):
             self._moved_s = now_s
         self._unacknowledged_bytes = left_bytes
-        if now_s - self._moved_s >= self._stall_s:
-            raise StalledError(f"{self._channel.peer} took and acknowledged nothing for {self._stall_s:g} s")
+        silent_s = now_s - self._moved_s
+        if silent_s >= DOUBT * self._stall_s:
+            self._give_up(silent_s)
+
+    def _give_up(self, silent_s: float) -> None:
+        silence = f"{self._channel.peer} took and acknowledged nothing for {silent_s:.1f} s"
+        if silent_s >= self._stall_s:
+            raise StalledError(silence)
+        # Answers to what went by others before may have come a little later than what this one is owed was sent.
+        since_s = self._moved_s + self._stall_s / CHECKS
+        others = self._verdicts.doubt(self._lane, since_s, self._stall_s)
+        if others is not None:
+            for other in others:
+                wake(other.sock)
+            raise PeerLostError(silence)
+
+    def _moved(self) -> None:
+        self._moved_s = self._lane.moved_s = self._clock()
 
     def _write(self) -> None:
         if not self._writer.busy and not self._begin():
@@ -128,7 +148,7 @@ class Conversation:
             self._read()
             raise
         if sent_bytes:
-            self._moved_s = self._clock()
+            self._moved()
         if not self._writer.busy and self._lane.work is not None:
             self._dispatch.sent(self._lane)
 
@@ -170,7 +190,7 @@ class Conversation:
 
     def _read(self) -> None:
         for header, payload in self._reader.read(self._channel):
-            self._moved_s = self._clock()
+            self._moved()
             self._answered(header, payload)
 
     def _answered(self, header: FrameHeader, payload: bytes) -> None:

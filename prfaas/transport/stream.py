@@ -134,6 +134,9 @@ class Stream:
             return error
         except OSError as error:
             return PeerLostError(f"cannot connect to {self._address}: {error}")
+        except Exception as error:  # the thread's edge: no transfer may wait for ever
+            log.exception("connecting to %s broke", self._address)
+            return PeerLostError(f"connecting to {self._address} broke: {error}")
         try:
             self._converse(channel)
         except PrfaasError as error:

@@ -35,6 +35,20 @@ class Verdicts:
             self._book.flow.acknowledged(wire_bytes, ack.credit_bytes, self._book.clock())
             self._book.pass_on()
 
+    def doubt(self, lane: Lane, since_s: float, stall_s: float) -> list[Lane] | None:
+        """What to end with a connection that is owed an answer and silent: those that carry nothing, and have been
+        silent since then too.
+
+        None: it is not to end yet, because new ones were as silent as that, or answer all but what matters.
+        """
+        with self._book.lock:
+            unanswered_s = self._book.flow.unanswered_s(self._book.clock())
+            if self._book.doubted_at == self._book.answers or unanswered_s >= stall_s:
+                return None
+            self._book.doubted_at = self._book.answers
+            idle = [other for other in self._book.lanes if other is not lane and other.work is None]
+            return [other for other in idle if other.moved_s <= since_s]
+
     def corrupt(self, lane: Lane, transfer: Ticket, key: ObjectKey) -> None:
         """An object arrived corrupt by this connection. Raises WireError when it was not sent."""
         with self._book.lock:

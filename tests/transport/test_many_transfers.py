@@ -8,13 +8,14 @@ import threading
 from collections.abc import Iterator
 from random import Random
 
+from prfaas.core.errors import CancelledError, PrfaasError
 from prfaas.core.shape import CacheTensor, LayerCache, ModelShape
-from prfaas.transport.inbox import Received
+from prfaas.transport.inbox import Outcome, Received
 from prfaas.wire.header import ObjectKey
 from prfaas.wire.messages import Open
 from prfaas.wire.tensors import Expectation
 from tests.eventually import eventually
-from tests.transport.receiving_rig import CONFIG, Expected, Memory, Receiver
+from tests.transport.receiving_rig import CONFIG, EPOCH, Expected, Memory, Receiver
 from tests.transport.rig import Sender, Sent
 from tests.wire.small import FINGERPRINT, SECRET
 
@@ -57,27 +58,41 @@ def random_objects(rng: Random, expectation: Expectation) -> Iterator[ObjectKey]
 class Transfer:
     """One transfer from what a seed says of it to both ends' reports."""
 
-    def __init__(self, seed: int, receiver: Receiver, sender: Sender) -> None:
+    def __init__(self, seed: int, receiver: Receiver, sender: Sender, address: str = "") -> None:
+        """`address`: of a way to the receiver, if it is not the direct one."""
         rng = Random(seed)
+        self._receiver = receiver
         self._expectation = random_expectation(rng)
         memory = Memory(self._expectation, staged=rng.random() < 0.3)
         self._content = {key: rng.randbytes(len(memory.at(key))) for key in random_objects(rng, self._expectation)}
         self._keys = rng.sample(list(self._content), len(self._content))
         self._expected: Expected = receiver.expect(memory, expectation=self._expectation)
         opening = Open(SECRET, FINGERPRINT, self._expectation.prompt_tokens, self._expectation.held_tokens, "float32")
-        self._sent: Sent = sender.start(receiver.address, self._expected.transfer_id, opening)
+        self._sent: Sent = sender.start(address or receiver.address, self._expected.transfer_id, opening)
 
     def run(self) -> None:
+        outcome, error = self.end()
+        assert isinstance(outcome, Received), outcome
+        assert error is None
+        assert outcome.bytes_raw == sum(len(data) for data in self._content.values())
+        assert not self.wrong()
+
+    def end(self) -> tuple[Outcome, PrfaasError | None]:
+        """What it came to at the receiver, and at the sender."""
         for key in self._keys:
             self._sent.send_bytes(key, self._content[key])
         self._sent.finish()
+        error = self._sent.result()
+        self._receiver.inbox.close(self._expected.transfer_id, EPOCH, CancelledError("it has not come"))
         outcome = self._expected.result()
-        assert isinstance(outcome, Received), outcome
-        assert self._sent.result() is None
-        assert outcome.bytes_raw == sum(len(data) for data in self._content.values())
-        for key, data in self._content.items():
-            assert self._expected.memory.at(key) == data
         assert self._expected.ended.empty()
+        return outcome, error
+
+    def wrong(self) -> list[ObjectKey]:
+        """What does not lie in its place, unless the transfer failed."""
+        if self._expected.transfer.error is not None:
+            return []
+        return [key for key, data in self._content.items() if self._expected.memory.at(key) != data]
 
 
 def test_transfers_of_all_shapes_arrive_and_leave_nothing() -> None:

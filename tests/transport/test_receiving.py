@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from prfaas.core.errors import CancelledError, ManifestError, PeerLostError, TransferError
 from prfaas.core.ids import new_transfer_id
+from prfaas.transport.framing import message_frame
 from prfaas.wire import messages
 from prfaas.wire.header import Codec, Kind, ObjectKey
 from prfaas.wire.messages import RowRange, encode
@@ -251,6 +252,23 @@ def test_a_committed_transfer_answers_its_sender_again_and_nobody_else() -> None
         assert other.rejected() == "ticket_refused"
         expected.received()
         assert expected.ended.empty()
+
+
+def test_a_manifest_that_was_on_its_way_again_at_the_commit_is_no_fault() -> None:
+    with Receiver() as receiver, HandSender(receiver) as first:
+        expected = receiver.expect()
+        transfer_id = expected.transfer_id
+        with HandSender(receiver, session=first.session) as second:
+            first.open(transfer_id)
+            late = message_frame(Kind.MANIFEST, encode(manifest()), transfer_id, EPOCH)
+            first.sock.sendall(late[:-1])
+            eventually(lambda: [c for c in receiver.server._serving.values() if c._frames and c._frames.inside_frame])
+            second.object(transfer_id, *PIECES)
+            second.manifest(transfer_id)
+            second.expect(Kind.COMMITTED)
+            first.sock.sendall(late[-1:])
+            first.expect(Kind.COMMITTED)
+        expected.received()
 
 
 def test_a_cancelled_transfer_ends_here_too() -> None:

@@ -1,5 +1,6 @@
 """Sending over real sockets to receivers and over connections that fail: what is kept, and what goes again."""
 
+import errno
 import threading
 from collections.abc import Callable
 
@@ -16,7 +17,7 @@ from prfaas.transport.outgoing import Payload
 from prfaas.wire import messages
 from prfaas.wire.header import Kind
 from tests.eventually import eventually
-from tests.transport.sending_rig import CONFIG, EPOCH, FRAME, Caught, Receiver, Sender, content, key
+from tests.transport.sending_rig import CONFIG, EPOCH, FRAME, Caught, Connection, Receiver, Sender, content, key
 
 IMPATIENT = CONFIG.model_copy(update={"stall_s": 0.4})
 FOUR = CONFIG.model_copy(update={"min_streams": 4})
@@ -225,35 +226,67 @@ def test_a_receiver_that_never_answers_is_lost(kind: Kind) -> None:
 
 def test_a_receiver_that_stops_reading_is_lost() -> None:
     def stop(caught: Caught) -> bool:
-        caught.connection.reading.clear()
-        return False
+        if caught.header.kind is Kind.OBJECT:
+            caught.connection.reading.clear()
+        return caught.header.kind is not Kind.OBJECT
 
     size = 1 << 20
     config = IMPATIENT.model_copy(update={"frame_bytes": size})
-    with Receiver(once(Kind.OBJECT, stop), frame_bytes=size) as receiver, Sender(config) as sender:
+    with Receiver(stop, frame_bytes=size) as receiver, Sender(config) as sender:
         sent = sender.start(receiver.address)
         sent.send_bytes(*[bytes(size)] * 64)
         assert isinstance(sent.result(), PeerLostError)
         assert 0 < sent.transfer.session.bytes_wire < 64 * size
 
 
-def test_one_silent_connection_among_others_loses_nothing() -> None:
-    silent = threading.Event()
+@pytest.mark.parametrize(("kind", "streams"), [(Kind.OPEN, 1), (Kind.OBJECT, 1), (Kind.MANIFEST, 1), (Kind.OBJECT, 4)])
+def test_a_connection_that_falls_silent_is_made_anew_before_its_transfers_fail(kind: Kind, streams: int) -> None:
+    silent: list[Connection] = []
 
     def hook(caught: Caught) -> bool:
-        if caught.header.kind is Kind.OBJECT and caught.connection is receiver.connections[0]:
-            silent.set()
-            return False
-        return True
+        if not silent and caught.header.kind is kind:
+            silent.append(caught.connection)
+        return caught.connection not in silent
 
-    receiver = Receiver(hook)
-    config = IMPATIENT.model_copy(update={"min_streams": 3})
-    with receiver, Sender(config) as sender:
+    config = CONFIG.model_copy(update={"stall_s": 1.0, "min_streams": streams})
+    with Receiver(hook) as receiver, Sender(config) as sender:
+        sent = sender.start(receiver.address, objects=3)
+        sender.accepted(sent)
+        eventually(lambda: not sent.transfer.session.num_queued)
+        sent.finish()
+        assert sent.result() is None
+    assert silent
+
+
+def test_all_connections_that_are_as_silent_are_made_anew_together() -> None:
+    silent: set[Connection] = set()
+    config = CONFIG.model_copy(update={"stall_s": 1.0, "min_streams": 4})
+    with Receiver(lambda caught: caught.connection not in silent) as receiver, Sender(config) as sender:
+        first = sender.start(receiver.address, objects=3)
+        eventually(lambda: sender.connections() == 4)
+        first.finish()
+        assert first.result() is None
+        silent.update(receiver.connections)
+        second = sender.start(receiver.address, objects=3)
+        second.finish()
+        assert second.result() is None
+
+
+def test_one_silent_connection_among_others_loses_nothing() -> None:
+    silent: list[Connection] = []
+
+    def hook(caught: Caught) -> bool:
+        if not silent and caught.header.kind is Kind.OBJECT:
+            silent.append(caught.connection)
+        return caught.connection not in silent
+
+    config = CONFIG.model_copy(update={"stall_s": 1.0, "min_streams": 3})
+    with Receiver(hook) as receiver, Sender(config) as sender:
         sent = sender.start(receiver.address)
         eventually(lambda: sender.connections() == 3)
         sent.send(*range(20))
         number = 20
-        while not silent.is_set() or sender.reconnects() == 0:
+        while sender.reconnects() == 0:
             # The others go on, which is how the sender knows that only one of them is at fault.
             eventually(lambda: sent.peer.snapshot().queued_bytes == 0)
             sent.send(number)
@@ -315,6 +348,28 @@ def test_a_receiver_that_is_not_there(closed: bool) -> None:
         assert isinstance(first.result(), PeerLostError)
         assert isinstance(sender.start(receiver.address).result(), PeerLostError)
         assert len(receiver.connections) == (0 if closed else 1)
+
+
+def test_a_process_without_descriptors_refuses_and_sends_again_when_it_has_some() -> None:
+    def none_left(*_: int) -> int:
+        raise OSError(errno.EMFILE, "too many open files")
+
+    with Receiver() as receiver, Sender() as sender:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("os.eventfd", none_left)
+            assert isinstance(sender.start(receiver.address).result(), PeerLostError)
+        sent = sender.start(receiver.address, objects=2)
+        sent.finish()
+        assert sent.result() is None
+
+
+def test_an_error_that_nobody_foresaw_fails_the_transfer_and_no_more() -> None:
+    def broken(*_: object) -> None:
+        raise ValueError("unforeseen")
+
+    with Receiver() as receiver, Sender() as sender, pytest.MonkeyPatch.context() as patch:
+        patch.setattr("prfaas.transport.stream.connect", broken)
+        assert isinstance(sender.start(receiver.address).result(), PeerLostError)
 
 
 def test_a_receiver_that_comes_back_is_found_again() -> None:
