@@ -3,12 +3,13 @@
 import queue
 import socket
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry
 
 from benchmarks.data_plane import certificates
-from benchmarks.data_plane.dense import DenseDestination, DenseMemory, switch_digests_off
+from benchmarks.data_plane.dense import DenseDestination, DenseMemory
 from benchmarks.data_plane.memory import SHAPE, PromptMemory
 from benchmarks.data_plane.rounds import Sent, process_cpu_s
 from benchmarks.data_plane.setup import Setup
@@ -28,9 +29,11 @@ from prfaas.transport.inbox import Destination, Inbox, Outcome, Received
 from prfaas.transport.outbox import Outbox
 from prfaas.transport.outgoing import OutgoingTransfer
 from prfaas.transport.server import DataServer
+from prfaas.wire.header import Digest
 from prfaas.wire.messages import Open
 from prfaas.wire.receiving import ReceiveSession
 from prfaas.wire.tensors import Expectation
+from prfaas_kernels.bytes_codec import SpansDigest
 
 EPOCH = 1
 REQUEST_ID = RequestId("benchmark")
@@ -45,6 +48,15 @@ def transport_section(setup: Setup) -> TransportSection:
     return TransportSection(
         min_streams=setup.streams, max_streams=setup.streams, congestion_control=setup.control, codecs=("raw",)
     )
+
+
+def digest_of(setup: Setup) -> Digest:
+    """As instances have it; none for "raw"."""
+    return _nothing if setup.peer == "raw" else SpansDigest.open()
+
+
+def _nothing(parts: Sequence[object]) -> int:  # noqa: ARG001 - stands for a digest of parts
+    return 0
 
 
 class PrfaasReceiver:
@@ -66,6 +78,7 @@ class PrfaasReceiver:
             _credentials(setup, secrets),
             InstanceMetrics(CollectorRegistry()),
             time.monotonic,
+            digest_of(setup),
         )
         self._server.start()
 
@@ -114,6 +127,7 @@ class PrfaasSender:
             _credentials(setup, secrets),
             InstanceMetrics(CollectorRegistry()),
             time.monotonic,
+            digest_of(setup),
         )
 
     def send(self, prompts: int) -> Sent:
@@ -161,7 +175,6 @@ class PrfaasSender:
 def _dense(memory: PromptMemory, setup: Setup) -> DenseMemory | None:
     if setup.peer != "raw":
         return None
-    switch_digests_off()
     return DenseMemory(memory)
 
 

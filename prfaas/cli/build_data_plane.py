@@ -18,7 +18,8 @@ from prfaas.transport.inbox import Inbox
 from prfaas.transport.link_sampler import LinkSampler
 from prfaas.transport.outbox import Outbox
 from prfaas.transport.server import DataServer
-from prfaas_kernels.bytes_codec import BuildError
+from prfaas.wire.header import Digest, payload_digest
+from prfaas_kernels.bytes_codec import BuildError, SpansDigest
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +63,8 @@ def build_data_plane(
 ) -> DataPlane:
     """`listener` listens already; nothing runs before `start` is called on what is returned."""
     name, cluster = identity.instance_id, identity.cluster
-    outbox = Outbox(Caller(name, cluster), config.transport, credentials, metrics, time.monotonic)
+    digest: Digest = SpansDigest.open() if codec is not None else payload_digest
+    outbox = Outbox(Caller(name, cluster), config.transport, credentials, metrics, time.monotonic, digest)
     links = LinkSampler(outbox, config.transport, metrics, time.monotonic)
     inbox = Inbox(time.monotonic)
     host = Host(name, cluster, identity.epoch)
@@ -76,7 +78,7 @@ def build_data_plane(
 
     return DataPlane(
         inbox,
-        DataServer(listener, inbox, host, config.transport, credentials, metrics, time.monotonic),
+        DataServer(listener, inbox, host, config.transport, credentials, metrics, time.monotonic, digest),
         outbox,
         links,
         Encodings(codec, config.transport.codecs, route, time.monotonic),

@@ -43,6 +43,7 @@ class Conversation:
         self._posted = posted
         self._inbox = surroundings.inbox
         self._arena = surroundings.arena
+        self._digest = surroundings.digest
         self._sessions = surroundings.sessions
         self._frame_bytes = surroundings.config.frame_bytes
         self._metrics = surroundings.metrics
@@ -135,7 +136,7 @@ class Conversation:
         if transfer is None or landing is None:
             return
         try:
-            placed = transfer.land(landing)
+            placed = transfer.land(landing, self._digest)
             if placed:
                 self._try_commit(transfer)
         except PrfaasError as error:

@@ -15,7 +15,7 @@ from prfaas.transport.framing import message_frame
 from prfaas.transport.landing import Landing
 from prfaas.transport.staging import StagingArena
 from prfaas.transport.tombstones import Tombstone, TransferKey
-from prfaas.wire.header import Codec, FrameHeader, Kind, ObjectKey, payload_digest
+from prfaas.wire.header import Codec, Digest, FrameHeader, Kind, ObjectKey
 from prfaas.wire.messages import Manifest, Open, Rejected, RowRange, encode
 from prfaas.wire.receiving import Phase, ReceiveSession
 
@@ -146,13 +146,13 @@ class IncomingTransfer:
             landing.end()
         return landing
 
-    def land(self, landing: Landing) -> bool | None:
+    def land(self, landing: Landing, digest: Digest) -> bool | None:
         """An object's payload is complete. True: it is in its place; False: it was corrupt; None: it came in vain.
 
         Raises TransferError when it cannot be decoded.
         """
         header = landing.arrival.header
-        intact = payload_digest(landing.views) == header.digest
+        intact = digest(landing.views) == header.digest
         if intact and landing.staged is not None:
             self._place(landing)
         with self._lock:

@@ -9,6 +9,7 @@ from prfaas.telemetry.metrics import InstanceMetrics
 from prfaas.transport.caller import Caller
 from prfaas.transport.outgoing import OutgoingTransfer
 from prfaas.transport.peer import Peer
+from prfaas.wire.header import Digest, payload_digest
 
 
 class Outbox:
@@ -21,12 +22,15 @@ class Outbox:
         credentials: Credentials | None,
         metrics: InstanceMetrics,
         clock: Clock,
+        digest: Digest = payload_digest,
     ) -> None:
+        """`digest`: of objects; a faster one than ours is welcome."""
         self._identity = identity
         self._config = config
         self._credentials = credentials
         self._metrics = metrics
         self._clock = clock
+        self._digest = digest
         self._lock = threading.Lock()
         self._peers: dict[tuple[str, str | None], Peer] = {}
         self._acknowledged_bytes = 0
@@ -57,6 +61,7 @@ class Outbox:
                     self._credentials,
                     self._metrics,
                     self._clock,
+                    self._digest,
                 )
                 self._peers[address, proxy] = peer
             # Under the lock, so that a peer that looks idle is not dropped with this transfer in hand.

@@ -23,7 +23,7 @@ from prfaas.transport.snapshot import PeerSnapshot
 from prfaas.transport.stream import Stream
 from prfaas.transport.verdicts import Verdicts
 from prfaas.wire import messages
-from prfaas.wire.header import VERSION, ObjectKey
+from prfaas.wire.header import VERSION, Digest, ObjectKey
 from prfaas.wire.sending import Summary
 
 log = logging.getLogger(__name__)
@@ -48,6 +48,7 @@ class Peer:
         credentials: Credentials | None,
         metrics: InstanceMetrics,
         clock: Clock,
+        digest: Digest,
     ) -> None:
         self.address = address
         self.cluster = cluster
@@ -59,6 +60,7 @@ class Peer:
         self._credentials = credentials
         self._metrics = metrics
         self._clock = clock
+        self._digest = digest
         self._book = Book(config.frame_bytes, clock)
         self._ledger = Ledger(self._book)
         self._dispatch = Dispatch(self._book, metrics)
@@ -181,6 +183,7 @@ class Peer:
             welcome.max_frame_bytes,
             self._config,
             self._clock,
+            self._digest,
         )
 
     def left(self, lane: Lane, stalled: PrfaasError | None) -> None:

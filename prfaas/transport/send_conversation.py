@@ -19,7 +19,7 @@ from prfaas.transport.frame_reader import FrameReader
 from prfaas.transport.frame_writer import FrameWriter, message_header
 from prfaas.transport.verdicts import Verdicts
 from prfaas.wire import messages
-from prfaas.wire.header import NO_TRANSFER, FrameHeader, Kind, payload_digest
+from prfaas.wire.header import NO_TRANSFER, Digest, FrameHeader, Kind
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +50,7 @@ class Conversation:
         max_payload_bytes: int,
         config: TransportSection,
         clock: Clock,
+        digest: Digest,
     ) -> None:
         self._channel = channel
         self._reader = reader
@@ -61,6 +62,7 @@ class Conversation:
         self._max_payload_bytes = max_payload_bytes
         self._stall_s = config.stall_s
         self._clock = clock
+        self._digest = digest
         # Of the system and not of the heap: pages that no codec ever writes to are never there.
         self._staging = memoryview(mmap.mmap(-1, config.frame_bytes))
         self._hopeful = True
@@ -166,7 +168,7 @@ class Conversation:
             wire_bytes = sum(part.nbytes for part in payload.parts)
             if wire_bytes > self._max_payload_bytes:
                 raise TransferError(f"{work.key} has {wire_bytes} bytes, the receiver takes {self._max_payload_bytes}")
-            digest = payload_digest(payload.parts)
+            digest = self._digest(payload.parts)
         except Exception as error:  # whatever a source does wrong is the fault of its transfer only
             if not isinstance(error, PrfaasError):
                 log.exception("%s could not be made ready", work.key)

@@ -16,6 +16,7 @@ from prfaas.transport.inbox import Inbox
 from prfaas.transport.sessions import SenderSessions
 from prfaas.transport.staging import StagingArena
 from prfaas.transport.surroundings import Surroundings
+from prfaas.wire.header import Digest, payload_digest
 
 log = logging.getLogger(__name__)
 
@@ -34,13 +35,15 @@ class DataServer:
         credentials: Credentials | None,
         metrics: InstanceMetrics,
         clock: Clock,
+        digest: Digest = payload_digest,
     ) -> None:
+        """`digest`: of objects; a faster one than ours is welcome."""
         self._listener = listener
         self._config = config
         self._metrics = metrics
         self._arena = StagingArena(config.staging_bytes, config.frame_bytes)
         self._surroundings = Surroundings(
-            inbox, SenderSessions(config, clock), self._arena, host, config, credentials, metrics, clock
+            inbox, SenderSessions(config, clock), self._arena, host, config, credentials, metrics, clock, digest
         )
         if config.socket_buffer_bytes:
             # Before there is a connection, since the window's scale is agreed on with its first packet.

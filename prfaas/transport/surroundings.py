@@ -10,6 +10,7 @@ from prfaas.transport.host import Host
 from prfaas.transport.inbox import Inbox
 from prfaas.transport.sessions import SenderSessions
 from prfaas.transport.staging import StagingArena
+from prfaas.wire.header import Digest
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,3 +25,4 @@ class Surroundings:
     credentials: Credentials | None
     metrics: InstanceMetrics
     clock: Clock
+    digest: Digest

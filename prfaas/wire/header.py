@@ -1,7 +1,7 @@
 """The fixed 64-byte frame header: what the payload is, whose it is, and how to tell that it is intact."""
 
 import struct
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from enum import IntEnum
 
 import msgspec
@@ -16,6 +16,9 @@ VERSION = 3
 _FIELDS = struct.Struct("<4sHH16sIHBBIIIIQI")
 _CHECKSUM = struct.Struct("<I")
 HEADER_BYTES = _FIELDS.size + _CHECKSUM.size
+Digest = Callable[[Sequence[bytes | bytearray | memoryview]], int]
+"""xxh3-64 over parts in order, as `payload_digest` has it."""
+
 NO_TRANSFER = TransferId(bytes(TRANSFER_ID_BYTES))
 
 

@@ -23,7 +23,7 @@ from prfaas.transport.sessions import SenderSession, SenderSessions
 from prfaas.transport.staging import StagingArena
 from prfaas.transport.surroundings import Surroundings
 from prfaas.transport.tombstones import TransferKey
-from prfaas.wire.header import Codec, ObjectKey
+from prfaas.wire.header import Codec, ObjectKey, payload_digest
 from prfaas.wire.messages import MAX_MESSAGE_BYTES, MAX_SMALL_MESSAGE_BYTES, Hello
 from prfaas.wire.receiving import ReceiveSession
 from prfaas.wire.tensors import Expectation
@@ -100,6 +100,7 @@ class ServedConnection:
             None,
             METRICS,
             self._clock,
+            payload_digest,
         )
         self.inbox.expect(TRANSFER, EPOCH, ReceiveSession(expectation), self.pages, self.outcomes.put)
 
