@@ -34,8 +34,7 @@ class FlippingWay:
             self._shut(sock)
         for thread in self._threads:
             thread.join()
-        for sock in (self._listener, *self._sockets):
-            sock.close()
+        self._listener.close()
 
     def _accept(self) -> None:
         while True:
@@ -45,10 +44,16 @@ class FlippingWay:
                 return
             far = socket.create_connection(("127.0.0.1", self._port))
             self._sockets += near, far
-            for source, sink in ((near, far), (far, near)):
-                thread = threading.Thread(target=self._carry, args=(source, sink))
-                self._threads.append(thread)
-                thread.start()
+            thread = threading.Thread(target=self._serve, args=(near, far))
+            self._threads.append(thread)
+            thread.start()
+
+    def _serve(self, near: socket.socket, far: socket.socket) -> None:
+        with near, far:
+            back = threading.Thread(target=self._carry, args=(far, near))
+            back.start()
+            self._carry(near, far)
+            back.join()
 
     def _carry(self, source: socket.socket, sink: socket.socket) -> None:
         with suppress(OSError):

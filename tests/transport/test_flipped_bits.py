@@ -1,6 +1,6 @@
 """Bits that change on the way, in payloads, headers and answers: no transfer commits with a wrong byte.
 
-`PRFAAS_BIT_FLIPS` says how many; 100,000 take a minute.
+`PRFAAS_BIT_FLIPS` says how many; 100,000 take some minutes.
 """
 
 import itertools

@@ -262,7 +262,7 @@ def test_a_manifest_that_was_on_its_way_again_at_the_commit_is_no_fault() -> Non
             first.open(transfer_id)
             late = message_frame(Kind.MANIFEST, encode(manifest()), transfer_id, EPOCH)
             first.sock.sendall(late[:-1])
-            eventually(lambda: [c for c in receiver.server._serving.values() if c._frames and c._frames.inside_frame])
+            eventually(lambda: any(c._frames and c._frames.inside_frame for c in receiver.server._serving.values()))
             second.object(transfer_id, *PIECES)
             second.manifest(transfer_id)
             second.expect(Kind.COMMITTED)
