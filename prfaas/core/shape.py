@@ -5,6 +5,7 @@ Knows the sizes of things, not the things: no torch here.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from math import prod
 from typing import Any, Literal, assert_never
 
@@ -28,7 +29,7 @@ class CacheTensor:
         return prod(self.dims) * DTYPE_BYTES[self.dtype]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class LayerCache:
     """What one layer keeps. Paged: grows by one entry per token. Otherwise: a state of fixed size per request."""
 
@@ -47,8 +48,12 @@ class LayerCache:
 
     def row_bytes(self, tensor: int) -> int:
         """A row is the smallest part of a tensor that travels alone."""
-        whole = self.tensors[tensor].num_bytes
-        return whole if self.paged else whole // self.tensors[tensor].dims[0]
+        return self._row_bytes[tensor]
+
+    @cached_property
+    def _row_bytes(self) -> tuple[int, ...]:
+        """By tensor; asked for at every object that crosses."""
+        return tuple(t.num_bytes if self.paged else t.num_bytes // t.dims[0] for t in self.tensors)
 
 
 @dataclass(frozen=True, slots=True)

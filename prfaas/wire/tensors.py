@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 
 from prfaas.core.errors import ManifestError
 from prfaas.core.shape import DType, ModelShape
@@ -57,12 +58,17 @@ class Expectation:
 
 def usable_codecs(shape: ModelShape, layer: int, tensor: int) -> frozenset[Codec]:
     """The codecs that are defined for a tensor: `exact` for bf16, int8 for paged layers, `state16` for fp32 states."""
-    cache = shape.layers[layer]
+    of_layer = shape.layers[layer]
+    return _usable(of_layer.paged, of_layer.tensors[tensor].dtype, of_layer.tensors[tensor].name)
+
+
+@cache
+def _usable(paged: bool, dtype: DType, name: str) -> frozenset[Codec]:
     found = {Codec.RAW}
-    if cache.tensors[tensor].dtype == "bfloat16":
+    if dtype == "bfloat16":
         found.add(Codec.EXACT)
-    if cache.paged:
+    if paged:
         found |= {Codec.INT8_CHANNEL, Codec.INT8_TOKEN}
-    elif cache.tensors[tensor].dtype == "float32" and cache.tensors[tensor].name == "state":
+    elif dtype == "float32" and name == "state":
         found.add(Codec.STATE16)
     return frozenset(found)
