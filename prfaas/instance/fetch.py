@@ -4,12 +4,13 @@ import asyncio
 import logging
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import grpc
 
 from prfaas.control.convert import sampling_to_pb
 from prfaas.control.dial import Dialer
 from prfaas.control.v1 import fleet_pb2 as pb
-from prfaas.control.v1.fleet_pb2_grpc import InstanceStub
 from prfaas.core.clock import Clock
 from prfaas.core.errors import CancelledError, DeadlineError, ManifestError, PeerLostError, PrfaasError
 from prfaas.core.ids import TransferId, new_secret, new_transfer_id
@@ -28,9 +29,6 @@ from prfaas.telemetry.metrics import InstanceMetrics
 from prfaas.transport.inbox import Inbox, Received
 from prfaas.wire.receiving import ReceiveSession
 from prfaas.wire.tensors import Expectation
-
-if TYPE_CHECKING:
-    from prfaas.control.v1.fleet_pb2_grpc import InstanceAsyncStub
 
 log = logging.getLogger(__name__)
 
@@ -141,8 +139,8 @@ class Fetcher:
         )
 
     def _call(self, request: Request, ticket: pb.Ticket, target: pb.PrefillTarget, attempt: Attempt) -> PrefillCall:
-        def stub() -> "InstanceAsyncStub":
-            return InstanceStub(self._dialer.channel(target.control_address, target.cluster))
+        def channel() -> grpc.aio.Channel:
+            return self._dialer.channel(target.control_address, target.cluster)
 
         message = pb.PrefillRequest(
             request_id=request.request_id,
@@ -152,7 +150,7 @@ class Fetcher:
             model_fingerprint=self._identity.model_fingerprint,
             cache_salt=request.cache_salt,
         )
-        return PrefillCall(stub, target, message, attempt)
+        return PrefillCall(channel, target, message, attempt)
 
     async def _wait(
         self, incoming: Incoming, call: PrefillCall, request: Request, arrivals: Arrivals, deadline_s: float | None

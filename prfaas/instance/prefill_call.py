@@ -7,17 +7,14 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import grpc
 
 from prfaas.control.convert import failure_from_pb, from_rpc_error
 from prfaas.control.v1 import fleet_pb2 as pb
+from prfaas.control.v1.fleet_pb2_grpc import InstanceStub
 from prfaas.core.errors import PeerLostError, PrfaasError
 from prfaas.instance.attempt import Attempt
-
-if TYPE_CHECKING:
-    from prfaas.control.v1.fleet_pb2_grpc import InstanceAsyncStub
 
 log = logging.getLogger(__name__)
 
@@ -39,13 +36,13 @@ class PrefillCall:
 
     def __init__(
         self,
-        stub: Callable[[], "InstanceAsyncStub"],
+        channel: Callable[[], grpc.aio.Channel],
         target: pb.PrefillTarget,
         request: pb.PrefillRequest,
         attempt: Attempt,
     ) -> None:
-        """`stub` is asked for at each call: its channel may have to be another one by then."""
-        self._stub = stub
+        """`channel` is asked for at each call: it may have to be another one by then."""
+        self._channel = channel
         self._target = target
         self._request = request
         self._attempt = attempt
@@ -89,12 +86,12 @@ class PrefillCall:
         ticket = self._request.ticket
         cancel = pb.CancelRequest(request_id=self._request.request_id, transfer_id=ticket.transfer_id)
         with contextlib.suppress(grpc.aio.AioRpcError):
-            await self._stub().Cancel(cancel, timeout=CANCEL_TIMEOUT_S)
+            await InstanceStub(self._channel()).Cancel(cancel, timeout=CANCEL_TIMEOUT_S)
 
     async def _once(self) -> None:
         """Raises AioRpcError when the call breaks."""
         self._request.resume = self._heard
-        call = self._stub().Prefill(self._request)
+        call = InstanceStub(self._channel()).Prefill(self._request)
         try:
             async for event in call:
                 self._heard, self._calls, self.broken = True, 0, None
