@@ -41,7 +41,7 @@ async def test_killing_the_relay_leads_to_local_prefills_and_no_hang(model: Path
     async with processes(file, tmp_path / "logs") as fleet:
         expected = await fleet.ask(prompt_of(LONG_WORDS))
         assert expected["prefill"]["cluster"] == "east"
-        await fleet.throttle(gbit_s=0.01)
+        await fleet.throttle(gbit_s=0.05)
         asking = [asyncio.create_task(fleet.ask(prompt_of(LONG_WORDS))) for _ in range(3)]
         await fleet.until("west-decode-0", "prfaas_requests_running", 3)
         fleet.fleet.child("link east--west").process.kill()
