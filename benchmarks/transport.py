@@ -4,6 +4,7 @@ The floor is iperf3 with as many streams and the same congestion control, in tur
 digests, pages or encryption pays on top of it. The first of `--congestion-control` is what the headline figures are of.
 """
 
+import os
 import tempfile
 from collections.abc import Sequence
 from enum import StrEnum
@@ -44,7 +45,9 @@ def main(
     part: Annotated[list[Name] | None, typer.Option(help="All by default. Repeatable.")] = None,
     gb: Annotated[float, typer.Option(min=0.3, help="About how much a round moves; whole prompts of 0.31 GB.")] = 1.0,
     rounds: Annotated[int, typer.Option(min=1, help="Rounds of each peer; tables show medians.")] = 5,
-    streams: Annotated[int, typer.Option(min=1, max=64, help="TCP connections, of iperf3 too.")] = 4,
+    streams: Annotated[
+        int, typer.Option(min=1, max=64, help="TCP connections, of iperf3 too; by default one a core, but at most 4.")
+    ] = min(4, os.cpu_count() or 4),
     long_streams: Annotated[int, typer.Option(min=1, max=64, help="The same on the long path.")] = 8,
     congestion_control: Annotated[
         list[str] | None, typer.Option(help="On loopback; by default cubic, and the system's. Repeatable.")
