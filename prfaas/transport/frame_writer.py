@@ -2,9 +2,8 @@
 
 from collections.abc import Sequence
 
-from prfaas.core.ids import TransferId
 from prfaas.transport.channel import Channel
-from prfaas.wire.header import NO_OBJECT, NO_TRANSFER, Codec, FrameHeader, Kind, payload_digest
+from prfaas.wire.header import FrameHeader
 
 
 class FrameWriter:
@@ -40,9 +39,3 @@ class FrameWriter:
         del views[:done]
         if sent:
             views[0] = views[0].cast("B")[sent:]
-
-
-def message_header(kind: Kind, payload: bytes, transfer_id: TransferId = NO_TRANSFER, epoch: int = 0) -> FrameHeader:
-    """Of a frame whose payload is one message."""
-    size = len(payload)
-    return FrameHeader(kind, transfer_id, epoch, NO_OBJECT, Codec.RAW, size, size, payload_digest([payload]))

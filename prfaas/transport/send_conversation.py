@@ -16,7 +16,8 @@ from prfaas.transport.connect import unacknowledged_bytes, wake
 from prfaas.transport.delivery import Lane, Message, Object
 from prfaas.transport.dispatch import Dispatch
 from prfaas.transport.frame_reader import FrameReader
-from prfaas.transport.frame_writer import FrameWriter, message_header
+from prfaas.transport.frame_writer import FrameWriter
+from prfaas.transport.framing import message_header
 from prfaas.transport.verdicts import Verdicts
 from prfaas.wire import messages
 from prfaas.wire.header import NO_TRANSFER, Digest, FrameHeader, Kind

@@ -7,7 +7,8 @@ from prfaas.core.clock import Clock
 from prfaas.core.errors import PeerLostError, PeerRefusedError, WireError, from_code
 from prfaas.transport.channel import Channel
 from prfaas.transport.frame_reader import FrameReader
-from prfaas.transport.frame_writer import FrameWriter, message_header
+from prfaas.transport.frame_writer import FrameWriter
+from prfaas.transport.framing import message_header
 from prfaas.wire import messages
 from prfaas.wire.header import VERSION, FrameHeader, Kind
 

@@ -24,7 +24,7 @@ from prfaas.core.errors import ConfigError
 from prfaas.core.shape import CacheTensor, LayerCache, ModelShape
 from prfaas.telemetry.metrics import InstanceMetrics
 from prfaas.transport.caller import Caller
-from prfaas.transport.frame_writer import message_header
+from prfaas.transport.framing import message_header
 from prfaas.transport.host import Host
 from prfaas.transport.inbox import Inbox
 from prfaas.transport.probe import Probe, ProbeRun, ProbeTarget, Reached

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from prfaas.core.errors import PeerLostError, WireError
 from prfaas.transport.channel import Channel
 from prfaas.transport.frame_reader import FrameReader
-from prfaas.transport.frame_writer import FrameWriter, message_header
+from prfaas.transport.frame_writer import FrameWriter
+from prfaas.transport.framing import message_header
 from prfaas.wire.header import FrameHeader, Kind
 from prfaas.wire.messages import MAX_SMALL_MESSAGE_BYTES
 
