@@ -109,7 +109,7 @@ async def test_one_id_for_two_kinds_of_call(model: Path) -> None:
 
 
 async def test_transfers_that_wait_their_turn_on_a_slow_link_do_not_fall_back(model: Path) -> None:
-    async with running(model, transport={"stall_s": 1.0, "frame_bytes": 65536}) as fleet:
+    async with running(model, transport={"stall_s": 2.0, "frame_bytes": 65536}) as fleet:
         await fleet.throttle(gbit_s=0.008)
         asks = [fleet.ask(prompt_of(400, skip=31 * i), prefill="remote") for i in range(5)]
         assert [a.account["fallback"] for a in await asyncio.gather(*asks)] == [None] * 5
