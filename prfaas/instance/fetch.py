@@ -168,7 +168,7 @@ class Fetcher:
                     attempt.alive()
                 if attempt.silent_s() > stall_s:
                     attempt.end(_silence(call.broken, stall_s))
-                # While the call is broken the sender may be gone, which is no slowness: silence decides, or its refusal.
+                # While the call is broken the sender may be gone, which is no slowness: silence decides, or a refusal.
                 elif call.broken is None and (trouble := self._too_slow(attempt, arrivals, request, deadline_s)):
                     attempt.end(DeadlineError(trouble))
         finally:
