@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from prfaas_kernels import native
-from prfaas_kernels.library import build
+from prfaas_kernels.toolchain import build
 
 
 @pytest.fixture(autouse=True)

@@ -5,6 +5,6 @@ from prfaas_kernels.bytes_codec.digest import SpansDigest
 from prfaas_kernels.bytes_codec.errors import CodecError
 from prfaas_kernels.bytes_codec.kernels import BytesCodec
 from prfaas_kernels.bytes_codec.places import StatePlaces, TokenPlaces
-from prfaas_kernels.library import BuildError
+from prfaas_kernels.toolchain import BuildError
 
 __all__ = ["BuildError", "BytesCodec", "CodecError", "SpansDigest", "StatePlaces", "TokenPlaces", "address_of"]

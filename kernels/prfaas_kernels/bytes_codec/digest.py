@@ -9,7 +9,7 @@ from struct import Struct
 import xxhash
 
 from prfaas_kernels.bytes_codec.addresses import address_of
-from prfaas_kernels.library import load
+from prfaas_kernels.toolchain import load
 
 LEAST_PART_BYTES = 1 << 14
 """On average; for smaller parts `xxhash`, part by part, is as fast as looking for the address of each."""

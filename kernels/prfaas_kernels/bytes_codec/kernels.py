@@ -22,7 +22,7 @@ from prfaas_kernels.bytes_codec.sizes import (
     state16_bytes,
 )
 from prfaas_kernels.bytes_codec.structs import EXACT, EXACT_HEADER, INT8, STATE16
-from prfaas_kernels.library import load
+from prfaas_kernels.toolchain import load
 
 _MAGIC, _VERSION, _CODED = b"EX", 1, 0
 _KERNELS = ("int8_channel", "int8_token", "exact", "state16")

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from prfaas_kernels.library import load
+from prfaas_kernels.toolchain import load
 
 Kernel = Callable[[bytes, int], object]
 
