@@ -1,18 +1,9 @@
 """Rules over several sections of a fleet file: names that must be unique, references that must resolve."""
 
 from collections.abc import Iterator
-from typing import NamedTuple
 
+from prfaas.config.fault import Fault, Path
 from prfaas.config.sections import EngineSection, FleetConfig, is_wildcard, split_address
-
-Path = tuple[str | int, ...]
-
-
-class Fault(NamedTuple):
-    """One thing wrong: where in the file (keys and indices), and what to change."""
-
-    path: Path
-    message: str
 
 
 def check(config: FleetConfig) -> list[Fault]:

@@ -86,10 +86,20 @@ class RouterSection(Section):
         return f"{self.advertise_host or (f'[{host}]' if ':' in host else host)}:{port}"
 
 
+PolicyName = Literal["prfaas", "static_threshold", "local_only", "all_remote", "isl_or_load"]
+
+
 class PolicySection(Section):
     """How requests are placed."""
 
-    name: Literal["static_threshold"] = "static_threshold"
+    name: PolicyName = "static_threshold"
+    margin: float = Field(default=0.25, ge=0)
+    """`prfaas`: a prompt goes to the other side of the threshold if its first token is expected sooner there by this
+    share of the time..."""
+    margin_s: float = Field(default=0.25, ge=0)
+    """...and by so many seconds."""
+    usd_per_ttft_s: float = Field(default=0.01, gt=0)
+    """What a second less until the first token is worth, where bytes cost money."""
 
 
 class DiskTierSection(Section):

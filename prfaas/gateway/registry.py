@@ -119,7 +119,7 @@ class Registry:
 
     def view(self) -> ClusterView:
         """The instances that may get new requests, and the links as of the last sweep."""
-        return ClusterView(tuple(member.view for member in self._up()), self._link_views)
+        return ClusterView.of((member.view for member in self._up()), self._link_views)
 
     def links(self) -> list[InstanceLink]:
         """What every instance alive measured of the ways to other clusters, however long ago."""

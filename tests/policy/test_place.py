@@ -21,7 +21,7 @@ def instance(name: str, cluster: str, kind: ClusterKind, role: Role, waiting: in
 DECODE = instance("d0", "west", "pd", "decode")
 LOCAL = instance("p0", "west", "pd", "prefill")
 REMOTE = instance("x0", "east", "prfaas", "prefill")
-FLEET = ClusterView((DECODE, LOCAL, REMOTE))
+FLEET = ClusterView.of((DECODE, LOCAL, REMOTE))
 
 
 def decide(request: PlacementRequest, view: ClusterView = FLEET) -> Placement:
@@ -48,14 +48,14 @@ def test_force_overrides_the_threshold() -> None:
 
 
 def test_remote_that_is_not_there() -> None:
-    alone = ClusterView((DECODE, LOCAL))
+    alone = ClusterView.of((DECODE, LOCAL))
     assert decide(PlacementRequest(9000), alone).prefill == LOCAL
     with pytest.raises(UnavailableError, match="remote prefill was asked for"):
         decide(PlacementRequest(9000, force="remote"), alone)
 
 
 def test_decode_alone_prefills_itself_and_says_so() -> None:
-    placement = decide(PlacementRequest(10), ClusterView((DECODE,)))
+    placement = decide(PlacementRequest(10), ClusterView.of((DECODE,)))
     assert placement.prefill is None
     assert not placement.remote
     assert "the decode instance prefills" in placement.reason
@@ -63,15 +63,15 @@ def test_decode_alone_prefills_itself_and_says_so() -> None:
 
 def test_nothing_decodes() -> None:
     with pytest.raises(UnavailableError, match="no decode instance"):
-        decide(PlacementRequest(10), ClusterView((LOCAL, REMOTE)))
+        decide(PlacementRequest(10), ClusterView.of((LOCAL, REMOTE)))
     with pytest.raises(UnavailableError, match="no decode instance"):
         decide(PlacementRequest(10, exclude=frozenset({DECODE.instance_id})))
 
 
 def test_shortest_queue_wins_and_names_break_ties() -> None:
-    view = ClusterView((DECODE, LOCAL, instance("x2", "east", "prfaas", "prefill", waiting=1), REMOTE))
+    view = ClusterView.of((DECODE, LOCAL, instance("x2", "east", "prfaas", "prefill", waiting=1), REMOTE))
     assert decide(PlacementRequest(5000), view).prefill == REMOTE
-    twins = ClusterView((instance("d1", "west", "pd", "decode"), DECODE))
+    twins = ClusterView.of((instance("d1", "west", "pd", "decode"), DECODE))
     assert decide(PlacementRequest(5), twins).decode == DECODE
 
 
@@ -80,9 +80,9 @@ def cached(**tokens: int) -> dict[InstanceId, int]:
 
 
 def test_the_prefix_decides_who_prefills_until_its_queue_is_longer() -> None:
-    view = ClusterView((DECODE, LOCAL, instance("p1", "west", "pd", "prefill", waiting=300)))
+    view = ClusterView.of((DECODE, LOCAL, instance("p1", "west", "pd", "prefill", waiting=300)))
     placement = decide(PlacementRequest(900, cached_tokens=cached(p1=512)), view)
-    assert placement.prefill == view.instances[2]
+    assert placement.prefill == view.by_id[InstanceId("p1")]
     assert placement.uncached_tokens == 388
     assert placement.reason.endswith("388 uncached tokens <= threshold 1000; p1 has 512 of 900 tokens cached")
     placement = decide(PlacementRequest(900, cached_tokens=cached(p1=256)), view)
@@ -91,7 +91,7 @@ def test_the_prefix_decides_who_prefills_until_its_queue_is_longer() -> None:
 
 def test_remote_instances_are_chosen_by_their_prefixes_too() -> None:
     other = instance("x1", "east", "prfaas", "prefill", waiting=100)
-    placement = decide(PlacementRequest(5000, cached_tokens=cached(x1=128)), ClusterView((DECODE, REMOTE, other)))
+    placement = decide(PlacementRequest(5000, cached_tokens=cached(x1=128)), ClusterView.of((DECODE, REMOTE, other)))
     assert (placement.prefill, placement.uncached_tokens) == (other, 4872)
 
 
@@ -99,7 +99,7 @@ def test_what_the_local_instance_would_compute_is_set_against_the_threshold() ->
     """Another one beside it may have more, but is too busy to use it."""
     busy = instance("p1", "west", "pd", "prefill", waiting=9000)
     request = PlacementRequest(5000, cached_tokens=cached(p1=4500))
-    placement = decide(request, ClusterView((DECODE, LOCAL, busy, REMOTE)))
+    placement = decide(request, ClusterView.of((DECODE, LOCAL, busy, REMOTE)))
     assert (placement.prefill, placement.uncached_tokens) == (REMOTE, 5000)
     assert placement.reason.startswith("5000 uncached tokens > threshold 1000")
 
@@ -115,16 +115,16 @@ def test_a_decode_instance_that_has_the_prefix_computes_the_rest_itself() -> Non
 
 def test_a_decode_instance_that_prefills_itself_is_chosen_by_its_prefix() -> None:
     twin = instance("d1", "west", "pd", "decode", waiting=100)
-    placement = decide(PlacementRequest(900, cached_tokens=cached(d1=256)), ClusterView((DECODE, twin)))
+    placement = decide(PlacementRequest(900, cached_tokens=cached(d1=256)), ClusterView.of((DECODE, twin)))
     assert (placement.decode, placement.uncached_tokens) == (twin, 644)
-    assert decide(PlacementRequest(900, cached_tokens=cached(d1=64)), ClusterView((DECODE, twin))).decode == DECODE
+    assert decide(PlacementRequest(900, cached_tokens=cached(d1=64)), ClusterView.of((DECODE, twin))).decode == DECODE
 
 
 def test_among_equal_decode_instances_one_with_a_prefix() -> None:
-    view = ClusterView((DECODE, instance("d1", "west", "pd", "decode"), LOCAL))
+    view = ClusterView.of((DECODE, instance("d1", "west", "pd", "decode"), LOCAL))
     assert decide(PlacementRequest(900, cached_tokens=cached(d1=64)), view).decode == view.instances[1]
     busier = replace(view.instances[1], running_requests=1)
-    crowded = ClusterView((DECODE, busier, LOCAL))
+    crowded = ClusterView.of((DECODE, busier, LOCAL))
     assert decide(PlacementRequest(900, cached_tokens=cached(d1=64)), crowded).decode == DECODE
 
 
@@ -132,7 +132,7 @@ def test_a_prefix_that_all_share_does_not_draw_all_to_one_instance() -> None:
     request = PlacementRequest(900, cached_tokens=cached(d1=896))
     for running, chosen in ((CROWD_REQUESTS, "d1"), (CROWD_REQUESTS + 1, "d0")):
         popular = replace(instance("d1", "west", "pd", "decode"), running_requests=running)
-        assert decide(request, ClusterView((DECODE, popular))).decode.instance_id == chosen
+        assert decide(request, ClusterView.of((DECODE, popular))).decode.instance_id == chosen
 
 
 def test_requests_for_logprobs_are_computed_where_they_are_decoded() -> None:
@@ -162,7 +162,7 @@ def test_nobody_beside_the_chosen_one_would_be_done_sooner(
         ("p1", "west", "pd", "prefill"),
         ("x0", "east", "prfaas", "prefill"),
     ]
-    view = ClusterView(tuple(instance(*kind, waiting=queue) for kind, queue in zip(kinds, waiting, strict=True)))
+    view = ClusterView.of(tuple(instance(*kind, waiting=queue) for kind, queue in zip(kinds, waiting, strict=True)))
     placement = decide(PlacementRequest(tokens, cached_tokens=cached(**held)), view)
 
     def computed(i: InstanceView) -> int:
@@ -186,4 +186,4 @@ def test_nobody_beside_the_chosen_one_would_be_done_sooner(
 @given(st.permutations([DECODE, LOCAL, REMOTE, instance("d1", "west", "pd", "decode")]), st.integers(1, 5000))
 def test_order_of_the_view_does_not_matter(instances: list[InstanceView], tokens: int) -> None:
     request = PlacementRequest(tokens)
-    assert decide(request, ClusterView(tuple(instances))) == decide(request, ClusterView(tuple(instances[::-1])))
+    assert decide(request, ClusterView.of(tuple(instances))) == decide(request, ClusterView.of(tuple(instances[::-1])))

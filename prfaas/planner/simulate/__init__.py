@@ -1,0 +1,1 @@
+"""Discrete events over the real policy, cache and scheduler code; times come from profiles."""
