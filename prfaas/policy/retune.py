@@ -172,7 +172,7 @@ def _stepped(tuning: Tuning, signals: Signals, move: Move, params: RetuneParams)
     elif tuning.moved == move:
         fineness = max(fineness - 1, 0)
     lead_s, margin_s = _lead_s(signals, params)
-    steps = min(1 + max(0, floor(log2(max(abs(lead_s), 1e-9) / margin_s))), MAX_STEPS)
+    steps = 1 + floor(log2(min(max(abs(lead_s) / margin_s, 1.0), 2.0 ** (MAX_STEPS - 1))))
     ratio = params.step ** (steps / 2**fineness)
     factor = tuning.factor * (ratio if move == "raise" else 1 / ratio)
     factor = min(max(factor, params.min_factor), params.max_factor)

@@ -87,9 +87,9 @@ def test_a_link_that_is_full_because_its_queue_drains_is_not_too_slow() -> None:
 def test_a_change_of_direction_makes_steps_finer() -> None:
     raised = look(START, HOT)
     lowered = look(raised, replace(EVEN, at_s=110.0, pdp_queue_s=1.8))
-    assert (lowered.fineness, lowered.factor) == (1, pytest.approx(1.25 / 1.25**0.5))
+    assert (lowered.fineness, lowered.factor) == pytest.approx((1, 1.25 / 1.25**0.5))
     again = look(lowered, replace(EVEN, at_s=120.0, pdp_queue_s=1.8))
-    assert (again.fineness, again.factor) == (0, pytest.approx(1.25**0.5 / 1.25))
+    assert (again.fineness, again.factor) == pytest.approx((0, 1.25**0.5 / 1.25))
 
 
 def test_calm_leads_back_to_the_best() -> None:
@@ -145,12 +145,19 @@ def test_without_lengths_nothing_changes() -> None:
     assert tuned == replace(START, seen=HOT)
 
 
+def steady(gbit_s: float) -> Callable[[float], float]:
+    return lambda _: gbit_s * 1e9 / 8
+
+
+WIDE = steady(100)
+
+
 @dataclass
 class Fluid:
     """Prefill on both sides, and a link, as queues of work into which the rate flows; looked at every five seconds."""
 
     rate_req_s: float
-    egress_bytes_s: Callable[[float], float] = lambda at_s: 12.5e9
+    egress_bytes_s: Callable[[float], float] = WIDE
     remote_slowdown: float = 1.0
     """What the profile does not know."""
     at_s: float = 0.0
@@ -217,7 +224,7 @@ def test_it_settles_where_remote_prefill_is_slower_than_its_profile() -> None:
 
 def test_it_settles_on_a_link_that_binds() -> None:
     # 1.95 req/s at the planned threshold would be 7.3 Gbit/s.
-    looks = closed_loop(Fluid(rate_req_s=1.95, egress_bytes_s=lambda at_s: 7e9 / 8), 600)
+    looks = closed_loop(Fluid(rate_req_s=1.95, egress_bytes_s=steady(7)), 600)
     assert changes(looks) == 1
     assert max(signals.link_utilisation for signals, _ in looks[4:]) < 0.9
     assert max(queue_s(signals) for signals, _ in looks[4:]) == 0
