@@ -45,7 +45,8 @@ def marker(name: str) -> dict[str, object]:
 
 
 STYLE = """
-:root { color-scheme: light dark; --ink: #1b1f24; --soft: #59636e; --ground: #ffffff; --card: #f6f7f9; --edge: #d8dde3; }
+:root { color-scheme: light dark;
+  --ink: #1b1f24; --soft: #59636e; --ground: #ffffff; --card: #f6f7f9; --edge: #d8dde3; }
 @media (prefers-color-scheme: dark) {
   :root { --ink: #e8eaed; --soft: #a3acb6; --ground: #15181d; --card: #1d2127; --edge: #363c45; }
 }
@@ -59,7 +60,8 @@ p, ul { max-width: 48rem; } ul { padding-left: 1.2rem; }
 figure { margin: 0; }
 figcaption { color: var(--soft); font-size: .875rem; margin: .25rem 0 .5rem; max-width: 48rem; }
 .grid { display: grid; gap: 1rem; grid-template-columns: repeat(auto-fit, minmax(min(100%, 27rem), 1fr)); }
-.grid > div { background: var(--card); border: 1px solid var(--edge); border-radius: 8px; padding: .75rem; min-width: 0; }
+.grid > div { min-width: 0; background: var(--card);
+  border: 1px solid var(--edge); border-radius: 8px; padding: .75rem; }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums; min-width: 100%; }
 th, td { text-align: right; padding: .3rem .6rem; border-bottom: 1px solid var(--edge); white-space: nowrap; }
