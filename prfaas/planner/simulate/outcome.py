@@ -6,7 +6,7 @@ from typing import Literal
 
 Fidelity = Literal["fluid", "step"]
 
-QUANTILES = tuple(i / 100 for i in range(100)) + (0.995, 0.999, 1.0)
+QUANTILES = (*(i / 100 for i in range(100)), 0.995, 0.999, 1.0)
 """At which `Outcome.ttft_quantiles_s` are given."""
 
 
