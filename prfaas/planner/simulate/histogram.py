@@ -13,29 +13,29 @@ _WIDTH = log(1.02)
 class Histogram:
     """Two per cent wide bins, each taken at its middle; the mean is exact."""
 
-    __slots__ = ("_bins", "_zeros", "count", "total")
+    __slots__ = ("bins", "count", "total", "zeros")
 
     def __init__(self) -> None:
         self.count = 0
         self.total = 0.0
-        self._zeros = 0
-        self._bins: dict[int, int] = {}
+        self.zeros = 0
+        self.bins: dict[int, int] = {}
 
     def add(self, value: float) -> None:
         self.count += 1
         if value < LEAST:
-            self._zeros += 1
+            self.zeros += 1
             return
         self.total += value
         index = int(log(value / LEAST) / _WIDTH)
-        self._bins[index] = self._bins.get(index, 0) + 1
+        self.bins[index] = self.bins.get(index, 0) + 1
 
     def merge(self, other: "Histogram") -> None:
         self.count += other.count
         self.total += other.total
-        self._zeros += other._zeros
-        for index, number in other._bins.items():
-            self._bins[index] = self._bins.get(index, 0) + number
+        self.zeros += other.zeros
+        for index, number in other.bins.items():
+            self.bins[index] = self.bins.get(index, 0) + number
 
     @property
     def mean(self) -> float:
@@ -44,8 +44,8 @@ class Histogram:
     def quantiles(self, shares: Sequence[float]) -> list[float]:
         """At rising shares, 0 to 1: the value that so many do not exceed; 0 for all where nothing was counted."""
         found = []
-        bins = iter(sorted(self._bins.items()))
-        seen, value = self._zeros, 0.0
+        bins = iter(sorted(self.bins.items()))
+        seen, value = self.zeros, 0.0
         for share in shares:
             while seen < share * self.count or (share == 0 and not seen and self.count):
                 index, number = next(bins)
