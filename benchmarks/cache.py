@@ -24,7 +24,7 @@ from prfaas.core.shape import model_shape
 PAGE_TOKENS = 64
 PROMPT_TOKENS = 100_000
 SHARED_TOKENS = 8192
-KIMI_LINEAR = Path(__file__).parents[1] / "tests/core/published/Kimi-Linear-48B-A3B.json"
+KIMI_LINEAR = Path(__file__).parents[1] / "prfaas/planner/published/Kimi-Linear-48B-A3B.json"
 TARGETS = {
     "hit_rate": (">=", 0.360),
     "policy_over_lru": (">=", 1.1),
