@@ -105,10 +105,8 @@ class Throughput:
     @property
     def prefill_req_s(self) -> float:
         """What both kinds of prefill together keep up with, decode left aside: the first two terms of Eq 6."""
-        return min(
-            _per_share(self.theta_prfaas, self.offloaded_fraction),
-            _per_share(self.theta_pdp, 1 - self.offloaded_fraction),
-        )
+        p = self.offloaded_fraction
+        return min(_per_share(self.theta_prfaas, p), _per_share(self.theta_pdp, 1 - p))
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,14 +181,27 @@ def beyond(lengths: Lengths) -> int:
     return ceil(lengths.quantile(1.0))
 
 
+def prefill_req_s(deployment: Deployment, split: Split, n_p: int) -> float:
+    """The rate that both kinds of prefill together keep up with: the first two terms of Eq 6."""
+    p = split.offloaded_fraction
+    compute, link, local = _prefill_rates(deployment, split, n_p)
+    return min(_per_share(min(compute, link), p), _per_share(local, 1 - p))
+
+
+def _prefill_rates(deployment: Deployment, split: Split, n_p: int) -> tuple[float, float, float]:
+    """Both terms of Eq 3, and Eq 4; 0 for prompts that there are not."""
+    p = split.offloaded_fraction
+    compute = deployment.n_prfaas / split.long_s if p else 0.0
+    link = deployment.egress_bytes_s / deployment.remote.kv_bytes(split.long_tokens) if p else 0.0
+    return compute, link, n_p / split.short_s if p < 1 else 0.0
+
+
 def of_split(deployment: Deployment, lengths: Lengths, split: Split, n_p: int) -> Throughput:
     """Eq 2-6."""
     p, n_d = split.offloaded_fraction, deployment.n_pd - n_p
-    compute = deployment.n_prfaas / split.long_s if p else 0.0
+    compute, link, theta_pdp = _prefill_rates(deployment, split, n_p)
     long_bytes = deployment.remote.kv_bytes(split.long_tokens) if p else 0.0
-    link = deployment.egress_bytes_s / long_bytes if p else 0.0
     theta_prfaas = min(compute, link)
-    theta_pdp = n_p / split.short_s if p < 1 else 0.0
     theta_pdd = _decode_req_s(deployment, lengths, n_d)
     bounds: dict[Bottleneck, float] = {
         "link" if link < compute else "prfaas": _per_share(theta_prfaas, p),
