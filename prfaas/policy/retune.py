@@ -60,6 +60,8 @@ class RetuneParams:
     max_factor: float = 64.0
     best_band: float = 0.05
     """The best threshold has to move by this share to be followed..."""
+    solve_s: float = 30.0
+    """How old what was found best may be; it is searched for anew as soon as the link has moved by that share, too."""
     jump: float = 1.3
     """...and where it moves by this factor it is followed at once."""
     settle_s: float = 10.0
@@ -68,6 +70,16 @@ class RetuneParams:
     """Without a change, before the factor goes back towards 1; twice as long after each time that this was wrong."""
     drain_s: float = 30.0
     """A queue that will have gone by then, as fast as it shrinks, needs no further step."""
+
+
+@dataclass(frozen=True, slots=True)
+class Solved:
+    """What was found best, when, and for what."""
+
+    best_tokens: int
+    at_s: float
+    deployment: Deployment
+    n_p: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +101,7 @@ class Tuning:
     """How often in succession a way back had to be taken back: what the model does not see is there to stay."""
     fineness: int = 0
     """So many times is a step halved, since the last ones led too far."""
+    solved: Solved | None = None
 
     @classmethod
     def start(cls, threshold_tokens: int, at_s: float = 0.0) -> "Tuning":
@@ -112,7 +125,11 @@ def retune(
     if not lengths.mean:
         return looked
     measured = replace(deployment, egress_bytes_s=signals.egress_bytes_s * params.planned_utilisation)
-    best = solve(measured, lengths, n_p=n_p).threshold_tokens
+    solved = tuning.solved
+    if solved is None or not _holds(solved, signals, measured, n_p, params):
+        solved = Solved(solve(measured, lengths, n_p=n_p).threshold_tokens, signals.at_s, measured, n_p)
+        looked = replace(looked, solved=solved)
+    best = solved.best_tokens
     if _jumps(tuning, best, params):
         # What the factor made up for was another situation.
         afresh = replace(looked, factor=1.0, moved=None, undone=0, fineness=0)
@@ -126,6 +143,14 @@ def retune(
         return looked
     stepped = _stepped(looked, signals, move, params)
     return looked if stepped.factor == tuning.factor else _changed(stepped, tuning.best_tokens, reason)
+
+
+def _holds(solved: Solved, signals: Signals, measured: Deployment, n_p: int | None, params: RetuneParams) -> bool:
+    if solved.n_p != n_p or signals.at_s - solved.at_s >= params.solve_s:
+        return False
+    egress = measured.egress_bytes_s
+    near = abs(egress - solved.deployment.egress_bytes_s) <= params.best_band * egress
+    return near and replace(solved.deployment, egress_bytes_s=egress) == measured
 
 
 def _changed(tuning: Tuning, best: int, reason: str) -> Tuning:

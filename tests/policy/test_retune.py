@@ -31,7 +31,20 @@ def look(tuning: Tuning, signals: Signals) -> Tuning:
 
 
 def test_nothing_happens_while_all_is_even() -> None:
-    assert look(START, EVEN) == replace(START, seen=EVEN)
+    tuning = look(START, EVEN)
+    assert (tuning.threshold_tokens, tuning.changed_s, tuning.reason) == (BEST, 0.0, START.reason)
+
+
+def test_the_best_is_searched_for_anew_when_it_may_have_changed() -> None:
+    first = look(START, EVEN)
+    assert first.solved is not None
+    soon, wide = replace(EVEN, at_s=129.0), replace(EVEN, at_s=129.0, egress_bytes_s=13e9)
+    assert look(first, soon).solved is look(first, wide).solved is first.solved
+    assert look(first, replace(EVEN, at_s=130.0)).solved is not first.solved
+    assert look(first, replace(wide, egress_bytes_s=14e9)).solved is not first.solved
+    for deployment, n_p in ((PRFAAS_PD, 4), (replace(PRFAAS_PD, n_prfaas=3), 3)):
+        other = retune(first, soon, deployment, LENGTHS, PARAMS, n_p=n_p)
+        assert other.best_tokens == solve(deployment, LENGTHS, n_p=n_p).threshold_tokens != BEST
 
 
 def test_a_full_link_raises_the_threshold_and_says_so() -> None:
