@@ -5,71 +5,21 @@ Decides from what was measured; knows neither who measured it nor how often it i
 
 from dataclasses import dataclass, replace
 from math import floor, log2, sqrt
-from typing import Literal
 
+from prfaas.policy.deployment import Deployment
 from prfaas.policy.lengths import Lengths
+from prfaas.policy.pressure import Move, RetuneParams, pressure, remote_lead
+from prfaas.policy.signals import Signals
 from prfaas.policy.solve import solve
-from prfaas.policy.throughput import Deployment, beyond
+from prfaas.policy.split import beyond
 
-Move = Literal["raise", "lower", "back"]
+__all__ = ["RetuneParams", "Signals", "Solved", "Tuning", "retune"]
 
 MAX_UNDONE = 6
 """Doublings of the time before the next way back."""
 MAX_FINENESS = 3
 MAX_STEPS = 4
 """That are taken at once where one side's wait is so much longer."""
-
-
-@dataclass(frozen=True, slots=True)
-class Signals:
-    """What the fleet measured lately."""
-
-    at_s: float
-    link_utilisation: float
-    """Share of `egress_bytes_s` in use, 0 to 1."""
-    link_queue_s: float
-    """What is queued for the link takes so long."""
-    egress_bytes_s: float
-    """What the link delivers when there is enough to send; 0: nothing gets through."""
-    prfaas_queue_s: float
-    """A prompt waits so long before its prefill begins, remotely..."""
-    pdp_queue_s: float
-    """...and locally."""
-    rate_req_s: float
-    """Requests come so often."""
-    link: str = "link"
-    """What to call it in reasons."""
-
-
-@dataclass(frozen=True, slots=True)
-class RetuneParams:
-    """When to step in, and by how much. A step of the threshold moves the link's load by less than the two marks lie
-    apart, so that it does not lead from one of them to the other and back."""
-
-    high_utilisation: float = 0.9
-    low_utilisation: float = 0.7
-    planned_utilisation: float = 0.85
-    """Of the link, at most, that the best threshold counts on."""
-    max_link_queue_s: float = 0.5
-    queue_margin_s: float = 1.0
-    """Prompts wait longer on one side than on the other by this..."""
-    queue_margin: float = 0.5
-    """...and by this share of the shorter wait, before it matters."""
-    step: float = 1.25
-    min_factor: float = 1 / 8
-    max_factor: float = 64.0
-    best_band: float = 0.05
-    """The best threshold has to move by this share to be followed..."""
-    solve_s: float = 30.0
-    """How old what was found best may be; it is searched for anew as soon as the link has moved by that share, too."""
-    jump: float = 1.3
-    """...and where it moves by this factor it is followed at once."""
-    settle_s: float = 10.0
-    """Between two changes."""
-    calm_s: float = 20.0
-    """Without a change, before the factor goes back towards 1; twice as long after each time that this was wrong."""
-    drain_s: float = 30.0
-    """A queue that will have gone by then, as fast as it shrinks, needs no further step."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +87,7 @@ def retune(
     waited_s = signals.at_s - tuning.changed_s
     if waited_s >= params.settle_s and _drifts(tuning, best, params):
         return _changed(looked, best, _why_best(best, signals, lengths))
-    move, reason = _move(tuning, signals, params)
+    move, reason = pressure(tuning.factor, tuning.seen or signals, signals, params)
     wait_s = params.calm_s * 2 ** min(tuning.undone, MAX_UNDONE) if move == "back" else params.settle_s
     if move is None or waited_s < wait_s or not signals.egress_bytes_s or not _helps(move, tuning, lengths):
         return looked
@@ -196,7 +146,7 @@ def _stepped(tuning: Tuning, signals: Signals, move: Move, params: RetuneParams)
         fineness = min(fineness + 1, MAX_FINENESS)
     elif tuning.moved == move:
         fineness = max(fineness - 1, 0)
-    lead_s, margin_s = _lead_s(signals, params)
+    lead_s, margin_s = remote_lead(signals, params)
     steps = 1 + floor(log2(min(max(abs(lead_s) / margin_s, 1.0), 2.0 ** (MAX_STEPS - 1))))
     ratio = params.step ** (steps / 2**fineness)
     factor = tuning.factor * (ratio if move == "raise" else 1 / ratio)
@@ -211,64 +161,7 @@ def _back(tuning: Tuning, params: RetuneParams) -> Tuning:
     return replace(tuning, factor=1.0 if near else sqrt(tuning.factor), moved="back", undone=undone)
 
 
-def _move(tuning: Tuning, signals: Signals, params: RetuneParams) -> tuple[Move | None, str]:
-    """Which way the signals push, and why."""
-    before = tuning.seen or signals
-    look_s = signals.at_s - before.at_s
-    lead_s, margin_s = _lead_s(signals, params)
-    lead_before_s, _ = _lead_s(before, params)
-    if _lasts(lead_s, lead_before_s, margin_s, look_s, params):
-        return "raise", _why_queues(signals)
-    if lead_s > -margin_s and _is_hot(signals, before, look_s, params):
-        return "raise", _why_link(signals)
-    idle = signals.link_utilisation < params.low_utilisation and signals.link_queue_s <= params.max_link_queue_s / 2
-    if idle and _lasts(-lead_s, -lead_before_s, margin_s, look_s, params):
-        return "lower", _why_queues(signals)
-    short = max(signals.prfaas_queue_s + signals.link_queue_s, signals.pdp_queue_s) <= params.queue_margin_s
-    if short and (tuning.factor < 1 or (tuning.factor > 1 and idle)):
-        return "back", f"{_why_link(signals)}, waits are short; back towards the best, {tuning.best_tokens}"
-    return None, ""
-
-
-def _lead_s(signals: Signals, params: RetuneParams) -> tuple[float, float]:
-    """By how much a prompt waits longer remotely than locally, and how much of that does not matter yet."""
-    remote_s, local_s = signals.prfaas_queue_s + signals.link_queue_s, signals.pdp_queue_s
-    return remote_s - local_s, params.queue_margin_s + params.queue_margin * min(remote_s, local_s)
-
-
-def _lasts(now_s: float, before_s: float, limit_s: float, look_s: float, params: RetuneParams) -> bool:
-    """Whether something is above its limit, and not on its way below."""
-    if now_s <= limit_s:
-        return False
-    slope = (now_s - before_s) / look_s if look_s > 0 else 0.0
-    return now_s + slope * params.drain_s > limit_s
-
-
-def _is_hot(signals: Signals, before: Signals, look_s: float, params: RetuneParams) -> bool:
-    """A link that is full because a queue drains is not."""
-    if signals.link_queue_s > params.max_link_queue_s:
-        return _lasts(signals.link_queue_s, before.link_queue_s, params.max_link_queue_s, look_s, params)
-    return signals.link_utilisation >= params.high_utilisation and signals.link_queue_s >= before.link_queue_s
-
-
 def _why_best(best: int, signals: Signals, lengths: Lengths) -> str:
     if not signals.egress_bytes_s:
         return f"nothing gets through {signals.link}, so no prompt is to cross it"
-    return f"best for {_gbit_s(signals)} and prompts of {lengths.mean:.0f} tokens on average is {best}"
-
-
-def _why_link(signals: Signals) -> str:
-    return (
-        f"{signals.link} at {signals.link_utilisation:.0%} of {_gbit_s(signals)}, {signals.link_queue_s:.1f} s queued"
-    )
-
-
-def _why_queues(signals: Signals) -> str:
-    return (
-        f"prompts wait {signals.prfaas_queue_s:.1f} s remotely and {signals.link_queue_s:.1f} s for {signals.link}, "
-        f"{signals.pdp_queue_s:.1f} s locally"
-    )
-
-
-def _gbit_s(signals: Signals) -> str:
-    return f"{signals.egress_bytes_s * 8e-9:.3g} Gbit/s"
+    return f"best for {signals.egress()} and prompts of {lengths.mean:.0f} tokens on average is {best}"

@@ -3,8 +3,10 @@
 from collections.abc import Callable
 from math import ceil, exp, log
 
+from prfaas.policy.deployment import Deployment
 from prfaas.policy.lengths import Lengths
-from prfaas.policy.throughput import Deployment, Split, Throughput, Work, beyond, of_split, prefill_req_s, split
+from prfaas.policy.split import Split, Work, beyond, prefill_req_s, split
+from prfaas.policy.throughput import Throughput, of_split
 
 GRID = 64
 """Thresholds from the shortest prompt to the longest, evenly in their logarithm..."""
