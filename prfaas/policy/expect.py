@@ -25,16 +25,22 @@ class Times:
 
     def __init__(self, prompt_tokens: int) -> None:
         self._tokens = prompt_tokens
-        self._fresh: dict[int, float] = {}
+        self._fresh: dict[int, tuple[float, float]] = {}
 
     def prefill_s(self, profile: Profile, cached: int) -> float:
         """With the first `cached` tokens of the prompt there."""
-        if cached:
-            return profile.prefill.seconds(self._tokens, cached)
+        return profile.prefill.seconds(self._tokens, cached) if cached else self._whole(profile)[0]
+
+    def least_s(self, profile: Profile, cached: int) -> float:
+        """What `prefill_s` is not below, where later tokens take no less than earlier ones; quicker to work out."""
+        whole, overhead = self._whole(profile)
+        return whole - (whole - overhead) * cached / self._tokens
+
+    def _whole(self, profile: Profile) -> tuple[float, float]:
         key = id(profile)
         if (known := self._fresh.get(key)) is not None:
             return known
-        seconds = self._fresh[key] = profile.prefill.seconds(self._tokens)
+        self._fresh[key] = seconds = profile.prefill.seconds(self._tokens), profile.prefill.overhead
         return seconds
 
 
