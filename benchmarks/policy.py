@@ -32,7 +32,7 @@ MIB = 1 << 20
 KV_BYTES, STATE_BYTES = 16.5 * MIB / 1024, 174.0 * MIB
 MU, SIGMA, MIN_TOKENS, MAX_TOKENS = 9.9, 1.0, 128, 131_072
 """Lengths of prompts (PrfaaS paper, s4)."""
-PARAMS = PolicyParams(threshold_tokens=19_456, cache_transfers=True, codecs=frozenset({"raw", "exact"}))
+PARAMS = PolicyParams(threshold_tokens=19_456, codecs=frozenset({"raw", "exact"}))
 
 COLUMNS = (
     Column("policy", "policy"),

@@ -49,19 +49,14 @@ def link_of(found: Survey, plan: Plan) -> LinkView | None:
     return found.view.links.get((plan.worker.cluster, plan.decode.cluster))
 
 
-def longest_holder(found: Survey, *, remote: bool) -> InstanceView | None:
-    """Who has most of the prompt cached, in `prfaas` clusters or in the others."""
-    those = found.far_holders if remote else [*found.near_holders, *found.decode_holders]
-    return min(those, key=lambda i: (-found.held(i), i.instance_id), default=None)
-
-
 def with_moved_cache(found: Survey, plan: Plan) -> Plan:
     """The plan, after the longest prefix of the other side has been moved to where it prefills if that is quicker."""
-    source = longest_holder(found, remote=plan.worker.kind != "prfaas")
+    holder = found.longest_near() if plan.worker.kind == "prfaas" else found.longest_far()
     profile, params = plan.worker.profile, found.params
-    if source is None or profile is None:
+    if holder is None or profile is None:
         return plan
-    tokens = found.held(source)
+    missing, _, source = holder
+    tokens = -missing
     link = found.view.links.get((source.cluster, plan.worker.cluster))
     if tokens <= plan.cached or link is None or not usable(link, params) or scarce(link, params):
         return plan

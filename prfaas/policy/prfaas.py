@@ -10,10 +10,9 @@ from prfaas.policy.local_plan import local_plan
 from prfaas.policy.plans import (
     Plan,
     link_of,
-    longest_holder,
     with_moved_cache,
 )
-from prfaas.policy.remote_plan import remote_plan
+from prfaas.policy.remote_plan import ANY, Search, remote_plan
 from prfaas.policy.survey import Survey, survey
 from prfaas.policy.threshold import by_threshold
 from prfaas.policy.view import ClusterView, Placement, PlacementRequest, PolicyParams
@@ -39,13 +38,15 @@ def prfaas(request: PlacementRequest, view: ClusterView, params: PolicyParams) -
     local = local_plan(found)
     if decided := obeyed(found, local):
         return decided
-    remote = remote_plan(found)
+    uncached = request.prompt_tokens - local.cached
+    moves = params.cache_transfers and bool(request.cached_tokens)
+    wanted = uncached > params.threshold_tokens or moves
+    remote = remote_plan(found, ANY if wanted else Search(below_s=_much_less(local.ttft_s, params)))
     if remote is None:
         return _without_remote(found, local)
-    uncached = request.prompt_tokens - local.cached
     link = link_of(found, remote)
     assert link
-    if params.cache_transfers and found.request.cached_tokens and not scarce(link, params):
+    if moves and not scarce(link, params):
         uncached = min(uncached, _uncached_anywhere(found))
         local, remote = with_moved_cache(found, local), with_moved_cache(found, remote)
     return _judged(found, local, remote, uncached)
@@ -55,7 +56,7 @@ def obeyed(found: Survey, local: Plan) -> Placement | None:
     """What was asked for, where something was; None: the policy is free."""
     request = found.request
     if request.force == "remote":
-        remote = remote_plan(found) or remote_plan(found, unseen=True)
+        remote = remote_plan(found) or remote_plan(found, Search(unseen=True))
         if remote is None:
             raise UnavailableError("remote prefill was asked for, but no prefill instance of a prfaas cluster is up")
         if not request.whole_on_decode:
@@ -109,8 +110,8 @@ def _without_remote(found: Survey, local: Plan) -> Placement:
 
 
 def _uncached_anywhere(found: Survey) -> int:
-    both = (longest_holder(found, remote=remote) for remote in (False, True))
-    return found.request.prompt_tokens - max((found.held(i) for i in both if i), default=0)
+    both = found.longest_near(), found.longest_far()
+    return found.request.prompt_tokens + min((holder[0] for holder in both if holder), default=0)
 
 
 def _judged(found: Survey, local: Plan, remote: Plan, uncached: int) -> Placement:
@@ -119,10 +120,15 @@ def _judged(found: Survey, local: Plan, remote: Plan, uncached: int) -> Placemen
     own, other = (remote, local) if above else (local, remote)
     side = f"{uncached} uncached tokens {'>' if above else '<='} threshold {params.threshold_tokens}"
     cost_s, other_s = _cost_s(own, params), _cost_s(other, params)
-    if other_s < min(cost_s * (1.0 - params.margin), cost_s - params.margin_s):
+    if other_s < _much_less(cost_s, params):
         where = f"in {other.ttft_s:.2f} s from {other.worker.cluster}, not {own.ttft_s:.2f} s from {own.worker.cluster}"
         return placed(found, other, f"{side}, but the first token is expected {where}")
     return placed(found, own, f"{side}; first token expected in {own.ttft_s:.2f} s")
+
+
+def _much_less(cost_s: float, params: PolicyParams) -> float:
+    """What the other side of the threshold has to be below."""
+    return min(cost_s * (1.0 - params.margin), cost_s - params.margin_s)
 
 
 def _cost_s(plan: Plan, params: PolicyParams) -> float:

@@ -1,6 +1,8 @@
 """The quickest plan that prefills in a `prfaas` cluster and sends the KV across a link."""
 
-from prfaas.policy.expect import cross, scarce, unmade_bytes, usable
+from dataclasses import dataclass
+
+from prfaas.policy.expect import cross, least_cross_s, scarce, slot_s, unmade_bytes, usable
 from prfaas.policy.plans import INF, Plan
 from prfaas.policy.survey import Survey
 from prfaas.policy.view import InstanceView
@@ -17,46 +19,68 @@ Target = tuple[float, int, int, str, InstanceView]
 """A decode instance: seconds until it has room, its requests, tokens that it lacks, its name."""
 
 
-def remote_plan(found: Survey, *, unseen: bool = False, every: bool = False) -> Plan | None:
-    """None where no `prfaas` cluster has an instance and a link that can be relied on.
+@dataclass(frozen=True, slots=True)
+class Search:
+    """What is looked for."""
 
-    `unseen`: links do not matter, not even where none is known. `every`: nothing is left out to save time.
-    """
-    if not found.far:
+    below_s: float = INF
+    """Plans that take so long are not wanted."""
+    unseen: bool = False
+    """Links do not matter, not even where none is known."""
+    every: bool = False
+    """Nothing is left out to save time."""
+
+
+ANY = Search()
+
+
+def remote_plan(found: Survey, search: Search = ANY) -> Plan | None:
+    """None where no `prfaas` cluster has an instance, and a link that can be relied on."""
+    times = found.times
+    leads = [
+        (done_s, i.instance_id, i)
+        for i in found.far
+        if (done_s := i.queue_s + times.prefill_s(i.profile, found.held(i))) < search.below_s
+    ]
+    holders = [
+        worker
+        for missing, _, worker in found.far_holders
+        if worker.queue_s + times.least_s(worker.profile, -missing) < search.below_s
+    ]
+    if not leads and not holders:
         return None
-    times, targets = found.times, _targets(found, every=every)
+    leads.sort()
+    targets = _targets(found, search)
     best: Plan | None = None
     tried = 0
-    leads = [(i.queue_s + times.prefill_s(i.profile, found.held(i)), i.instance_id, i) for i in found.far if i.profile]
-    leads.sort()
     for done_s, _, worker in leads:
-        if best is not None and (done_s >= best.ttft_s or (tried >= WORKERS and not every)):
+        if best is not None and (done_s >= best.ttft_s or (tried >= WORKERS and not search.every)):
             break
-        best, free = _better(found, worker, targets, best, unseen=unseen, every=every)
+        best, free = _better(found, worker, targets, best, search)
         tried += free
-    for worker in found.far_holders:
-        assert worker.profile
+    for worker in holders:
         if best is None or worker.queue_s + times.least_s(worker.profile, found.held(worker)) < best.ttft_s:
-            best, _ = _better(found, worker, targets, best, unseen=unseen, every=every)
+            best, _ = _better(found, worker, targets, best, search)
     return best
 
 
-def _targets(found: Survey, *, every: bool) -> list[Target]:
+def _targets(found: Survey, search: Search) -> list[Target]:
     """The decode instances that KV may be sent to, in the order in which they are tried."""
-    tokens = found.request.prompt_tokens
+    tokens, held = found.request.prompt_tokens, found.held
     targets: list[Target] = [
-        (near.room_s, near.decode.requests, tokens - found.held(near.decode), near.decode.instance_id, near.decode)
-        for near in found.near.values()
+        (room_s, decode.requests, tokens - held(decode), decode.instance_id, decode)
+        for decode, room_s, _ in found.near.values()
     ]
     targets.sort()
-    held = [(tokens - found.held(i), i.requests, i.instance_id, i) for i in found.decode_holders]
-    held.sort()
-    few = held if every else held[:HOLDERS]
-    return [(found.room_s(i), requests, lacking, name, i) for lacking, requests, name, i in few] + targets
+    if not found.decode_holders:
+        return targets
+    holders = sorted(found.decode_holders)
+    few = holders if search.every else holders[:HOLDERS]
+    return [(slot_s(i, found.params), i.requests, tokens + missing, name, i) for missing, name, i in few] + targets
 
 
 def _better(
-    found: Survey, worker: InstanceView, targets: list[Target], best: Plan | None, *, unseen: bool, every: bool
+    found: Survey, worker: InstanceView, targets: list[Target], best: Plan | None, search: Search
 ) -> tuple[Plan | None, bool]:
     """The best of one worker's plans and `best`, and whether it has a link with bandwidth to spare."""
     profile, params, links = worker.profile, found.params, found.view.links
@@ -64,6 +88,7 @@ def _better(
     cached = found.held(worker)
     prefill_s = found.times.prefill_s(profile, cached)
     ahead = unmade_bytes(found.view.parts[worker.cluster], profile) / len(found.near)
+    limit_s = best.ttft_s if best else search.below_s
     tried = 0
     for room_s, requests, lacking, name, decode in targets:
         link = links.get((worker.cluster, decode.cluster))
@@ -72,26 +97,16 @@ def _better(
         if usable(link, params):
             assert link
             tried += not scarce(link, params)
-            if best is None or start_s + prefill_s + link.rtt_s <= best.ttft_s:
+            if least_cross_s(link, profile, lacking, start_s, prefill_s) <= limit_s:
                 crossing = cross(link, params, profile, lacking, (start_s, start_s + prefill_s), ahead)
                 ttft_s = crossing.done_s
-        elif not unseen:
+        elif not search.unseen:
             continue
-        if best is None or ttft_s <= best.ttft_s:
-            plan = Plan(
-                ttft_s,
-                requests,
-                lacking,
-                name,
-                worker.instance_id,
-                decode,
-                worker,
-                cached,
-                start_s,
-                prefill_s,
-                crossing,
-            )
-            best = plan if best is None or plan < best else best
-        if tried >= TARGETS and not every:
+        if ttft_s <= limit_s and (crossing or search.unseen):
+            names = name, worker.instance_id
+            plan = Plan(ttft_s, requests, lacking, *names, decode, worker, cached, start_s, prefill_s, crossing)
+            if best is None or plan < best:
+                best, limit_s = plan, ttft_s
+        if tried >= TARGETS and not search.every:
             break
     return best, tried > 0

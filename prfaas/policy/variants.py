@@ -4,7 +4,7 @@ from prfaas.policy.by_tokens import Side, place_by_tokens
 from prfaas.policy.local_plan import local_plan
 from prfaas.policy.plans import Plan, with_moved_cache
 from prfaas.policy.prfaas import obeyed, placed
-from prfaas.policy.remote_plan import remote_plan
+from prfaas.policy.remote_plan import Search, remote_plan
 from prfaas.policy.survey import Survey, survey
 from prfaas.policy.view import ClusterView, InstanceView, Placement, PlacementRequest, PolicyParams
 
@@ -30,7 +30,7 @@ def all_remote(request: PlacementRequest, view: ClusterView, params: PolicyParam
     local = local_plan(found)
     if decided := obeyed(found, local):
         return decided
-    remote = remote_plan(found) or remote_plan(found, unseen=True)
+    remote = remote_plan(found) or remote_plan(found, Search(unseen=True))
     if remote is None:
         return placed(found, local, f"everything is offloaded, but {NOBODY_REMOTE}")
     return placed(found, remote, "everything is offloaded")
@@ -71,7 +71,7 @@ def oracle(request: PlacementRequest, view: ClusterView, params: PolicyParams) -
 
 
 def _any(found: Survey, local: Plan) -> list[Plan]:
-    remote = remote_plan(found, every=True)
+    remote = remote_plan(found, Search(every=True))
     plans = [local, remote] if remote else [local]
     return [with_moved_cache(found, plan) for plan in plans] if found.params.cache_transfers else plans
 
