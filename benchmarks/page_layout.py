@@ -12,7 +12,7 @@ from prfaas.core.errors import PrfaasError
 from prfaas.core.model_files import read_json
 from prfaas.core.shape import DType, ModelShape, model_shape
 
-PUBLISHED = Path(__file__).parents[1] / "tests/core/published"
+PUBLISHED = Path(__file__).parents[1] / "prfaas/planner/published"
 PAGE_TOKENS = 64
 LONG_TOKENS = 8192
 COLUMNS = (

@@ -1,13 +1,14 @@
-"""A valid `config.json` of every family; those in `published/` hold the keys of published models that matter here."""
+"""A valid `config.json` of every family; those that the planner knows hold the keys of published models that matter."""
 
 import json
-from pathlib import Path
 from typing import Any
+
+from prfaas.planner.published_models import PUBLISHED_CONFIGS
 
 Raw = dict[str, Any]
 
 PUBLISHED: dict[str, Raw] = {
-    file.stem: json.loads(file.read_text()) for file in sorted((Path(__file__).parent / "published").glob("*.json"))
+    file.stem: json.loads(file.read_text()) for file in sorted(PUBLISHED_CONFIGS.glob("*.json"))
 }
 
 
