@@ -1,12 +1,12 @@
 """An engine started here to be measured by its own events: `prefill_s` of prompts, time of steps. Fits no curves."""
 
 import asyncio
-import os
 import random
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 
 from prometheus_client import CollectorRegistry
 
@@ -28,16 +28,27 @@ from prfaas.telemetry.metrics import InstanceMetrics
 
 STEPS = 32
 """Of a batch, that are measured."""
-EDGE_STEPS = 4
-"""Left out before them and after: not all requests begin and end in the same step."""
 
 
 @dataclass(frozen=True, slots=True)
-class Steps:
-    """Totals since the start."""
+class Step:
+    """As the engine told of it."""
 
-    count: float
     seconds: float
+    decode_tokens: int
+    prefill_tokens: int
+
+
+class StepLog(InstanceMetrics):
+    """Keeps every step besides counting it."""
+
+    def __init__(self) -> None:
+        super().__init__(CollectorRegistry())
+        self.log: list[Step] = []
+
+    def stepped(self, seconds: float, forward_seconds: float, decode_tokens: int, prefill_tokens: int) -> None:
+        super().stepped(seconds, forward_seconds, decode_tokens, prefill_tokens)
+        self.log.append(Step(seconds, decode_tokens, prefill_tokens))
 
 
 class ProfiledEngine:
@@ -46,13 +57,13 @@ class ProfiledEngine:
     def __init__(
         self,
         running: RunningEngine,
-        metrics: InstanceMetrics,
+        steps: StepLog,
         fleet: FleetConfig,
         shape: ModelShape,
         layout: PageLayout,
     ) -> None:
         self._running = running
-        self._metrics = metrics
+        self._steps = steps
         self._random = random.Random(0)
         self.fleet = fleet
         self.shape = shape
@@ -93,18 +104,23 @@ class ProfiledEngine:
         return CachedSample(tokens, done.tokens_reused, done.queue_s + done.prefill_s)
 
     async def decode(self, requests: int, context: int) -> DecodeSample:
-        """Steps of one batch, whose requests have so many tokens each when it begins."""
-        streams = [self._open(self._prompt(context), STEPS + 2 * EDGE_STEPS) for _ in range(requests)]
-        readings = []
-        for tokens in (EDGE_STEPS, STEPS, EDGE_STEPS):
-            for stream in streams:
-                await _generated(stream, tokens)
-            readings.append(self._steps())
-        start, end, _ = readings
+        """Steps of one batch, whose requests have so many tokens each when it begins.
+
+        The median, of those that carry the whole batch and nothing else: requests begin and end one after the other.
+        """
+        before = len(self._steps.log)
+        # The last of them to begin still has `STEPS` to go while the first has not ended.
+        streams = [self._open(self._prompt(context), 2 * STEPS) for _ in range(requests)]
         for stream in streams:
+            await _generated(stream, 2 * STEPS)
             stream.close()
-        middle = context + EDGE_STEPS + STEPS / 2
-        return DecodeSample(requests, requests * middle, (end.seconds - start.seconds) / (end.count - start.count))
+        whole = [s for s in self._steps.log[before:] if s.decode_tokens == requests and not s.prefill_tokens][:STEPS]
+        if not whole:
+            raise ConfigError(
+                f"{requests} requests of {context} tokens never decoded together: give smaller --batches or shorter "
+                "--lengths"
+            )
+        return DecodeSample(requests, requests * (context + STEPS), median(s.seconds for s in whole))
 
     def _prompt(self, tokens: int) -> list[int]:
         # Ids below 100 may mean something to the model.
@@ -127,25 +143,16 @@ class ProfiledEngine:
         sampling = SamplingParams(max_tokens=new_tokens, temperature=0.0, ignore_eos=True)
         return self._running.front.open(Request(RequestId("profile"), tuple(prompt), sampling), Mode.SERVE)
 
-    def _steps(self) -> Steps:
-        # A step's tokens and its time come in one batch of events: what has been counted is what was computed.
-        return Steps(self._value("prfaas_engine_step_seconds_count"), self._value("prfaas_engine_step_seconds_sum"))
-
-    def _value(self, name: str) -> float:
-        value = self._metrics.registry.get_sample_value(name)
-        assert value is not None, f"no metric {name}"
-        return value
-
 
 @asynccontextmanager
 async def profiled_engine(directory: Path, dtype: DType | None) -> AsyncIterator[ProfiledEngine]:
     """With the sizes that `prfaas serve --model` would choose here. Raises ModelError, ConfigError, EngineError."""
-    metrics = InstanceMetrics(CollectorRegistry())
-    with fleet_file(directory, "127.0.0.1:0", dtype, [f"engine.threads={os.cpu_count() or 1}"]) as (_, fleet):
+    steps = StepLog()
+    with fleet_file(directory, "127.0.0.1:0", dtype, []) as (_, fleet):
         shape = model_shape(read_config(directory), fleet.model.dtype)
-        running = await start_engine("profile", fleet.model, fleet.engine, shape, metrics, launch_process)
+        running = await start_engine("profile", fleet.model, fleet.engine, shape, steps, launch_process)
     try:
-        yield ProfiledEngine(running, metrics, fleet, shape, lay_out(shape, fleet.engine.page_tokens))
+        yield ProfiledEngine(running, steps, fleet, shape, lay_out(shape, fleet.engine.page_tokens))
     finally:
         await asyncio.shield(running.front.stop())
 

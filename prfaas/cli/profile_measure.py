@@ -9,7 +9,7 @@ from typing import Self, TypeVar
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from prfaas.cli.profile_engine import EDGE_STEPS, STEPS, ProfiledEngine, profiled_engine
+from prfaas.cli.profile_engine import STEPS, ProfiledEngine, profiled_engine
 from prfaas.config.profile_file import HardwareSection, ProfileFile, ProfileModelSection
 from prfaas.core.errors import ConfigError
 from prfaas.core.shape import DType
@@ -60,7 +60,7 @@ async def measured_profile(options: MeasureOptions, console: Console) -> tuple[M
 
 def _check(engine: ProfiledEngine, options: MeasureOptions) -> None:
     engine.check(options.lengths[-1] + 1, 1)
-    engine.check(options.long_context + STEPS + 2 * EDGE_STEPS, options.batches[-1])
+    engine.check(options.long_context + 2 * STEPS, options.batches[-1])
 
 
 async def _measure(engine: ProfiledEngine, options: MeasureOptions, console: Console) -> Measured:
@@ -107,9 +107,9 @@ def _source(engine: ProfiledEngine, options: MeasureOptions) -> str:
     model = engine.fleet.model
     lengths, batches = ", ".join(f"{n:,}" for n in options.lengths), ", ".join(map(str, options.batches))
     return (
-        f"Measured by prfaas profile on {engine.device} ({platform.machine()}), {model.dtype}: prompts of {lengths} tokens "
-        f"alone, the median of {options.repeats}; {STEPS} steps of {batches} requests with {SHORT_CONTEXT} and "
-        f"{options.long_context:,} tokens each. "
+        f"Measured by prfaas profile on {engine.device} ({platform.machine()}), {model.dtype}: prompts of {lengths} "
+        f"tokens alone, the median of {options.repeats}; the median of {STEPS} steps of {batches} "
+        f"requests with {SHORT_CONTEXT} and {options.long_context:,} tokens each. "
         "max_batch and cache_gib are what prfaas serve --model chooses on that machine."
     )
 
