@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry
 
 from prfaas.cache.layout import PageLayout, lay_out
 from prfaas.cli.standalone import fleet_file
-from prfaas.cli.start_engine import RunningEngine, launch_process, start_engine
+from prfaas.cli.start_engine import Launch, RunningEngine, launch_process, start_engine
 from prfaas.config.sections import FleetConfig
 from prfaas.core.errors import ConfigError
 from prfaas.core.ids import RequestId
@@ -145,12 +145,14 @@ class ProfiledEngine:
 
 
 @asynccontextmanager
-async def profiled_engine(directory: Path, dtype: DType | None) -> AsyncIterator[ProfiledEngine]:
+async def profiled_engine(
+    directory: Path, dtype: DType | None, launch: Launch = launch_process
+) -> AsyncIterator[ProfiledEngine]:
     """With the sizes that `prfaas serve --model` would choose here. Raises ModelError, ConfigError, EngineError."""
     steps = StepLog()
     with fleet_file(directory, "127.0.0.1:0", dtype, []) as (_, fleet):
         shape = model_shape(read_config(directory), fleet.model.dtype)
-        running = await start_engine("profile", fleet.model, fleet.engine, shape, steps, launch_process)
+        running = await start_engine("profile", fleet.model, fleet.engine, shape, steps, launch)
     try:
         yield ProfiledEngine(running, steps, fleet, shape, lay_out(shape, fleet.engine.page_tokens))
     finally:

@@ -4,7 +4,7 @@ import platform
 from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self, TypeVar
+from typing import Protocol, Self, TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -13,7 +13,7 @@ from prfaas.cli.profile_engine import STEPS, ProfiledEngine, profiled_engine
 from prfaas.config.profile_file import HardwareSection, ProfileFile, ProfileModelSection
 from prfaas.core.errors import ConfigError
 from prfaas.core.shape import DType
-from prfaas.planner.fit import PrefillSample
+from prfaas.planner.fit import DecodeSample, PrefillSample
 from prfaas.planner.measured import CachedSample, Measured, profile_measured
 from prfaas.planner.profiles import GIB
 from prfaas.planner.roofline import rounded
@@ -49,12 +49,22 @@ class MeasureOptions:
         return self.lengths[(len(self.lengths) - 1) // 2]
 
 
+class Measurable(Protocol):
+    """An engine, or a test's formulas."""
+
+    async def prefill(self, tokens: int) -> PrefillSample: ...
+
+    async def prefill_behind(self, tokens: int, cached: int) -> CachedSample | None: ...
+
+    async def decode(self, requests: int, context: int) -> DecodeSample: ...
+
+
 async def measured_profile(options: MeasureOptions, console: Console) -> tuple[Measured, ProfileFile]:
     """Starts an engine, measures it, stops it. Raises ConfigError, ModelError, EngineError."""
     console.print(f"starting the engine with {options.model}", highlight=False)
     async with profiled_engine(options.model, options.dtype) as engine:
         _check(engine, options)
-        measured = await _measure(engine, options, console)
+        measured = await measure(engine, options, console)
     return measured, profile_measured(measured, _source(engine, options), *_described(engine))
 
 
@@ -63,7 +73,7 @@ def _check(engine: ProfiledEngine, options: MeasureOptions) -> None:
     engine.check(options.long_context + 2 * STEPS, options.batches[-1])
 
 
-async def _measure(engine: ProfiledEngine, options: MeasureOptions, console: Console) -> Measured:
+async def measure(engine: Measurable, options: MeasureOptions, console: Console) -> Measured:
     """Longest first, once, for nothing: what is allocated and compiled then is there when it counts."""
     contexts = sorted({SHORT_CONTEXT, options.long_context})
     halves = [(tokens, tokens // 2) for tokens in options.lengths[1:]]
