@@ -146,11 +146,12 @@ class ProfiledEngine:
 
 @asynccontextmanager
 async def profiled_engine(
-    directory: Path, dtype: DType | None, launch: Launch = launch_process
+    directory: Path, dtype: DType | None, threads: int | None = None, launch: Launch = launch_process
 ) -> AsyncIterator[ProfiledEngine]:
-    """With the sizes that `prfaas serve --model` would choose here. Raises ModelError, ConfigError, EngineError."""
+    """With the sizes, and threads if not given, that `prfaas serve --model` would choose here. Raises ModelError, ConfigError, EngineError."""
     steps = StepLog()
-    with fleet_file(directory, "127.0.0.1:0", dtype, []) as (_, fleet):
+    overrides = [] if threads is None else [f"engine.threads={threads}"]
+    with fleet_file(directory, "127.0.0.1:0", dtype, overrides) as (_, fleet):
         shape = model_shape(read_config(directory), fleet.model.dtype)
         running = await start_engine("profile", fleet.model, fleet.engine, shape, steps, launch)
     try:

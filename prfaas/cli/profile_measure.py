@@ -32,16 +32,24 @@ class MeasureOptions:
     lengths: tuple[int, ...]
     batches: tuple[int, ...]
     repeats: int
+    threads: int | None
+    """Of the engine, on the CPU; None: one for each core."""
 
     @classmethod
     def parsed(
-        cls, model: Path, dtype: DType | None, lengths: str | None, batches: str | None, repeats: int | None
+        cls,
+        model: Path,
+        dtype: DType | None,
+        lengths: str | None,
+        batches: str | None,
+        repeats: int | None,
+        threads: int | None,
     ) -> Self:
         """Raises ConfigError for what are not lists of numbers."""
         found = _numbers("--lengths", lengths or "256,1024,4096", 1 << 22)
         if len(found) < 2:
             raise ConfigError("--lengths: one length makes no line; give two or more, e.g. 256,1024,4096")
-        return cls(model, dtype, found, _numbers("--batches", batches or "1,4,8", 1024), repeats or 3)
+        return cls(model, dtype, found, _numbers("--batches", batches or "1,4,8", 1024), repeats or 3, threads)
 
     @property
     def long_context(self) -> int:
@@ -62,7 +70,7 @@ class Measurable(Protocol):
 async def measured_profile(options: MeasureOptions, console: Console) -> tuple[Measured, ProfileFile]:
     """Starts an engine, measures it, stops it. Raises ConfigError, ModelError, EngineError."""
     console.print(f"starting the engine with {options.model}", highlight=False)
-    async with profiled_engine(options.model, options.dtype) as engine:
+    async with profiled_engine(options.model, options.dtype, options.threads) as engine:
         _check(engine, options)
         measured = await measure(engine, options, console)
     return measured, profile_measured(measured, _source(engine, options), *_described(engine))

@@ -15,10 +15,10 @@ from tests.fleet.engine_thread import EngineThread
 @pytest.fixture
 async def engine(tmp_path: Path) -> AsyncIterator[ProfiledEngine]:
     async def launch(settings: EngineSettings) -> EngineThread:
-        return EngineThread(settings.model_copy(update={"engine": settings.engine.model_copy(update={"threads": 1})}))
+        return EngineThread(settings)
 
     write_demo_model(tmp_path / "demo")
-    async with profiled_engine(tmp_path / "demo", "float32", launch) as engine:
+    async with profiled_engine(tmp_path / "demo", "float32", 1, launch) as engine:
         yield engine
 
 
