@@ -19,8 +19,8 @@ from prfaas.core.ids import RequestId
 from prfaas.core.model_files import read_config
 from prfaas.core.request import Request, SamplingParams
 from prfaas.core.shape import DType, ModelShape, model_shape
-from prfaas.engine.messages import Generated, Prefilled
-from prfaas.instance.stream import RequestStream
+from prfaas.engine.messages import Generated, Prefilled, RequestEvent
+from prfaas.instance.stream import Listener, RequestStream
 from prfaas.planner.fit import DecodeSample, PrefillSample
 from prfaas.planner.measured import CachedSample
 from prfaas.scheduler.sequence import Mode
@@ -28,6 +28,8 @@ from prfaas.telemetry.metrics import InstanceMetrics
 
 STEPS = 32
 """Of a batch, that are measured."""
+MAX_ANSWER_TOKENS = 1 << 14
+"""The first of a batch goes on while the last one's prompt is prefilled beside it, in small chunks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,16 @@ class Step:
     seconds: float
     decode_tokens: int
     prefill_tokens: int
+
+
+class Answer:
+    """Counts a request's tokens as they come, read or not."""
+
+    def __init__(self) -> None:
+        self.tokens = 0
+
+    def hear(self, event: RequestEvent) -> None:
+        self.tokens += isinstance(event, Generated)
 
 
 class StepLog(InstanceMetrics):
@@ -104,23 +116,29 @@ class ProfiledEngine:
         return CachedSample(tokens, done.tokens_reused, done.queue_s + done.prefill_s)
 
     async def decode(self, requests: int, context: int) -> DecodeSample:
-        """Steps of one batch, whose requests have so many tokens each when it begins.
+        """Steps of one batch, with prompts of so many tokens: the median of those that carry all of it and no prefill.
 
-        The median, of those that carry the whole batch and nothing else: requests begin and end one after the other.
+        Answers go on until all prompts are prefilled, and are given up when enough steps were seen.
         """
-        before = len(self._steps.log)
-        # The last of them to begin still has `STEPS` to go while the first has not ended.
-        streams = [self._open(self._prompt(context), 2 * STEPS) for _ in range(requests)]
-        for stream in streams:
-            await _generated(stream, 2 * STEPS)
-            stream.close()
-        whole = [s for s in self._steps.log[before:] if s.decode_tokens == requests and not s.prefill_tokens][:STEPS]
+        answers = [Answer() for _ in range(requests)]
+        longest = min(MAX_ANSWER_TOKENS, self.shape.max_context_tokens - context)
+        streams = [self._open(self._prompt(context), longest, answer.hear) for answer in answers]
+        try:
+            for stream in streams:
+                await _generated(stream, 1)
+            before, first = sum(a.tokens for a in answers), len(self._steps.log)
+            await _generated(streams[-1], STEPS)
+            after = sum(a.tokens for a in answers)
+        finally:
+            for stream in streams:
+                stream.close()
+        whole = [s.seconds for s in self._steps.log[first:] if s.decode_tokens == requests and not s.prefill_tokens]
         if not whole:
             raise ConfigError(
                 f"{requests} requests of {context} tokens never decoded together: give smaller --batches or shorter "
                 "--lengths"
             )
-        return DecodeSample(requests, requests * (context + STEPS), median(s.seconds for s in whole))
+        return DecodeSample(requests, requests * context + (before + after) / 2, median(whole))
 
     def _prompt(self, tokens: int) -> list[int]:
         # Ids below 100 may mean something to the model.
@@ -139,16 +157,16 @@ class ProfiledEngine:
         assert prefilled is not None, "a first token without its prefill"
         return prefilled
 
-    def _open(self, prompt: Sequence[int], new_tokens: int) -> RequestStream:
+    def _open(self, prompt: Sequence[int], new_tokens: int, listener: Listener | None = None) -> RequestStream:
         sampling = SamplingParams(max_tokens=new_tokens, temperature=0.0, ignore_eos=True)
-        return self._running.front.open(Request(RequestId("profile"), tuple(prompt), sampling), Mode.SERVE)
+        return self._running.front.open(Request(RequestId("profile"), tuple(prompt), sampling), Mode.SERVE, listener)
 
 
 @asynccontextmanager
 async def profiled_engine(
     directory: Path, dtype: DType | None, threads: int | None = None, launch: Launch = launch_process
 ) -> AsyncIterator[ProfiledEngine]:
-    """With the sizes, and threads if not given, that `prfaas serve --model` would choose here. Raises ModelError, ConfigError, EngineError."""
+    """With the sizes that `prfaas serve --model` would choose here. Raises ModelError, ConfigError, EngineError."""
     steps = StepLog()
     overrides = [] if threads is None else [f"engine.threads={threads}"]
     with fleet_file(directory, "127.0.0.1:0", dtype, overrides) as (_, fleet):

@@ -32,7 +32,8 @@ async def test_prompts_and_steps_are_timed_by_the_engine_itself(engine: Profiled
     assert 0 < behind.cached_tokens <= 140
     assert (behind.tokens, behind.seconds > 0) == (200, True)
     steps = await engine.decode(3, 20)
-    assert (steps.requests, steps.context_tokens) == (3, 3 * (20 + STEPS))
+    assert steps.requests == 3
+    assert 3 * 20 + STEPS < steps.context_tokens < 3 * (20 + 4 * STEPS)
     assert steps.seconds > 0
     assert await engine.prefill_behind(60, 30) is None, "shorter than a page"
     engine.check(1000, 1)
