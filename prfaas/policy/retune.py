@@ -4,11 +4,20 @@ Decides from what was measured; knows neither who measured it nor how often it i
 """
 
 from dataclasses import dataclass, replace
+from math import floor, log2, sqrt
 from typing import Literal
 
 from prfaas.policy.lengths import Lengths
 from prfaas.policy.solve import solve
 from prfaas.policy.throughput import Deployment, beyond
+
+Move = Literal["raise", "lower", "back"]
+
+MAX_UNDONE = 6
+"""Doublings of the time before the next way back."""
+MAX_FINENESS = 3
+MAX_STEPS = 4
+"""That are taken at once where one side's wait is so much longer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +48,7 @@ class RetuneParams:
 
     high_utilisation: float = 0.9
     low_utilisation: float = 0.7
-    planned_utilisation: float = 0.8
+    planned_utilisation: float = 0.85
     """Of the link, at most, that the best threshold counts on."""
     max_link_queue_s: float = 0.5
     queue_margin_s: float = 1.0
@@ -55,8 +64,8 @@ class RetuneParams:
     """...and where it moves by this factor it is followed at once."""
     settle_s: float = 10.0
     """Between two changes."""
-    calm_s: float = 30.0
-    """Without a change, before the factor goes back towards 1."""
+    calm_s: float = 20.0
+    """Without a change, before the factor goes back towards 1; twice as long after each time that this was wrong."""
     drain_s: float = 30.0
     """A queue that will have gone by then, as fast as it shrinks, needs no further step."""
 
@@ -74,13 +83,16 @@ class Tuning:
     reason: str
     seen: Signals | None = None
     """At the last look, so that one can tell whether a queue grows."""
+    moved: Move | None = None
+    """The last change of the factor."""
+    undone: int = 0
+    """How often in succession a way back had to be taken back: what the model does not see is there to stay."""
+    fineness: int = 0
+    """So many times is a step halved, since the last ones led too far."""
 
     @classmethod
     def start(cls, threshold_tokens: int, at_s: float = 0.0) -> "Tuning":
         return cls(threshold_tokens, threshold_tokens, 1.0, at_s, f"threshold {threshold_tokens} to begin with")
-
-
-Move = Literal["raise", "lower", "back"]
 
 
 def retune(
@@ -101,35 +113,45 @@ def retune(
         return looked
     measured = replace(deployment, egress_bytes_s=signals.egress_bytes_s * params.planned_utilisation)
     best = solve(measured, lengths, n_p=n_p).threshold_tokens
-    if _followed(tuning, best, signals, params):
-        reason = _why_best(best, signals, lengths)
-        return _changed(looked, signals, best, tuning.factor, reason)
+    if _jumps(tuning, best, params):
+        # What the factor made up for was another situation.
+        afresh = replace(looked, factor=1.0, moved=None, undone=0, fineness=0)
+        return _changed(afresh, best, _why_best(best, signals, lengths))
+    waited_s = signals.at_s - tuning.changed_s
+    if waited_s >= params.settle_s and _drifts(tuning, best, params):
+        return _changed(looked, best, _why_best(best, signals, lengths))
     move, reason = _move(tuning, signals, params)
-    if move is None or not _helps(move, tuning, lengths):
+    wait_s = params.calm_s * 2 ** min(tuning.undone, MAX_UNDONE) if move == "back" else params.settle_s
+    if move is None or waited_s < wait_s or not signals.egress_bytes_s or not _helps(move, tuning, lengths):
         return looked
-    wait_s = params.calm_s if move == "back" else params.settle_s
-    if signals.at_s - tuning.changed_s < wait_s or not signals.egress_bytes_s:
-        return looked
-    return _changed(looked, signals, tuning.best_tokens, _stepped(tuning.factor, move, params), reason)
+    stepped = _stepped(looked, signals, move, params)
+    return looked if stepped.factor == tuning.factor else _changed(stepped, tuning.best_tokens, reason)
 
 
-def _changed(tuning: Tuning, signals: Signals, best: int, factor: float, reason: str) -> Tuning:
-    threshold = round(best * factor)
+def _changed(tuning: Tuning, best: int, reason: str) -> Tuning:
+    assert tuning.seen is not None
+    threshold = round(best * tuning.factor)
     return replace(
         tuning,
         threshold_tokens=threshold,
         best_tokens=best,
-        factor=factor,
-        changed_s=signals.at_s,
+        changed_s=tuning.seen.at_s,
         reason=f"{reason}: threshold {tuning.threshold_tokens} → {threshold}",
     )
 
 
-def _followed(tuning: Tuning, best: int, signals: Signals, params: RetuneParams) -> bool:
-    low, high = sorted((max(best, 1), max(tuning.best_tokens, 1)))
-    if high >= low * params.jump:
-        return True
-    return high > low * (1 + params.best_band) and signals.at_s - tuning.changed_s >= params.settle_s
+def _apart(a: int, b: int) -> float:
+    """How many times the smaller the larger is."""
+    low, high = sorted((max(a, 1), max(b, 1)))
+    return high / low
+
+
+def _jumps(tuning: Tuning, best: int, params: RetuneParams) -> bool:
+    return _apart(tuning.best_tokens, best) >= params.jump
+
+
+def _drifts(tuning: Tuning, best: int, params: RetuneParams) -> bool:
+    return _apart(tuning.best_tokens, best) > 1 + params.best_band
 
 
 def _helps(move: Move, tuning: Tuning, lengths: Lengths) -> bool:
@@ -139,36 +161,54 @@ def _helps(move: Move, tuning: Tuning, lengths: Lengths) -> bool:
     return move == "back" or tuning.threshold_tokens > lengths.quantile(0.0)
 
 
-def _stepped(factor: float, move: Move, params: RetuneParams) -> float:
-    if move == "raise":
-        return min(factor * params.step, params.max_factor)
-    if move == "lower":
-        return max(factor / params.step, params.min_factor)
-    return max(factor / params.step, 1.0) if factor > 1 else min(factor * params.step, 1.0)
+def _stepped(tuning: Tuning, signals: Signals, move: Move, params: RetuneParams) -> Tuning:
+    """One step, or several at once where waits are far apart; finer ones after a change of direction."""
+    if move == "back":
+        return _back(tuning, params)
+    undone = tuning.undone + (tuning.moved == "back")
+    fineness = tuning.fineness
+    if {tuning.moved, move} == {"raise", "lower"}:
+        fineness = min(fineness + 1, MAX_FINENESS)
+    elif tuning.moved == move:
+        fineness = max(fineness - 1, 0)
+    lead_s, margin_s = _lead_s(signals, params)
+    steps = min(1 + max(0, floor(log2(max(abs(lead_s), 1e-9) / margin_s))), MAX_STEPS)
+    ratio = params.step ** (steps / 2**fineness)
+    factor = tuning.factor * (ratio if move == "raise" else 1 / ratio)
+    factor = min(max(factor, params.min_factor), params.max_factor)
+    return replace(tuning, factor=factor, moved=move, undone=undone, fineness=fineness)
+
+
+def _back(tuning: Tuning, params: RetuneParams) -> Tuning:
+    """Half the way, and all of it when that is one step."""
+    near = 1 / params.step <= tuning.factor <= params.step
+    undone = 0 if tuning.moved == "back" else tuning.undone
+    return replace(tuning, factor=1.0 if near else sqrt(tuning.factor), moved="back", undone=undone)
 
 
 def _move(tuning: Tuning, signals: Signals, params: RetuneParams) -> tuple[Move | None, str]:
     """Which way the signals push, and why."""
     before = tuning.seen or signals
-    remote_s, local_s = _remote_s(signals), signals.pdp_queue_s
-    lead_s = remote_s - local_s
-    margin_s = params.queue_margin_s + params.queue_margin * min(remote_s, local_s)
     look_s = signals.at_s - before.at_s
-    if _lasts(lead_s, _remote_s(before) - before.pdp_queue_s, margin_s, look_s, params):
+    lead_s, margin_s = _lead_s(signals, params)
+    lead_before_s, _ = _lead_s(before, params)
+    if _lasts(lead_s, lead_before_s, margin_s, look_s, params):
         return "raise", _why_queues(signals)
     if lead_s > -margin_s and _is_hot(signals, before, look_s, params):
         return "raise", _why_link(signals)
     idle = signals.link_utilisation < params.low_utilisation and signals.link_queue_s <= params.max_link_queue_s / 2
-    if idle and _lasts(-lead_s, before.pdp_queue_s - _remote_s(before), margin_s, look_s, params):
+    if idle and _lasts(-lead_s, -lead_before_s, margin_s, look_s, params):
         return "lower", _why_queues(signals)
-    even = abs(lead_s) <= margin_s / 2
-    if even and (tuning.factor < 1 or (tuning.factor > 1 and idle)):
-        return "back", f"{_why_link(signals)}, waits are even; back towards the best, {tuning.best_tokens}"
+    short = max(signals.prfaas_queue_s + signals.link_queue_s, signals.pdp_queue_s) <= params.queue_margin_s
+    if short and (tuning.factor < 1 or (tuning.factor > 1 and idle)):
+        return "back", f"{_why_link(signals)}, waits are short; back towards the best, {tuning.best_tokens}"
     return None, ""
 
 
-def _remote_s(signals: Signals) -> float:
-    return signals.prfaas_queue_s + signals.link_queue_s
+def _lead_s(signals: Signals, params: RetuneParams) -> tuple[float, float]:
+    """By how much a prompt waits longer remotely than locally, and how much of that does not matter yet."""
+    remote_s, local_s = signals.prfaas_queue_s + signals.link_queue_s, signals.pdp_queue_s
+    return remote_s - local_s, params.queue_margin_s + params.queue_margin * min(remote_s, local_s)
 
 
 def _lasts(now_s: float, before_s: float, limit_s: float, look_s: float, params: RetuneParams) -> bool:
@@ -183,7 +223,7 @@ def _is_hot(signals: Signals, before: Signals, look_s: float, params: RetunePara
     """A link that is full because a queue drains is not."""
     if signals.link_queue_s > params.max_link_queue_s:
         return _lasts(signals.link_queue_s, before.link_queue_s, params.max_link_queue_s, look_s, params)
-    return signals.link_utilisation >= params.high_utilisation
+    return signals.link_utilisation >= params.high_utilisation and signals.link_queue_s >= before.link_queue_s
 
 
 def _why_best(best: int, signals: Signals, lengths: Lengths) -> str:

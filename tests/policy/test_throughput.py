@@ -24,13 +24,13 @@ def test_by_hand() -> None:
     assert at.theta_pdp == pytest.approx(1 / 2)
     # 2 instances, 10 requests each, of 100 steps of 50 ms.
     assert at.theta_pdd == pytest.approx(4.0)
-    # min(0.667 / 0.5, 0.5 / 0.5, 4)
+    # The least of 0.667/s over a half, 0.5/s over a half, and 4/s.
     assert (at.lambda_max, at.bottleneck) == (pytest.approx(1.0), "pdp")
     assert at.prefill_req_s == pytest.approx(1.0)
     # Half a long prompt a second.
     assert at.egress_bytes_s == pytest.approx(0.5 * 350_000)
     assert at.egress_ceiling_bytes_s == pytest.approx(2 / 3 * 350_000)
-    # (1.333 / 1.0), (0.667 + 0.5) / 4
+    # 1.333/s against 1/s of all requests; 0.667 + 0.5 prefills a second against 4 decodes.
     assert balance(at).prefill_ratio == pytest.approx(4 / 3)
     assert balance(at).decode_ratio == pytest.approx(7 / 24)
 
