@@ -282,7 +282,8 @@ def simulate(
         Path | None, typer.Option(help="Instead of the file's workload: Mooncake JSON lines, or Azure CSV.")
     ] = None,
     workload: Annotated[
-        Literal["lognormal", "fixed", "agentic"] | None, typer.Option(help="Instead of the file's, unless it is of this kind.")
+        Literal["lognormal", "fixed", "agentic"] | None,
+        typer.Option(help="Instead of the file's, unless it is of this kind."),
     ] = None,
     policy: Annotated[
         list[str] | None,
@@ -325,6 +326,49 @@ def simulate(
                 html=html,
             )
         )
+
+
+@app.command()
+def profile(
+    model: Annotated[
+        str | None,
+        typer.Option(metavar="DIR", help="Model directory; with --gpu a config.json or a published model will do."),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="File to write; default: stdout.")] = None,
+    dtype: Annotated[DTypeChoice | None, typer.Option(help="To measure in.")] = None,
+    lengths: Annotated[str | None, typer.Option(help="Prompts to measure, in tokens; default: 256,1024,4096.")] = None,
+    batches: Annotated[str | None, typer.Option(help="Decode batches to measure; default: 1,4,8.")] = None,
+    repeats: Annotated[int | None, typer.Option(min=1, max=100, help="Of each prompt; default: 3.")] = None,
+    gpu: Annotated[str | None, typer.Option(help="Instead of measuring: compute for H200, H20, H100, ...")] = None,
+    gpus: Annotated[int | None, typer.Option(min=1, max=1024, help="With --gpu: of an instance; default: 8.")] = None,
+    efficiency: Annotated[
+        float | None, typer.Option(min=0.001, max=1, help="With --gpu: share of the peak at which prompts compute.")
+    ] = None,
+    overhead: Annotated[
+        float | None, typer.Option(min=0, max=60, help="With --gpu: seconds of a prompt whatever its length.")
+    ] = None,
+    tpot_ms: Annotated[
+        float | None, typer.Option(min=0.1, max=60000, help="With --gpu: what a decode step may take; default: 50.")
+    ] = None,
+    catalogue: Annotated[
+        Path | None, typer.Option(help="Write the profiles of all published models and known GPUs to this folder.")
+    ] = None,
+    json_output: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")] = False,
+) -> None:
+    """Write a profile file: what an instance takes for prompts and decode steps, measured here or computed.
+
+    [dim]prfaas profile --model ./Kimi-Linear-48B-A3B --out kimi-here.yaml[/dim]
+    [dim]prfaas profile --model Qwen3.5-397B-A17B --gpu H200 --gpus 16 --out qwen.yaml[/dim]
+    """
+    from prfaas.cli.profile import ProfileOptions, run_profile
+
+    chosen = DTYPES.get(dtype) if dtype else None
+    with _one_line_errors(Supervisor(None)):
+        logs.set_up("profile", "warning")
+        options = ProfileOptions(
+            model, catalogue, out, chosen, lengths, batches, repeats, gpu, gpus, efficiency, overhead, tpot_ms
+        )
+        run_profile(options, json_output=json_output)
 
 
 @app.command()

@@ -32,13 +32,13 @@ _H20 = PrefillSection(overhead_s=0.46554, per_token_s=1.305201e-4, per_token2_s=
 
 _REST = (
     "KV sizes from table 5. Memory computed: 90 % of the GPUs' less 500 GB of weights, since 1T parameters fit the "
-    "paper's 8xH20 only at 4 bits. Prices: a ratio of 2.0 between H200 and H20 makes the paper's clusters cost the same."
+    "paper's 8xH20 only at 4 bits. Prices: a ratio of 2.0 of H200 to H20 makes the paper's clusters cost the same."
 )
 _SOURCES = {
     "H200": "arXiv 2604.15039: prefill as measured, table 5 (beyond its last point a fit to it goes on); decode from "
     "table 6, where 20 requests at 25 ms a step give all three rates. ",
     "H20": "arXiv 2604.15039: prefill through the three times that table 6 implies (10,224 tokens 1.83 s, 27,486 "
-    "tokens 4.27 s, 62,410 tokens 9.73 s); decode from table 6, where 20 requests at 25 ms a step give all three rates. ",
+    "tokens 4.27 s, 62,410 tokens 9.73 s); decode from it, too: 20 requests at 25 ms a step give all three rates. ",
 }
 
 
@@ -81,7 +81,7 @@ def _step_s(gpu: Gpu, gpus: int) -> float:
 
 def _scaled_source(gpu: Gpu) -> str:
     return (
-        f"Scaled from the 8xH200 of arXiv 2604.15039, table 5, not measured: prefill beyond its overhead by the ratio of "
-        f"the bf16 peaks ({GPUS['H200'].tflop_s:g} and {gpu.tflop_s:g} TFLOP/s a GPU), decode's 25 ms (table 6) by that "
-        f"of the bandwidths ({GPUS['H200'].tbyte_s:g} and {gpu.tbyte_s:g} TB/s). "
+        f"Scaled from the 8xH200 of arXiv 2604.15039, table 5, not measured: prefill beyond its overhead by the ratio "
+        f"of the bf16 peaks ({GPUS['H200'].tflop_s:g} and {gpu.tflop_s:g} TFLOP/s a GPU), decode's 25 ms (table 6) by "
+        f"that of the bandwidths ({GPUS['H200'].tbyte_s:g} and {gpu.tbyte_s:g} TB/s). "
     )

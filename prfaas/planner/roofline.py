@@ -15,14 +15,14 @@ from prfaas.config.profile_file import (
 )
 from prfaas.core.decoder_spec import DecoderSpec
 from prfaas.core.errors import ConfigError
-from prfaas.core.shape import shape_of
+from prfaas.core.shape import DType, shape_of
 from prfaas.planner.hosting import Hosting
 from prfaas.planner.profiles import GIB, decode_curve
 from prfaas.planner.work import DecodeWork, decode_work, prefill_flop
 from prfaas.policy.profile import DecodeCurve
 
 BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
-CACHE_DTYPE = "bfloat16"
+CACHE_DTYPE: DType = "bfloat16"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class Assumptions:
 def roofline_profile(
     name: str, spec: DecoderSpec, hosting: Hosting, assumed: Assumptions, origin: str = ""
 ) -> ProfileFile:
-    """`origin`: where efficiency and overhead are from, for people. Raises ConfigError when no batch keeps to tpot_s."""
+    """`origin`: where efficiency and overhead are from, in words. Raises ConfigError when no batch keeps to tpot_s."""
     shape = shape_of(spec, CACHE_DTYPE)
     kv_bytes = shape.cache_bytes(assumed.context_tokens)
     return ProfileFile(
@@ -106,8 +106,8 @@ def _max_batch(curve: DecodeCurve, kv_bytes: float, hosting: Hosting, assumed: A
 
     if step_s(1) > assumed.tpot_s:
         raise ConfigError(
-            f"one request alone takes {step_s(1) * 1e3:.0f} ms a step on {hosting.name}, and {assumed.tpot_s * 1e3:.0f} "
-            f"ms are allowed; give more GPUs (--gpus), or allow more (--tpot-ms)"
+            f"one request alone takes {step_s(1) * 1e3:.1f} ms a step on {hosting.name}, and "
+            f"{assumed.tpot_s * 1e3:g} ms are allowed; give more GPUs (--gpus), or allow more (--tpot-ms)"
         )
     held = max(1, int(hosting.cache_bytes // kv_bytes))
     return max(batch for batch in range(1, min(held, BATCHES[-1]) + 1) if step_s(batch) <= assumed.tpot_s)
@@ -115,10 +115,14 @@ def _max_batch(curve: DecodeCurve, kv_bytes: float, hosting: Hosting, assumed: A
 
 def _source(hosting: Hosting, assumed: Assumptions, origin: str) -> str:
     gpu = hosting.gpu
+    efficiency, bandwidth, decode = (
+        f"{share * 100:.3g} %"
+        for share in (assumed.efficiency, assumed.bandwidth_efficiency, assumed.decode_efficiency)
+    )
     return (
-        f"Roofline, not measured: prefill at {assumed.efficiency * 100:.1f} % of {gpu.tflop_s:g} TFLOP/s a GPU after "
-        f"{assumed.overhead_s:g} s{origin}; decode at {assumed.bandwidth_efficiency * 100:.0f} % of {gpu.tbyte_s:g} TB/s or "
-        f"{assumed.decode_efficiency * 100:.0f} % of the TFLOP/s, plus {assumed.step_overhead_s * 1e3:g} ms a step. "
+        f"Roofline, not measured: prefill at {efficiency} of {gpu.tflop_s:g} TFLOP/s a GPU after "
+        f"{assumed.overhead_s:g} s{origin}; decode at {bandwidth} of {gpu.tbyte_s:g} TB/s or "
+        f"{decode} of the TFLOP/s, plus {assumed.step_overhead_s * 1e3:g} ms a step. "
         f"Weights in {hosting.precision}; cache: what they leave of 90 % of {hosting.gpus} x {gpu.memory_gb:g} GB. "
         f"max_batch: {assumed.tpot_s * 1e3:g} ms a step with {assumed.context_tokens:,} tokens in each request."
     )

@@ -3,6 +3,7 @@
 Counted from the list that the engine loads a checkpoint by, so that nothing is told twice.
 """
 
+import math
 from collections import Counter
 from dataclasses import dataclass
 from math import prod
@@ -42,8 +43,8 @@ class Weights:
     def touched(self, tokens: float) -> float:
         """What a step reads that carries so many tokens, each of another request: of routed experts the expected
         number of distinct ones, n·(1 − (1 − k/n)^tokens), as if each token chose evenly and for itself."""
-        chosen = (size * (1 - (1 - taken / experts) ** tokens) for (experts, taken), size in self.routed)
-        return self.every_token + self.head + sum(chosen)
+        shares = ((size, math.pow(1 - taken / experts, tokens)) for (experts, taken), size in self.routed)
+        return self.every_token + self.head + sum(size * (1 - missed) for size, missed in shares)
 
 
 def weights_of(spec: DecoderSpec) -> Weights:

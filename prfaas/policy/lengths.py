@@ -6,7 +6,7 @@ Knows no requests and no times. Lengths that are watched as they come are in `re
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from math import erfc, exp, log, sqrt
 from statistics import NormalDist
 from typing import Protocol
@@ -60,7 +60,7 @@ class Lognormal:
         object.__setattr__(self, "_low_z", self._z(self.low))
         object.__setattr__(self, "_high_z", self._z(self.high))
         object.__setattr__(self, "_inside", _normal_between(self._low_z, self._high_z))
-        if not self._inside or not self._partial_mean(self._low_z):
+        if not self._inside or not self.mean:
             raise ConfigError(
                 f"of log-normal lengths with mu {self.mu} and sigma {self.sigma} none lie between {self.low:g} and "
                 f"{self.high:g} tokens: the median is {exp(self.mu):.0f}; move the limits, or change mu"
@@ -73,21 +73,22 @@ class Lognormal:
 
     def mean_above(self, t: float) -> float:
         share = self.above(t)
-        if not share:
-            return 0.0
-        return min(max(self._partial_mean(self._z(max(t, self.low))) / share, t), self.high)
+        return min(max(self._sum(max(t, self.low), self.high) / share, t), self.high) if share else 0.0
 
     def mean_below(self, t: float) -> float:
-        share = 1 - self.above(t)
-        if share <= 0:
+        if t <= self.low:
             return 0.0
-        return min(max((self.mean - self.above(t) * self.mean_above(t)) / share, self.low), t, self.high)
+        t = min(t, self.high)
+        share = _normal_between(self._low_z, self._z(t)) / self._inside
+        return min(max(self._sum(self.low, t) / share, self.low), t) if share else self.low
 
     @property
     def mean(self) -> float:
-        return self._partial_mean(self._low_z)
+        return self._sum(self.low, self.high)
 
     def quantile(self, q: float) -> float:
+        if not 0 < q < 1:
+            return self.low if q <= 0 else self.high
         # From the nearer end, since the cdf of what is far above the median is 1 to the last digit.
         if self._low_z > 0:
             share, sign = _normal_below(-self._high_z) + (1 - q) * self._inside, -1
@@ -98,15 +99,17 @@ class Lognormal:
         return min(max(exp(self.mu + sign * self.sigma * NormalDist().inv_cdf(share)), self.low), self.high)
 
     def samples(self, n: int) -> list[float]:
-        return [self.quantile((i + 0.5) / n) for i in range(n)]
+        """The means of `n` equal slices, so that the mean of all is exact however heavy the tail."""
+        edges = [self.quantile(i / n) for i in range(n + 1)]
+        return [min(max(n * self._sum(t, u), t), u) for t, u in pairwise(edges)]
 
     def _z(self, t: float) -> float:
         return (log(t) - self.mu) / self.sigma
 
-    def _partial_mean(self, z: float) -> float:
-        """E[L; L > t], of all prompts, with t as a `z`: the integral of a log-normal is one of a shifted normal."""
+    def _sum(self, t: float, u: float) -> float:
+        """E[L; t < L <= u] over all prompts: the integral of a log-normal is one of a normal shifted by sigma."""
         whole = exp(self.mu + self.sigma**2 / 2)
-        return whole * _normal_between(z - self.sigma, self._high_z - self.sigma) / self._inside
+        return whole * _normal_between(self._z(t) - self.sigma, self._z(u) - self.sigma) / self._inside
 
 
 def _normal_below(z: float) -> float:

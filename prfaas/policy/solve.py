@@ -18,7 +18,7 @@ def solve(deployment: Deployment, lengths: Lengths, *, n_p: int | None = None, e
     of instances and the link allow; see `balance`. For `expected` see `throughput`.
 
     Among thresholds that serve equally many, the one whose prefill has most to spare; then the highest, which sends
-    least across the link. Where nothing may cross, it is that of the longest prompt.
+    least across the link. It is that of the longest prompt where nothing may cross, and 0 where everything does.
     """
     assert n_p is None or 0 <= n_p < deployment.n_pd
     work = Work.of(deployment, lengths) if expected else None
@@ -58,13 +58,15 @@ def _best_threshold(deployment: Deployment, lengths: Lengths, n_p: int, split_at
     ratio = (max(grid[-1], 1) / max(grid[0], 1)) ** (1 / (GRID - 1))
     for _ in range(ROUNDS):
         centre = found.threshold_tokens
-        found = max((found, *map(at, _spaced(centre / ratio, centre * ratio, ROUND))), key=_merit)
+        near = _spaced(centre / ratio, min(centre * ratio, nothing.threshold_tokens), ROUND)
+        found = max((found, *map(at, near)), key=_merit)
         ratio **= 2 / (ROUND - 1)
     return found
 
 
 def _merit(at: Throughput) -> tuple[float, float, int]:
-    return at.lambda_max, at.prefill_req_s, at.threshold_tokens
+    everything = at.offloaded_fraction == 1
+    return at.lambda_max, at.prefill_req_s, 0 if everything else at.threshold_tokens
 
 
 def _spaced(low: float, high: float, count: int) -> list[int]:

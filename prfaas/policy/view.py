@@ -96,6 +96,11 @@ class ClusterView:
         """Requests that wait for a decode slot."""
         return sum(part.beyond_slots for part in self.parts.values())
 
+    @property
+    def profiled(self) -> bool:
+        """Whether it is known of every instance what a prompt takes it."""
+        return not any(part.unprofiled for part in self.parts.values())
+
     def updated(self, instance: InstanceView) -> "ClusterView":
         """With one instance taken in, in the place of an earlier view of it."""
         home = self.homes.get(instance.instance_id)

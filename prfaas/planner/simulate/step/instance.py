@@ -212,9 +212,9 @@ class StepInstance:
 
     def _drawn(self, plan: StepPlan) -> Mapping[RequestId, int]:
         drawn, runs = {}, self._runs
-        for chunk in plan.chunks:
-            run = runs.get(chunk.sequence.request_id)
-            if run is not None and chunk.samples:
+        for chunk in (*plan.decodes, *[chunk for chunk in plan.prefills if chunk.samples]):
+            run = runs.get(chunk.sequence.request.request_id)
+            if run is not None:
                 drawn[run.request_id] = run.answer[chunk.num_outputs]
         return drawn
 

@@ -4,13 +4,21 @@ from prfaas.cache.prefix_cache import PrefixCache
 from prfaas.planner.simulate.arrival import Arrival
 from prfaas.planner.simulate.step.prompts import page_names, prompt_tokens
 
+_FIRST_LOOK = 16
+"""Pages."""
+
 
 def cached_tokens(cache: PrefixCache, arrival: Arrival) -> int:
     """Tokens of its prompt that need not be computed now; at least one always is. Changes nothing."""
     if not cache.enabled or not (arrival.blocks or arrival.answer_blocks):
         return 0
+    names = page_names(arrival, cache.block_tokens)
     usable = (arrival.prompt_tokens - 1) // cache.block_tokens
-    return cache.match(page_names(arrival, cache.block_tokens), usable).usable_blocks * cache.block_tokens
+    looked_at = _FIRST_LOOK
+    # Most instances hold little of most prompts: what lies far behind the last page held need not be looked up.
+    while len((match := cache.match(names[:looked_at], usable)).pages) == looked_at:
+        looked_at *= 4
+    return match.usable_blocks * cache.block_tokens
 
 
 def import_prefix(cache: PrefixCache, arrival: Arrival, tokens: int) -> None:

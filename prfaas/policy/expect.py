@@ -1,0 +1,114 @@
+"""What a request is expected to take: seconds at an instance, seconds and bytes on a link. Chooses nothing."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from prfaas.config.sections import CodecName
+from prfaas.policy.codec import SAVES, Route, choose
+from prfaas.policy.part import ClusterPart
+from prfaas.policy.profile import Profile
+from prfaas.policy.view import InstanceView, LinkView, PolicyParams
+
+FAIR_SHARE = 0.25
+"""Of a link, that a transfer gets however busy the link is: what is due earliest goes first."""
+ENCODE_BYTES_S: Mapping[CodecName, float] = {"exact": 1.0e9, "int8": 1.0e9, "state16": 1.5e9}
+"""Of one thread of usual machines. Each instance measures its own; here it only matters whether a link is slower."""
+KV_CODECS: frozenset[CodecName] = frozenset({"raw", "exact", "int8"})
+STATE_CODECS: frozenset[CodecName] = frozenset({"raw", "state16"})
+FASTEST_ENCODE_BYTES_S = max(ENCODE_BYTES_S.values())
+
+
+class Times:
+    """T_prefill of one prompt, worked out once for each profile: most instances of a fleet are alike."""
+
+    __slots__ = ("_fresh", "_tokens")
+
+    def __init__(self, prompt_tokens: int) -> None:
+        self._tokens = prompt_tokens
+        self._fresh: dict[int, float] = {}
+
+    def prefill_s(self, profile: Profile, cached: int) -> float:
+        """With the first `cached` tokens of the prompt there."""
+        if cached:
+            return profile.prefill.seconds(self._tokens, cached)
+        key = id(profile)
+        if (known := self._fresh.get(key)) is not None:
+            return known
+        seconds = self._fresh[key] = profile.prefill.seconds(self._tokens)
+        return seconds
+
+
+class Crossing(NamedTuple):
+    """KV on its way between clusters."""
+
+    done_s: float
+    """From now until all is there, acknowledged."""
+    num_bytes: float
+    """Encoded."""
+    usd: float
+    codec: CodecName
+
+
+def slot_s(decode: InstanceView, params: PolicyParams) -> float:
+    """Until the decode instance has room for one more: answers that run end one after the other."""
+    most = decode.max_running
+    if not most or decode.requests < most or decode.profile is None:
+        return 0.0
+    ahead = decode.requests - most + 1
+    return ahead * params.output_tokens * decode.profile.decode.step_s(most) / most
+
+
+def usable(link: LinkView | None, params: PolicyParams) -> bool:
+    """Whether KV may be entrusted to a link: it is known, up, and what is known of it is not stale."""
+    if link is None or not link.up or link.bytes_per_s <= 0:
+        return False
+    return not (link.queued_bytes > 0 and link.age_s > params.stale_link_s)
+
+
+def scarce(link: LinkView, params: PolicyParams) -> bool:
+    """Bandwidth-scarce, of the paper's two regimes (s3.4.3)."""
+    return link.utilisation >= params.max_utilisation or link.queued_s >= params.max_link_queue_s
+
+
+def unmade_bytes(source: ClusterPart, profile: Profile) -> float:
+    """KV of the prompts that wait in a cluster: it will want to cross before that of one more."""
+    return source.waiting_tokens * profile.kv_bytes_per_token + source.waiting_requests * profile.state_bytes
+
+
+def cross(
+    link: LinkView, params: PolicyParams, profile: Profile, tokens: int, span: tuple[float, float], ahead_bytes: float
+) -> Crossing:
+    """The KV of `tokens` tokens, which crosses while a prefill makes it, then the state, which exists at its end.
+
+    `span`: begin and end of the prefill, in seconds from now. `ahead_bytes`: of others, not yet queued at the link.
+    """
+    start_s, end_s = span
+    rate = link.bytes_per_s
+    kv_bytes = tokens * profile.kv_bytes_per_token
+    codec, state_codec = codecs(link, params, kv_bytes / max(end_s - start_s, 1e-9))
+    kv_bytes, state_bytes = kv_bytes / SAVES[codec], profile.state_bytes / SAVES[state_codec]
+    free_s = link.queued_s + ahead_bytes / rate
+    kv_done_s = max(end_s, max(free_s, start_s) + kv_bytes / _spare(link))
+    num_bytes = kv_bytes + state_bytes
+    done_s = kv_done_s + state_bytes / rate + link.rtt_s
+    return Crossing(done_s, num_bytes, num_bytes / 1e9 * link.usd_per_gb, codec)
+
+
+def move(link: LinkView, profile: Profile, tokens: int) -> Crossing:
+    """A cached prefix: the KV of `tokens` tokens and the state at their end, all there already, as they are."""
+    num_bytes = tokens * profile.kv_bytes_per_token + profile.state_bytes
+    done_s = link.queued_s + num_bytes / _spare(link) + link.rtt_s
+    return Crossing(done_s, num_bytes, num_bytes / 1e9 * link.usd_per_gb, "raw")
+
+
+def codecs(link: LinkView, params: PolicyParams, produce_bytes_s: float) -> tuple[CodecName, CodecName]:
+    """Of KV and of states, as sender and receiver will choose them."""
+    if len(params.codecs) <= 1 or (not link.usd_per_gb and link.bytes_per_s >= FASTEST_ENCODE_BYTES_S):
+        return "raw", "raw"
+    route = Route(link.bytes_per_s, link.usd_per_gb)
+    kv = choose(params.codecs, KV_CODECS, route, ENCODE_BYTES_S, produce_bytes_s)
+    return kv, choose(params.codecs, STATE_CODECS, route, ENCODE_BYTES_S, None)
+
+
+def _spare(link: LinkView) -> float:
+    return link.bytes_per_s * max(1.0 - link.utilisation, FAIR_SHARE)
