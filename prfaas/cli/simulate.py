@@ -35,6 +35,9 @@ INPUTS: dict[WorkloadKind, dict[str, Any]] = {
 }
 """What --workload means where the file describes another kind."""
 
+FILE_COLUMNS = 100
+"""Of tables that go to a file rather than to a terminal."""
+
 
 @dataclass(frozen=True, slots=True)
 class SimulateOptions:
@@ -73,6 +76,7 @@ def run_simulate(options: SimulateOptions) -> None:
         sys.stdout.write(json.dumps(told, indent=2, ensure_ascii=False) + "\n")
         return
     console = Console()
+    console = console if console.is_terminal else Console(width=FILE_COLUMNS)
     show(outcomes, console)
     total = options.requests * len(outcomes)
     console.print(f"{total:,} requests simulated in {wall_s:.1f} s: {total / wall_s:,.0f} a second.", highlight=False)

@@ -20,7 +20,6 @@ def goodput_bars(outcomes: Sequence[Outcome]) -> go.Figure:
         x=names,
         y=[o.goodput_req_s for o in outcomes],
         marker_color=[colour(name) for name in names],
-        text=[f"{o.goodput_req_s:.2f}" for o in outcomes],
         name="within the objectives",
     )
     figure.add_bar(
@@ -29,6 +28,14 @@ def goodput_bars(outcomes: Sequence[Outcome]) -> go.Figure:
         marker={"color": [colour(name) for name in names], "opacity": 0.3},
         name="too late",
     )
+    for o in outcomes:
+        figure.add_annotation(
+            x=o.policy,
+            y=max(o.throughput_req_s, o.goodput_req_s),
+            text=f"{o.goodput_req_s:.2f}",
+            showarrow=False,
+            yshift=9,
+        )
     return figure.update_layout(barmode="stack", showlegend=False).update_yaxes(title="req/s")
 
 

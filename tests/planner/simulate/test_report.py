@@ -20,8 +20,8 @@ from tests.planner.simulate.outcomes import outcome
         (
             [outcome("local_only", 1.5), outcome("prfaas", 3.0), outcome("all_remote", 2.0)],
             (
-                "prfaas answers most within the objectives: 3.00 req/s, 75% of what is asked, 1.50 times all_remote and "
-                "2.00 times local_only."
+                "prfaas answers most within the objectives: 3.00 req/s, 75% of what is asked, 1.50 times all_remote "
+                "and 2.00 times local_only."
             ),
         ),
         ([outcome("prfaas", 3.0), outcome("local_only", 0.0)], "while local_only answers none"),
