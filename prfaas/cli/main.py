@@ -195,6 +195,23 @@ def demo(
     raise typer.Exit(code)
 
 
+@app.command("plan")
+def plan_deployment(
+    config: Annotated[Path, typer.Argument(help="Deployment file, e.g. configs/case-study.yaml.")],
+    json_output: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")] = False,
+    html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a page with figures too.")] = None,
+    overrides: SetOption = None,
+) -> None:
+    """Work out what a deployment can do: threshold, roles, throughput, waiting, cost; and whether offloading pays.
+
+    [dim]prfaas plan configs/case-study.yaml --set links.0.gbit_s=10 --html plan.html[/dim]
+    """
+    from prfaas.cli.plan import run_plan
+
+    with _one_line_errors(Supervisor(None)):
+        run_plan(config, tuple(overrides or []), json_output=json_output, html=html)
+
+
 @app.command("demo-model")
 def demo_model(
     directory: Annotated[Path, typer.Argument(help="Where to write it; must not exist.")],

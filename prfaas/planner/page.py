@@ -11,6 +11,8 @@ from plotly.offline import get_plotlyjs
 from prfaas.planner.page_style import STYLE
 
 FIGURE_PX = 340
+_FIT = """addEventListener("load", () => document.querySelectorAll(".js-plotly-plot").forEach(Plotly.Plots.resize));"""
+"""A figure is drawn before what stands beside it is read, so the first of a row takes the whole row."""
 Cell = str | float | None
 
 
@@ -41,7 +43,7 @@ def html_page(title: str, lead: str, sections: Sequence[PageSection]) -> str:
             f"<script>{get_plotlyjs()}</script>",
             f'</head><body><main><h1>{escape(title)}</h1>\n<p class="lead">{escape(lead)}</p>',
             *parts,
-            "</main></body></html>\n",
+            f"</main><script>{_FIT}</script></body></html>\n",
         ]
     )
 
