@@ -30,8 +30,8 @@ def link_use(outcomes: Sequence[Outcome], link: str) -> go.Figure:
 
 
 def threshold(outcomes: Sequence[Outcome]) -> go.Figure:
-    figure = _lines(outcomes, lambda series: series.threshold_tokens, shape="hv")
-    return _shaded(figure, outcomes).update_yaxes(title="tokens")
+    figure = _lines(outcomes, lambda series: [tokens or None for tokens in series.threshold_tokens], shape="hv")
+    return _shaded(figure, outcomes).update_yaxes(type="log", title="tokens")
 
 
 def goodput(outcomes: Sequence[Outcome]) -> go.Figure:
