@@ -13,7 +13,7 @@ from prfaas.planner.plan.tables import TITLES
 from prfaas.policy.solve import solve
 from prfaas.policy.throughput import Throughput, throughput
 
-POINTS = 120
+POINTS = 80
 CEILING = 3.0
 """Times Lambda_max: stages that could do more leave the plot at its top."""
 
@@ -22,8 +22,7 @@ def stages_over_threshold(planned: Planned) -> go.Figure:
     """Figure 5, left, of the PrfaaS paper: what each stage could serve of all requests, over t at the best split."""
     fleet, at = planned.fleet, planned.at
     low, high = max(1.0, fleet.lengths.quantile(0.01)), fleet.lengths.quantile(1.0)
-    step = log(high / low) / (POINTS - 1)
-    thresholds = sorted({round(low * exp(i * step)) for i in range(POINTS)} | {at.threshold_tokens})
+    thresholds = sorted({round(tokens) for tokens in _spaced(low, high)} | {at.threshold_tokens})
     deployment, lengths = fleet.deployment(), fleet.lengths
     swept = [throughput(deployment, lengths, t, at.n_p) for t in thresholds if t <= high]
     top = CEILING * max(found.lambda_max for found in swept)
@@ -88,7 +87,8 @@ def costs(plan: Plan) -> go.Figure:
     whole = [planned.forecast.usd_per_mtok for planned in priced.values()]
     labels = [f"{usd:.2f}" for usd in whole if usd]
     figure.add_scatter(x=names, y=whole, mode="text", text=labels, textposition="top center", showlegend=False)
-    return figure.update_yaxes(title="$ per million output tokens")
+    top = max((usd for usd in whole if usd), default=1.0)
+    return figure.update_yaxes(title="$ per million output tokens", range=[0, 1.15 * top])
 
 
 def first_token_shares(plan: Plan) -> go.Figure:
@@ -101,10 +101,9 @@ def first_token_shares(plan: Plan) -> go.Figure:
         thin = {**line(name), "width": 1}
         figure.add_scatter(x=alone, y=shares, mode="lines", line=thin, name=f"{TITLES[name]}, prefill alone")
         if found:
-            times = [found.quantile_s((i + 0.5) / 50) for i in range(50)]
-            figure.add_scatter(
-                x=times, y=[(i + 0.5) / 50 for i in range(50)], mode="lines", line=line(name), name=TITLES[name]
-            )
+            times = _spaced(alone[0], found.quantile_s(0.99))
+            within = [found.share_within(seconds) for seconds in times]
+            figure.add_scatter(x=times, y=within, mode="lines", line=line(name), name=TITLES[name])
     figure.update_xaxes(title="seconds until the first token", **_log(0.1, 1000.0))
     return figure.update_yaxes(title="share of requests", tickformat=".0%", range=[0, 1])
 
@@ -124,6 +123,11 @@ def _instance_share(planned: Planned) -> float:
 
 def _egress_share(planned: Planned) -> float:
     return max(0.0, 1 - _instance_share(planned))
+
+
+def _spaced(low: float, high: float) -> list[float]:
+    """Evenly in their logarithm, both ends included."""
+    return [low * exp(i * log(high / low) / (POINTS - 1)) for i in range(POINTS)]
 
 
 def _log(low: float, high: float) -> dict[str, object]:

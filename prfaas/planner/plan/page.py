@@ -18,9 +18,9 @@ def page(plan: Plan) -> str:
     """HTML that loads nothing from anywhere."""
     sections = [
         PageSection("Break-even", list_html(plan.words)) if plan.words else None,
-        PageSection("Compared", grid_html(_table(list(compared_rows(plan))), _table(list(stage_rows(plan))))),
+        PageSection("Compared", grid_html(_table(list(compared_rows(plan))), _stages_and_cost(plan))),
         PageSection("Throughput", grid_html(*_throughput(plan))),
-        PageSection("Time to the first token, and cost", grid_html(*_time_and_cost(plan))),
+        PageSection("Time to the first token", grid_html(_time(plan))),
         PageSection("What if", _what_if(plan)),
         PageSection("Notes", list_html(plan.notes)) if plan.notes else None,
     ]
@@ -39,15 +39,19 @@ def _throughput(plan: Plan) -> list[str]:
     return [figure_html(stages_over_threshold(plan.best), caption), split]
 
 
-def _time_and_cost(plan: Plan) -> list[str]:
+def _stages_and_cost(plan: Plan) -> str:
+    stages = _table(list(stage_rows(plan)))
+    if plan.best.forecast.usd_per_mtok is None:
+        return stages
+    return stages + figure_html(costs(plan), "Each fleet at 0.9 of what it can serve.", CURVE_PX)
+
+
+def _time(plan: Plan) -> str:
     caption = (
         "Thick: with queues and transfer, each fleet at its planned rate; a fleet that cannot keep up with it has no "
         "such line. Thin: prefill alone, as table 6 of the paper counts."
     )
-    parts = [figure_html(first_token_shares(plan), caption, 380)]
-    if plan.best.forecast.usd_per_mtok is not None:
-        parts.append(figure_html(costs(plan), "Each fleet at 0.9 of what it can serve.", 380))
-    return parts
+    return figure_html(first_token_shares(plan), caption, 380)
 
 
 def _what_if(plan: Plan) -> str:

@@ -7,7 +7,7 @@ from prfaas.planner.plan.waiting import Station
 from prfaas.policy.lengths import Lengths
 from prfaas.policy.throughput import Deployment, Throughput
 
-SAMPLES = 1000
+SAMPLES = 500
 """Prompt lengths that stand for all."""
 PRECISION = 1e-4
 """Of a quantile, relative."""
