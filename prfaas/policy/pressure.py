@@ -25,6 +25,9 @@ class RetuneParams:
     """Prompts wait longer on one side than on the other by this..."""
     queue_margin: float = 0.5
     """...and by this share of the shorter wait, before it matters."""
+    prompts: float = 2.0
+    """That many at once on one side are chance: waits and queues up to what so many mean prompts take do not matter
+    either."""
     step: float = 1.25
     min_factor: float = 1 / 8
     max_factor: float = 64.0

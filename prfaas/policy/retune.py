@@ -11,7 +11,7 @@ from prfaas.policy.lengths import Lengths
 from prfaas.policy.pressure import Move, RetuneParams, pressure, remote_lead
 from prfaas.policy.signals import Signals
 from prfaas.policy.solve import solve
-from prfaas.policy.split import beyond
+from prfaas.policy.split import Split, beyond, split
 
 __all__ = ["RetuneParams", "Signals", "Solved", "Tuning", "retune"]
 
@@ -87,6 +87,7 @@ def retune(
     waited_s = signals.at_s - tuning.changed_s
     if waited_s >= params.settle_s and _drifts(tuning, best, params):
         return _changed(looked, best, _why_best(best, signals, lengths))
+    params = _coarser(params, measured, split(measured, lengths, tuning.threshold_tokens))
     move, reason = pressure(tuning.factor, tuning.seen or signals, signals, params)
     wait_s = params.calm_s * 2 ** min(tuning.undone, MAX_UNDONE) if move == "back" else params.settle_s
     if move is None or waited_s < wait_s or not signals.egress_bytes_s or not _helps(move, tuning, lengths):
@@ -101,6 +102,18 @@ def _holds(solved: Solved, signals: Signals, measured: Deployment, n_p: int | No
     egress = measured.egress_bytes_s
     near = abs(egress - solved.deployment.egress_bytes_s) <= params.best_band * egress
     return near and replace(solved.deployment, egress_bytes_s=egress) == measured
+
+
+def _coarser(params: RetuneParams, measured: Deployment, at: Split) -> RetuneParams:
+    """With margins no finer than the grain of the load: a wait of one prompt's length is not a trend."""
+    prompt_s = max(at.long_s, at.short_s)
+    egress = measured.egress_bytes_s
+    transfer_s = measured.remote.kv_bytes(at.long_tokens) / egress if egress and at.long_tokens else 0.0
+    return replace(
+        params,
+        queue_margin_s=max(params.queue_margin_s, params.prompts * prompt_s),
+        max_link_queue_s=max(params.max_link_queue_s, params.prompts * transfer_s),
+    )
 
 
 def _changed(tuning: Tuning, best: int, reason: str) -> Tuning:

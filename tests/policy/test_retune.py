@@ -10,7 +10,8 @@ from prfaas.policy.retune import RetuneParams, Signals, Tuning, retune
 from prfaas.policy.solve import solve
 from tests.policy.paper import LENGTHS, PRFAAS_PD
 
-PARAMS = RetuneParams()
+PARAMS = RetuneParams(prompts=0)
+"""Margins as they stand, so that they can be reckoned with by hand."""
 BEST = solve(PRFAAS_PD, LENGTHS, n_p=3).threshold_tokens
 EVEN = Signals(
     at_s=100.0,
