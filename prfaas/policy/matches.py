@@ -7,7 +7,7 @@ from prfaas.policy.view import ClusterView
 
 MANY = 64
 """Matches of which a policy looks at all."""
-FEW = 4
+FEW = 2
 """Of each cluster, where there are more."""
 
 

@@ -65,6 +65,8 @@ class FluidInstance:
         """Some of the prompts are computed, until an event that comes for certain."""
         self._alone = False
         """That leaves no room for decodes, nor for newcomers, until it ends."""
+        self._beside_until_s = -inf
+        """When the last piece beside decodes ended, or will."""
         self._look_s = inf
         """When it is next looked who can begin."""
         self._end_s = inf
@@ -225,11 +227,23 @@ class FluidInstance:
         turn = self._prompts.turn(engine.step_tokens if self._alone else min(BESIDE_TOKENS, engine.step_tokens))
         start_s, seconds, extra_s = self._batch.boundary_s, turn.work_s, 0.0
         if not self._alone:
-            among = beside(turn.work_s, turn.token_s, self._batch.step_s, engine.decode_slowdown, engine.page_tokens)
+            if self._beside_until_s == self._loop.now_s:
+                # What is cut into pieces here is not there: no step is lost where a piece ends.
+                start_s = self._loop.now_s
+            among = beside(
+                turn.work_s,
+                turn.overhead_s,
+                turn.token_s,
+                self._batch.step_s,
+                engine.decode_slowdown,
+                engine.page_tokens,
+            )
             seconds, extra_s = among.seconds, among.extra_s
         self._batch.slow(extra_s)
         if self._alone:
             self._batch.hold_until(start_s + seconds)
+        else:
+            self._beside_until_s = start_s + seconds
         self._turning = True
         self._loop.at(start_s + seconds, self._end_turn, turn)
         for task, _ in turn.chunks:

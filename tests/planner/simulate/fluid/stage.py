@@ -145,5 +145,7 @@ class Stage:
             self.on[what](job)
 
 
-def arrival(number: int, prompt: int, output: int = 1, blocks: tuple[int, ...] = (), **more: tuple[int, ...]) -> Arrival:
+def arrival(
+    number: int, prompt: int, output: int = 1, blocks: tuple[int, ...] = (), **more: tuple[int, ...]
+) -> Arrival:
     return Arrival(number, 0.0, prompt, output, blocks, **more)
