@@ -18,6 +18,8 @@ class RetuneParams:
 
     high_utilisation: float = 0.9
     low_utilisation: float = 0.7
+    smooth_s: float = 30.0
+    """Time constant over which the utilisation is taken: prompts come in bunches."""
     planned_utilisation: float = 0.85
     """Of the link, at most, that the best threshold counts on."""
     max_link_queue_s: float = 0.5
@@ -31,7 +33,7 @@ class RetuneParams:
     step: float = 1.25
     min_factor: float = 1 / 8
     max_factor: float = 64.0
-    best_band: float = 0.05
+    best_band: float = 0.1
     """The best threshold has to move by this share to be followed..."""
     solve_s: float = 30.0
     """How old what was found best may be; it is searched for anew as soon as the link has moved by that share, too."""

@@ -4,7 +4,7 @@ Decides from what was measured; knows neither who measured it nor how often it i
 """
 
 from dataclasses import dataclass, replace
-from math import floor, log2, sqrt
+from math import exp, floor, log2, sqrt
 
 from prfaas.policy.deployment import Deployment
 from prfaas.policy.lengths import Lengths
@@ -44,7 +44,7 @@ class Tuning:
     changed_s: float
     reason: str
     seen: Signals | None = None
-    """At the last look, so that one can tell whether a queue grows."""
+    """At the last look, so that one can tell whether a queue grows; the utilisation is smoothed."""
     moved: Move | None = None
     """The last change of the factor."""
     undone: int = 0
@@ -71,6 +71,7 @@ def retune(
 
     `deployment` as planned: its egress is replaced by the measured one. `n_p`: local prefill instances at present.
     """
+    signals = _smoothed(tuning.seen, signals, params)
     looked = replace(tuning, seen=signals)
     if not lengths.mean:
         return looked
@@ -102,6 +103,14 @@ def _holds(solved: Solved, signals: Signals, measured: Deployment, n_p: int | No
     egress = measured.egress_bytes_s
     near = abs(egress - solved.deployment.egress_bytes_s) <= params.best_band * egress
     return near and replace(solved.deployment, egress_bytes_s=egress) == measured
+
+
+def _smoothed(before: Signals | None, signals: Signals, params: RetuneParams) -> Signals:
+    if before is None or not params.smooth_s:
+        return signals
+    kept = exp(-(signals.at_s - before.at_s) / params.smooth_s)
+    now = signals.link_utilisation
+    return replace(signals, link_utilisation=now + (before.link_utilisation - now) * kept)
 
 
 def _coarser(params: RetuneParams, measured: Deployment, at: Split) -> RetuneParams:

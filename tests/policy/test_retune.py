@@ -10,8 +10,8 @@ from prfaas.policy.retune import RetuneParams, Signals, Tuning, retune
 from prfaas.policy.solve import solve
 from tests.policy.paper import LENGTHS, PRFAAS_PD
 
-PARAMS = RetuneParams(prompts=0)
-"""Margins as they stand, so that they can be reckoned with by hand."""
+PARAMS = RetuneParams(prompts=0, smooth_s=0)
+"""Margins and signals as they stand, so that they can be reckoned with by hand."""
 BEST = solve(PRFAAS_PD, LENGTHS, n_p=3).threshold_tokens
 EVEN = Signals(
     at_s=100.0,
@@ -77,6 +77,33 @@ def test_a_full_link_raises_the_threshold_and_says_so() -> None:
 )
 def test_what_moves_the_factor(signals: Signals, factor: float) -> None:
     assert look(START, signals).factor == pytest.approx(factor)
+
+
+def test_margins_are_no_finer_than_a_prompt_or_two() -> None:
+    # A remote prompt takes 2.55 s, so 5.1 s of waiting and half of the shorter wait are chance; 0.88 GB take 0.07 s.
+    params = RetuneParams()
+    for signals, factor in (
+        (replace(EVEN, prfaas_queue_s=5.8), 1.0),
+        (replace(EVEN, prfaas_queue_s=5.9), 1.25),
+        (replace(EVEN, link_queue_s=0.6), 1.25),
+    ):
+        assert retune(START, signals, PRFAAS_PD, LENGTHS, params, n_p=3).factor == factor
+    # At 10 Gbit/s 0.7 s: two may queue.
+    slow = replace(START, best_tokens=21_000, threshold_tokens=21_000)
+    crowded = replace(EVEN, egress_bytes_s=10e9 / 8, link_queue_s=1.4)
+    assert retune(slow, crowded, PRFAAS_PD, LENGTHS, params, n_p=3).factor == 1.0
+
+
+def test_a_bunch_of_prompts_does_not_make_a_link_full() -> None:
+    params = replace(PARAMS, smooth_s=30.0)
+    first = retune(START, EVEN, PRFAAS_PD, LENGTHS, params, n_p=3)
+    full = replace(EVEN, link_utilisation=1.0)
+    # 1 - 0.5 exp(-10/30), and after 49 s 1 - 0.5 exp(-49/30) = 0.90.
+    soon = retune(first, replace(full, at_s=110.0), PRFAAS_PD, LENGTHS, params, n_p=3)
+    assert soon.factor == 1.0
+    assert soon.seen is not None
+    assert soon.seen.link_utilisation == pytest.approx(0.6417, abs=1e-4)
+    assert retune(soon, replace(full, at_s=149.0), PRFAAS_PD, LENGTHS, params, n_p=3).factor == 1.25
 
 
 def test_changes_need_time_to_show() -> None:
