@@ -12,7 +12,7 @@ import typer
 from rich.progress import track
 
 from benchmarks.prefix_replay import bookkeeping, warm_start
-from benchmarks.prefix_replay.trace import ID_TOKENS, TracedPrompt, distinct_ids, read_trace, total_tokens
+from benchmarks.prefix_replay.trace import TracedPrompt, distinct_ids, read_trace, total_tokens
 from benchmarks.prefix_replay.variants import Variant, measure, variants
 from benchmarks.report import Column, progress, show
 from prfaas.cache.layout import PageLayout, lay_out
@@ -20,6 +20,7 @@ from prfaas.config.sections import PrefixCacheSection
 from prfaas.core.errors import PrfaasError
 from prfaas.core.model_files import read_json
 from prfaas.core.shape import model_shape
+from prfaas.planner.simulate.arrival import ID_TOKENS
 
 PAGE_TOKENS = 64
 PROMPT_TOKENS = 100_000
@@ -47,7 +48,9 @@ COLUMNS = (
     Column("replay,\nseconds", "seconds", ".1f"),
 )
 
-TraceOption = Annotated[Path, typer.Option(help="Mooncake's JSON lines: timestamp, input_length, hash_ids.")]
+TraceOption = Annotated[
+    Path, typer.Option(help="Mooncake's JSON lines: timestamp, input_length, output_length, hash_ids.")
+]
 ModelOption = Annotated[Path, typer.Option(help="The config.json of the model whose cache it is.")]
 PoolOption = Annotated[int, typer.Option(min=2, help="Of the limited pool, in 512-token blocks of KV.")]
 

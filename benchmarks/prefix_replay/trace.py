@@ -1,17 +1,14 @@
 """Prompts of a Mooncake trace as names of blocks. Knows of their text only which parts are equal."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from xxhash import xxh3_128_digest
 
-from prfaas.core.errors import ConfigError
 from prfaas.core.ids import BlockHash
-
-ID_TOKENS = 512
-"""Tokens that one id of such a trace stands for."""
+from prfaas.planner.simulate.arrival import ID_TOKENS
+from prfaas.planner.simulate.workloads.mooncake import read_mooncake
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,14 +37,7 @@ class TracedPrompt:
 
 def read_trace(path: Path) -> list[TracedPrompt]:
     """In order of arrival. Raises ConfigError if it is no trace of this kind."""
-    try:
-        records = [json.loads(line) for line in path.read_text().splitlines()]
-        records.sort(key=lambda record: record["timestamp"])
-        return [TracedPrompt(record["input_length"], tuple(record["hash_ids"])) for record in records]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ConfigError(
-            f"{path} is no trace of JSON lines with timestamp, input_length, hash_ids: {error}"
-        ) from error
+    return [TracedPrompt(record.input_length, record.hash_ids) for record in read_mooncake(path)]
 
 
 def total_tokens(trace: Sequence[TracedPrompt]) -> int:

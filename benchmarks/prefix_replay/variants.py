@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from benchmarks.prefix_replay.replay import replay
-from benchmarks.prefix_replay.trace import ID_TOKENS, TracedPrompt, distinct_ids, total_tokens
+from benchmarks.prefix_replay.trace import TracedPrompt, distinct_ids, total_tokens
 from prfaas.cache.layout import PageLayout
 from prfaas.cache.pool import PagePool
 from prfaas.cache.prefix_cache import PrefixCache
 from prfaas.cache.snapshot_policy import SnapshotPolicy
+from prfaas.planner.simulate.arrival import ID_TOKENS
 
 Cached = Literal["KV and states", "KV only"]
 """What a model needs of a prefix."""

@@ -77,6 +77,10 @@ class BlockTree:
     def is_leaf(self, block: int) -> bool:
         return not self._children[block]
 
+    def has_end(self, block: int) -> bool:
+        """A leaf, or a block with a snapshot: what of a prompt is of use ends here."""
+        return not self._children[block] or block in self.snapshots
+
     def leading(self, hashes: Sequence[BlockHash]) -> list[int]:
         """Pages of the blocks from a prompt's first on, as far as all are held."""
         found = list(map(self._pages.get, hashes))

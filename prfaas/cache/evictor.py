@@ -55,7 +55,7 @@ class Evictor:
 
     def offer(self, block: int) -> None:
         """To be called whenever pages of a block or its snapshot became idle, or its last child went."""
-        if not self._queued[block]:
+        if not self._queued[block] and self._tree.has_end(block):
             candidate = self._candidate(block)
             if candidate is not None:
                 self._push(self._rank(candidate), block)

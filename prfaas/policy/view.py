@@ -6,35 +6,25 @@ from typing import Literal
 
 from prfaas.config.sections import CodecName
 from prfaas.core.ids import ClusterName, InstanceId
-from prfaas.policy.profile import Profile
+from prfaas.policy.instance_view import ClusterKind, InstanceView, Role
+from prfaas.policy.part import ClusterPart
 
-ClusterKind = Literal["prfaas", "pd"]
-Role = Literal["prefill", "decode"]
+__all__ = [
+    "CacheTransfer",
+    "ClusterKind",
+    "ClusterPart",
+    "ClusterView",
+    "Expected",
+    "Force",
+    "InstanceView",
+    "LinkView",
+    "Placement",
+    "PlacementRequest",
+    "PolicyParams",
+    "Role",
+]
+
 Force = Literal["local", "remote"]
-
-
-@dataclass(frozen=True, slots=True)
-class InstanceView:
-    """One live instance as its last heartbeat described it."""
-
-    instance_id: InstanceId
-    cluster: ClusterName
-    kind: ClusterKind
-    role: Role
-    control_address: str = ""
-    waiting_tokens: int = 0
-    """Prompt tokens that it has accepted and not yet prefilled."""
-    waiting_requests: int = 0
-    running_requests: int = 0
-    pages_free: int = 0
-    max_running: int = 0
-    """Requests that it runs at once; 0: not known."""
-    profile: Profile | None = None
-    """What it takes for a prompt; None: not known, and its queue is counted in tokens alone."""
-
-    @property
-    def requests(self) -> int:
-        return self.waiting_requests + self.running_requests
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,18 +53,6 @@ class LinkView:
 
 
 @dataclass(frozen=True, slots=True)
-class ClusterPart:
-    """One cluster's instances by role, the least loaded first."""
-
-    name: ClusterName
-    kind: ClusterKind
-    prefills: tuple[InstanceView, ...] = ()
-    """By tokens that wait, then requests, then name."""
-    decodes: tuple[InstanceView, ...] = ()
-    """By requests, then tokens that wait, then name."""
-
-
-@dataclass(frozen=True, slots=True)
 class ClusterView:
     """The whole fleet at one moment; only instances that may get new requests.
 
@@ -83,55 +61,94 @@ class ClusterView:
     """
 
     parts: Mapping[ClusterName, ClusterPart]
-    by_id: Mapping[InstanceId, InstanceView]
+    """Those that have an instance."""
+    homes: Mapping[InstanceId, ClusterName]
+    """The cluster of each instance."""
     links: Mapping[tuple[ClusterName, ClusterName], LinkView]
     """By source and target. Those that anybody has measured, or described in a file."""
 
     @classmethod
     def of(cls, instances: Iterable[InstanceView], links: Iterable[LinkView] = ()) -> "ClusterView":
         """Names that appear twice: the last one counts."""
-        by_id = {i.instance_id: i for i in instances}
-        parts = {name: _part(name, [i for i in by_id.values() if i.cluster == name]) for name in _clusters(by_id)}
-        return cls(parts, by_id, {(link.source, link.target): link for link in links})
+        members: dict[ClusterName, list[InstanceView]] = {}
+        homes: dict[InstanceId, ClusterName] = {}
+        for instance in {i.instance_id: i for i in instances}.values():
+            members.setdefault(instance.cluster, []).append(instance)
+            homes[instance.instance_id] = instance.cluster
+        return cls({name: ClusterPart.of(name, those) for name, those in members.items()}, homes, _by_ends(links))
 
     @property
     def instances(self) -> tuple[InstanceView, ...]:
-        return tuple(self.by_id.values())
+        """Cluster by cluster; walks them all."""
+        return tuple(i for part in self.parts.values() for i in part.members.values())
+
+    @property
+    def by_id(self) -> Mapping[InstanceId, InstanceView]:
+        """All of them; `find` is the quicker way to one."""
+        return {i.instance_id: i for i in self.instances}
+
+    def find(self, instance_id: InstanceId) -> InstanceView | None:
+        home = self.homes.get(instance_id)
+        return None if home is None else self.parts[home].members[instance_id]
+
+    @property
+    def beyond_slots(self) -> int:
+        """Requests that wait for a decode slot."""
+        return sum(part.beyond_slots for part in self.parts.values())
+
+    @property
+    def profiled(self) -> bool:
+        """Whether it is known of every instance what a prompt takes it."""
+        return not any(part.unprofiled for part in self.parts.values())
 
     def updated(self, instance: InstanceView) -> "ClusterView":
         """With one instance taken in, in the place of an earlier view of it."""
-        return self._with({**self.by_id, instance.instance_id: instance}, instance.instance_id)
+        home = self.homes.get(instance.instance_id)
+        if home is not None and home != instance.cluster:
+            return self.without(instance.instance_id).updated(instance)
+        part = self.parts.get(instance.cluster)
+        changed = part.updated(instance) if part else ClusterPart.of(instance.cluster, [instance])
+        homes = self.homes if home is not None else {**self.homes, instance.instance_id: instance.cluster}
+        return ClusterView({**self.parts, instance.cluster: changed}, homes, self.links)
 
     def without(self, instance_id: InstanceId) -> "ClusterView":
-        return self._with({i: v for i, v in self.by_id.items() if i != instance_id}, instance_id)
+        """An instance that is not there is left out already."""
+        home = self.homes.get(instance_id)
+        if home is None:
+            return self
+        parts = dict(self.parts)
+        part = parts[home].without(instance_id)
+        if part.members:
+            parts[home] = part
+        else:
+            del parts[home]
+        return ClusterView(parts, {i: c for i, c in self.homes.items() if i != instance_id}, self.links)
+
+    def after(self, placement: "Placement") -> "ClusterView":
+        """With a request added to the loads of its instances, until their next heartbeats count it themselves.
+
+        Without it, all requests between two heartbeats would go to the one instance that was idle at the first.
+        """
+        view, decode = self, self.find(placement.decode.instance_id)
+        worker = placement.prefill and self.find(placement.prefill.instance_id)
+        if decode:
+            tokens = 0 if placement.prefill else placement.uncached_tokens
+            running = decode.running_requests + 1
+            view = view.updated(
+                replace(decode, running_requests=running, waiting_tokens=decode.waiting_tokens + tokens)
+            )
+        if worker:
+            tokens = worker.waiting_tokens + placement.uncached_tokens
+            waiting = worker.waiting_requests + 1
+            view = view.updated(replace(worker, waiting_requests=waiting, waiting_tokens=tokens))
+        return view
 
     def with_links(self, links: Iterable[LinkView]) -> "ClusterView":
-        return replace(self, links={(link.source, link.target): link for link in links})
-
-    def _with(self, by_id: Mapping[InstanceId, InstanceView], changed: InstanceId) -> "ClusterView":
-        views = [v for v in (self.by_id.get(changed), by_id.get(changed)) if v is not None]
-        parts = dict(self.parts)
-        for name in {v.cluster for v in views}:
-            part = _part(name, [i for i in by_id.values() if i.cluster == name])
-            if part.prefills or part.decodes:
-                parts[name] = part
-            else:
-                parts.pop(name, None)
-        return ClusterView(parts, by_id, self.links)
+        return replace(self, links=_by_ends(links))
 
 
-def _clusters(by_id: Mapping[InstanceId, InstanceView]) -> list[ClusterName]:
-    return list(dict.fromkeys(i.cluster for i in by_id.values()))
-
-
-def _part(name: ClusterName, members: list[InstanceView]) -> ClusterPart:
-    prefills = sorted(
-        (i for i in members if i.role == "prefill"), key=lambda i: (i.waiting_tokens, i.requests, i.instance_id)
-    )
-    decodes = sorted(
-        (i for i in members if i.role == "decode"), key=lambda i: (i.requests, i.waiting_tokens, i.instance_id)
-    )
-    return ClusterPart(name, members[0].kind if members else "pd", tuple(prefills), tuple(decodes))
+def _by_ends(links: Iterable[LinkView]) -> Mapping[tuple[ClusterName, ClusterName], LinkView]:
+    return {(link.source, link.target): link for link in links}
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +163,10 @@ class PlacementRequest:
     force: Force | None = None
     """Prefill in the decode instance's cluster ("local") or in a `prfaas` cluster ("remote"), whatever the length."""
     exclude: frozenset[InstanceId] = frozenset()
-    """Instances that already failed this request."""
+    """Instances that already failed this request, or whose context is too short for it."""
+    longest: Mapping[ClusterName, tuple[InstanceId, ...]] | None = None
+    """The few of each cluster with the longest prefixes (`policy.matches.longest`), where there are so many in
+    `cached_tokens` that a policy had better not look at all of them; None: it looks at all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +196,14 @@ class PolicyParams:
     """When the first token is due; None: whenever it comes."""
     max_queued_requests: int = 10_000
     """Requests that wait for a decode slot in the whole fleet, above which new ones are refused."""
+    slo_patience: float = 2.0
+    """New requests are refused when their first token is expected later than so many times `slo_ttft_s`."""
+    decode_prefill: float = 2.0
+    """A second of prefill on a decode instance counts as so many: it slows the decodes there, and is slowed by them."""
+    remote_min_tokens: int = 8192
+    """`isl_or_load`: prompts with more uncached tokens may be prefilled remotely..."""
+    remote_max_waiting_tokens: int = 65_536
+    """...where fewer tokens than this wait."""
 
 
 @dataclass(frozen=True, slots=True)

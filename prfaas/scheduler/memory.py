@@ -183,8 +183,8 @@ class SequenceMemory:
         first, last = sequence.named_blocks, sequence.computed_tokens // self._page_tokens
         if first == last or sequence.private or not self._cache.enabled:
             return
-        bounds = range(first * self._page_tokens, last * self._page_tokens, self._page_tokens)
-        tokens = [sequence.tokens(start, start + self._page_tokens) for start in bounds]
+        fresh = sequence.tokens(first * self._page_tokens, last * self._page_tokens)
+        tokens = [fresh[start : start + self._page_tokens] for start in range(0, len(fresh), self._page_tokens)]
         sequence.extend_hashes(last, self._page_tokens)
         parent = sequence.hashes[first - 1] if first else None
         names = sequence.hashes[first:last]

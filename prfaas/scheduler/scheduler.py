@@ -62,7 +62,7 @@ class Scheduler:
     @property
     def waiting_tokens(self) -> int:
         """Tokens that this instance still has to prefill: queued requests and recomputation included."""
-        return self._queued_tokens + sum(s.remaining_tokens for s in self._active if s.phase is Phase.PREFILL)
+        return self._queued_tokens + sum(s.remaining_tokens for s in self._in_phase(Phase.PREFILL))
 
     @property
     def starved(self) -> bool:
@@ -120,7 +120,7 @@ class Scheduler:
         self._steps += 1
         preempted = self._make_room()
         keep_free = self._watermark()
-        decodes = tuple(self._decode(s, keep_free) for s in self._active if s.phase is Phase.DECODE)
+        decodes = tuple([self._decode(s, keep_free) for s in self._in_phase(Phase.DECODE)])
         prefills = self._prefill_chunks(len(decodes), keep_free)
         return StepPlan(decodes, prefills, preempted) if decodes or prefills or preempted else None
 
@@ -257,13 +257,17 @@ class Scheduler:
             self.release(sequence.request_id)
         return reason
 
+    def _in_phase(self, phase: Phase) -> list[Sequence]:
+        """Of those active, in order of arrival."""
+        return [s for s in self._active if s.phase is phase]
+
     def _watermark(self) -> int:
-        return watermark_pages(sum(s.grows for s in self._active), self._memory.num_pages)
+        return watermark_pages(sum([s.grows for s in self._active]), self._memory.num_pages)
 
     def _make_room(self) -> tuple[Sequence, ...]:
         """Room for the next token of every decode, the first to arrive first; returns who lost its memory for that."""
         preempted: list[Sequence] = []
-        for sequence in [s for s in self._active if s.phase is Phase.DECODE]:
+        for sequence in self._in_phase(Phase.DECODE):
             while sequence.phase is Phase.DECODE and not self._memory.grow(sequence):
                 preempted.append(self._preempt_last())
         return tuple(preempted)
@@ -290,8 +294,7 @@ class Scheduler:
 
     def _prefill_chunks(self, num_decodes: int, keep_free: int) -> tuple[Chunk, ...]:
         """Chunks for the prompts that have gone without for longest."""
-        prefilling = [s for s in self._active if s.phase is Phase.PREFILL]
-        turn = sorted(prefilling, key=lambda s: s.last_served)[:MAX_SHARES]
+        turn = sorted(self._in_phase(Phase.PREFILL), key=lambda s: s.last_served)[:MAX_SHARES]
         budget = self._pace.prefill_tokens(num_decodes, self._step_tokens, self._page_tokens) if turn else 0
         if budget == 0:
             return ()

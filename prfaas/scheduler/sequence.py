@@ -35,6 +35,10 @@ class Phase(Enum):
     """Prefilled; pages stay until the receiver has them."""
 
 
+_PREEMPTIBLE = (Phase.PREFILL, Phase.DECODE)
+_GROWING = (Phase.RESERVED, *_PREEMPTIBLE)
+
+
 @dataclass(slots=True, eq=False)
 class Sequence:
     """Mutable state of a request; only the scheduler changes it."""
@@ -121,12 +125,12 @@ class Sequence:
     @property
     def preemptible(self) -> bool:
         """Nobody but this instance touches its memory, so it can be taken away."""
-        return self.mode is not Mode.EXPORT and self.phase in (Phase.PREFILL, Phase.DECODE)
+        return self.phase in _PREEMPTIBLE and self.mode is not Mode.EXPORT
 
     @property
     def grows(self) -> bool:
         """Holds memory and will ask for more of it."""
-        return self.mode is not Mode.EXPORT and self.phase in (Phase.RESERVED, Phase.PREFILL, Phase.DECODE)
+        return self.phase in _GROWING and self.mode is not Mode.EXPORT
 
     def tokens(self, start: int, end: int) -> tuple[int, ...]:
         """Token ids [start, end) of prompt and output together, in time proportional to their number."""

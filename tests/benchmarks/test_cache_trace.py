@@ -11,12 +11,13 @@ from prfaas.core.errors import ConfigError
 
 def write(path: Path, *prompts: tuple[int, int, list[int]]) -> Path:
     keys = ("timestamp", "input_length", "hash_ids")
-    path.write_text("".join(json.dumps(dict(zip(keys, prompt, strict=True))) + "\n" for prompt in prompts))
+    records = [dict(zip(keys, prompt, strict=True)) | {"output_length": 1} for prompt in prompts]
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
     return path
 
 
 def test_prompts_come_in_order_of_time(tmp_path: Path) -> None:
-    trace = read_trace(write(tmp_path / "trace.jsonl", (9, 600, [1, 2]), (3, 512, [1])))
+    trace = read_trace(write(tmp_path / "trace.jsonl", (3, 512, [1]), (9, 600, [1, 2])))
     assert trace == [TracedPrompt(512, (1,)), TracedPrompt(600, (1, 2))]
     assert (total_tokens(trace), distinct_ids(trace)) == (1112, 2)
 

@@ -33,11 +33,11 @@ def table() -> Table:
 
 
 def test_a_report_reaches_the_policy_with_its_age(table: Table) -> None:
-    assert table.registry.view().links == ()
+    assert table.registry.view().links == {}
     beat(table, report(queued_bytes=7, queued_s=0.5, retransmitted=0.01))
     table.clock.now_s += 2
     table.registry.sweep()
-    (view,) = table.registry.view().links
+    (view,) = table.registry.view().links.values()
     assert (view.source, view.target) == ("far", "home")
     assert (view.bytes_per_s, view.rtt_s, view.min_rtt_s, view.retransmitted) == (1e8, 0.03, 0.02, 0.01)
     assert (view.queued_bytes, view.queued_s, view.age_s) == (7, 0.5, 3.0)
@@ -58,7 +58,7 @@ def test_the_silent_measure_nothing(table: Table) -> None:
     assert table.registry.view().links
     table.clock.now_s += STALE_S
     table.registry.sweep()
-    assert table.registry.view().links == ()
+    assert table.registry.view().links == {}
     metric = table.metrics.registry.get_sample_value
     assert metric("prfaas_router_link_bytes_per_second", {"source": "far", "cluster": "home"}) is None
 

@@ -21,6 +21,11 @@ class EventLoop:
     def after(self, delay_s: float, call: Callable[..., None], *args: Any) -> None:
         self.at(self.now_s + delay_s, call, *args)
 
+    @property
+    def idle(self) -> bool:
+        """Nothing is to happen any more."""
+        return not self._heap
+
     def run(self) -> None:
         """Until nothing is to happen any more."""
         while self._heap:

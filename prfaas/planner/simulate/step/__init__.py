@@ -1,0 +1,1 @@
+"""Instances at fidelity `step`: the real scheduler and cache, run step by step in simulated time."""

@@ -1,0 +1,1 @@
+"""What clients ask of a simulated fleet: traces of real services, and made-up arrivals."""

@@ -1,0 +1,28 @@
+"""Which of the instances that hold a prefix of a prompt are worth a look, where very many do."""
+
+from collections.abc import Mapping
+
+from prfaas.core.ids import ClusterName, InstanceId
+from prfaas.policy.view import ClusterView
+
+MANY = 64
+"""Matches of which a policy looks at all."""
+FEW = 2
+"""Of each cluster, where there are more."""
+
+
+def longest(
+    cached_tokens: Mapping[InstanceId, int], view: ClusterView, few: int = FEW
+) -> Mapping[ClusterName, tuple[InstanceId, ...]] | None:
+    """The `few` instances of each cluster with the longest prefixes, for `PlacementRequest.longest`.
+
+    None where the matches are so few that all can be looked at. Whoever makes the request calls this: the time that
+    it takes grows with the matches, as that of finding them does, and not that of placing.
+    """
+    if len(cached_tokens) <= MANY:
+        return None
+    by_cluster: dict[ClusterName, list[InstanceId]] = {}
+    for instance_id in sorted(cached_tokens, key=lambda i: (-cached_tokens[i], i)):
+        if (home := view.homes.get(instance_id)) is not None and len(those := by_cluster.setdefault(home, [])) < few:
+            those.append(instance_id)
+    return {name: tuple(those) for name, those in by_cluster.items()}
