@@ -85,7 +85,8 @@ class ProfiledEngine:
     def device(self) -> str:
         """What it computes on."""
         device = self._running.ready.device
-        return f"{device}, {self.fleet.engine.threads} threads" if device == "cpu" else device
+        threads = self.fleet.engine.threads
+        return f"{device}, {threads} thread{'s' * (threads > 1)}" if device == "cpu" else device
 
     def check(self, tokens: int, requests: int) -> None:
         """Raises ConfigError for so many requests at once that it cannot hold, each of so many tokens."""
