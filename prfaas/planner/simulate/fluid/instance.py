@@ -16,12 +16,13 @@ from prfaas.planner.simulate.fluid.beside import beside
 from prfaas.planner.simulate.fluid.line import Line
 from prfaas.planner.simulate.fluid.memory import TaskMemory
 from prfaas.planner.simulate.fluid.names import block_names
-from prfaas.planner.simulate.fluid.pool import empty_cache, max_running
+from prfaas.planner.simulate.fluid.pool import empty_cache
 from prfaas.planner.simulate.fluid.prompts import Prompts, Turn
 from prfaas.planner.simulate.fluid.task import Task
 from prfaas.planner.simulate.instance import Listener, Load
 from prfaas.planner.simulate.job import Job
 from prfaas.planner.simulate.loop import EventLoop
+from prfaas.planner.simulate.running import max_running
 from prfaas.planner.simulate.seat import Seat
 from prfaas.policy.profile import Profile
 from prfaas.scheduler.memory import watermark_pages
@@ -46,7 +47,7 @@ class FluidInstance:
         self._loop = loop
         self._listener = listener
         self._engine = engine
-        self._max_running = max_running(profile, engine, seat.role)
+        self._max_running = max_running(engine, profile, seat.role)
         self._cache = empty_cache(profile, engine)
         caching = engine.prefix_cache
         snapshots = SnapshotPolicy(ID_TOKENS, caching.snapshot_every_tokens, caching.answer_snapshot_tokens)

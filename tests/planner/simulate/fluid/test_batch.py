@@ -70,7 +70,7 @@ def one_by_one(
 
 
 def test_places_are_taken_in_order_of_arrival() -> None:
-    stage = Stage("decode", profile(max_batch=2))
+    stage = Stage("decode", profile(), engine(max_running=2))
     for number, output in enumerate([11, 21, 6, 6]):
         stage.at(0.0, stage.instance.reserve, arrival(number, 100, output))
     stage.loop.run()
