@@ -109,7 +109,7 @@ def test_the_prfaas_policy_has_all_it_needs_of_a_live_fleet() -> None:
 def test_the_policys_knobs_come_from_the_file() -> None:
     params = policy_params(priced(margin=0.5, margin_s=0.75, usd_per_ttft_s=0.125))
     assert (params.margin, params.margin_s, params.usd_per_ttft_s) == (0.5, 0.75, 0.125)
-    assert (params.threshold_tokens, params.codecs) == (100, {"raw", "exact"})
+    assert (params.threshold_tokens, params.codecs) == (100, frozenset({"raw", "exact"}))
 
 
 def test_a_clusters_profile_is_optional() -> None:
