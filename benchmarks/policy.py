@@ -1,9 +1,11 @@
 """How long a placement takes in a fleet of a thousand instances, and what keeping the view of it costs."""
 
+import gc
 import random
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import Annotated, Any
 
 import typer
@@ -144,10 +146,13 @@ def requests(rng: random.Random, view: ClusterView, count: int, matches: int) ->
 
 
 def placements(policy: str, view: ClusterView, wanted: Sequence[PlacementRequest]) -> dict[str, Any]:
-    for request in wanted[:200]:
-        place(request, view, PARAMS, policy)
+    """Whoever asks has just made the request, so its memory is near."""
     remote = sum(place(request, view, PARAMS, policy).remote for request in wanted) / len(wanted)
-    took = _timed(lambda request: place(request, view, PARAMS, policy), wanted)
+    gc.collect()
+    gc.freeze()  # what the benchmark keeps is no work of a router's
+    fresh = (replace(request, cached_tokens=dict(request.cached_tokens)) for request in wanted)
+    took = _timed(lambda request: place(request, view, PARAMS, policy), fresh)
+    gc.unfreeze()
     return {"policy": policy, "matches": len(wanted[0].cached_tokens), "remote": remote, **took}
 
 
@@ -167,7 +172,7 @@ def gathering(rng: random.Random, view: ClusterView, count: int) -> dict[str, An
     return {"what": "the longest of a thousand matches", **_timed(lambda cached: longest(cached, view), wanted)}
 
 
-def _timed(call: Callable[[Any], object], arguments: Sequence[Any]) -> dict[str, float]:
+def _timed(call: Callable[[Any], object], arguments: Iterable[Any]) -> dict[str, float]:
     took = []
     for argument in arguments:
         began = time.perf_counter_ns()

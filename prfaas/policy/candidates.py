@@ -21,8 +21,8 @@ def holders(request: PlacementRequest, view: ClusterView) -> Holders:
     """Those in `request.longest`, or else all that are up."""
     found: dict[ClusterName, list[InstanceView]] = {}
     parts, homes, exclude = view.parts, view.homes, request.exclude
-    names = [i for few in request.longest.values() for i in few] if request.longest else request.cached_tokens
-    for name in names:
+    matches = request.cached_tokens.items() if request.longest is None else request.longest
+    for name, _ in matches:
         home = homes.get(name)
         if home is None or name in exclude:
             continue

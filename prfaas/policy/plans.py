@@ -37,9 +37,8 @@ class Plan(NamedTuple):
         """None where KV is to cross a link of which nothing is known."""
         if self.ttft_s == INF:
             return None
-        num_bytes = (self.crossing.num_bytes if self.crossing else 0.0) + (
-            self.moving.num_bytes if self.moving else 0.0
-        )
+        crossing, moving = self.crossing, self.moving
+        num_bytes = (crossing.num_bytes if crossing else 0.0) + (moving.num_bytes if moving else 0.0)
         after_s = max(0.0, self.ttft_s - self.start_s - self.prefill_s)
         return Expected(self.ttft_s, self.start_s, self.prefill_s, after_s, num_bytes, self.usd)
 

@@ -8,10 +8,10 @@ from prfaas.policy.plans import INF, Plan
 from prfaas.policy.survey import Survey
 from prfaas.policy.view import InstanceView
 
-WORKERS = 3
+WORKERS = 2
 """Of the clusters' least loaded instances, so many with the quickest prefills are put together with decode
 instances..."""
-TARGETS = 4
+TARGETS = 3
 """...of so many clusters that they have a link to."""
 HOLDERS = 2
 """Decode instances with a prefix, the longest first, are among them: the less they lack, the less has to cross."""
@@ -57,12 +57,15 @@ def remote_plan(found: Survey, search: Search = ANY) -> Plan | None:
 
 def _quick_leads(found: Survey, below_s: float) -> list[tuple[float, InstanceId, InstanceView]]:
     """The least loaded instances by the end of their prefill."""
-    held, times = found.held, found.times
-    leads = [
-        (done_s, i.instance_id, i)
-        for i in found.far
-        if i.queue_s < below_s and (done_s := i.queue_s + times.prefill_s(i.profile, held(i))) < below_s
-    ]
+    held, leads, profile, whole_s = found.held, [], None, 0.0
+    for worker in found.far:
+        if worker.profile is not profile:
+            profile = worker.profile
+            whole_s, _ = found.times.line(profile)
+        cached = held(worker)
+        done_s = worker.queue_s + (found.times.prefill_s(profile, cached) if cached else whole_s)
+        if done_s < below_s:
+            leads.append((done_s, worker.instance_id, worker))
     leads.sort()
     return leads
 

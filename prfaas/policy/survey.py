@@ -1,6 +1,5 @@
 """One walk over the fleet for one request: who may decode, who may prefill, who holds a prefix. Compares no times."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -89,7 +88,8 @@ def _sort_holders(found: Survey, limit: int) -> None:
     request, parts, homes, near = found.request, found.view.parts, found.view.homes, found.near
     exclude, tokens = request.exclude, request.prompt_tokens
     near_holders, decode_holders, far_holders = found.near_holders, found.decode_holders, found.far_holders
-    for name, held in _matches(request):
+    matches = request.cached_tokens.items() if request.longest is None else request.longest
+    for name, held in matches:
         home = homes.get(name)
         if home is None or name in exclude:
             continue
@@ -102,10 +102,3 @@ def _sort_holders(found: Survey, limit: int) -> None:
             far_holders.append(holder)
         elif home in near:
             near_holders.append(holder)
-
-
-def _matches(request: PlacementRequest) -> Iterable[tuple[InstanceId, int]]:
-    cached = request.cached_tokens
-    if request.longest is None:
-        return cached.items()
-    return [(name, cached.get(name, 0)) for few in request.longest.values() for name in few]

@@ -87,7 +87,7 @@ def views(draw: st.DrawFn, *, profiled: bool | None = None) -> ClusterView:
         instances.append(view if known else replace(view, profile=None))
     links = []
     for ends in draw(st.lists(st.sampled_from([(a, b) for a in KINDS for b in KINDS if a != b]), unique=True)):
-        state = {
+        state: dict[str, Any] = {
             "bytes_per_s": draw(st.sampled_from([0.0, 1e7, 1e9, 12.5e9])),
             "queued_s": draw(st.sampled_from([0.0, 0.1, 5.0])),
             "queued_bytes": draw(st.sampled_from([0, 10**9])),
