@@ -15,18 +15,21 @@ Make = Callable[[Seat, Profile], SimulatedInstance]
 class Member:
     """One instance, in the role that it has at present."""
 
-    __slots__ = ("draining", "instance", "jobs", "seat", "since_s")
+    __slots__ = ("coming_requests", "coming_tokens", "draining", "instance", "jobs", "seat", "since_s")
 
     def __init__(self, seat: Seat, instance: SimulatedInstance, since_s: float = 0.0) -> None:
         self.seat, self.instance = seat, instance
         self.jobs = 0
         """That were placed here and still need it."""
+        self.coming_requests = self.coming_tokens = 0
+        """To be prefilled here once their decode instances have reserved pages: the router, which placed them, counts
+        them until then. An instance's own heartbeat cannot."""
         self.draining = False
         """It gets no new ones."""
         self.since_s = since_s
 
     def view(self) -> InstanceView:
-        """As its next heartbeat would describe it."""
+        """As its next heartbeat would describe it, with what is known to come."""
         seat, instance = self.seat, self.instance
         load = instance.load()
         return InstanceView(
@@ -34,8 +37,8 @@ class Member:
             cluster=seat.cluster,
             kind=seat.kind,
             role=seat.role,
-            waiting_tokens=load.waiting_tokens,
-            waiting_requests=load.waiting_requests,
+            waiting_tokens=load.waiting_tokens + self.coming_tokens,
+            waiting_requests=load.waiting_requests + self.coming_requests,
             running_requests=load.running_requests,
             pages_free=load.pages_free,
             max_running=instance.max_running,
