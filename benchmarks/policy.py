@@ -123,8 +123,8 @@ def _instances(
 
 def _link(rng: random.Random, source: ClusterName, target: ClusterName) -> LinkView:
     rtt_s = rng.uniform(0.005, 0.08)
-    used, queued_s = rng.uniform(0, 1), rng.choice((0.0, 0.0, 0.1, 1.0))
-    rate = rng.choice((1.25e8, 1.25e9, 1.25e10))
+    used, queued_s = rng.uniform(0, 1), rng.choice((0.0, 0.0, 0.1, 0.6))
+    rate = rng.choice((1.25e9, 1.25e10))
     return LinkView(source, target, rate, rtt_s, rtt_s, 0.0, int(queued_s * rate), queued_s, 0.5, used, 0.01)
 
 

@@ -356,6 +356,9 @@ def profile(
     lengths: Annotated[str | None, typer.Option(help="Prompts to measure, in tokens; default: 256,1024,4096.")] = None,
     batches: Annotated[str | None, typer.Option(help="Decode batches to measure; default: 1,4,8.")] = None,
     repeats: Annotated[int | None, typer.Option(min=1, max=100, help="Of each prompt; default: 3.")] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, max=1024, help="Of the engine that is measured, on a CPU; default: all cores.")
+    ] = None,
     gpu: Annotated[str | None, typer.Option(help="Instead of measuring: compute for H200, H20, H100, ...")] = None,
     gpus: Annotated[int | None, typer.Option(min=1, max=1024, help="With --gpu: of an instance; default: 8.")] = None,
     efficiency: Annotated[
@@ -383,7 +386,7 @@ def profile(
     with _one_line_errors(Supervisor(None)):
         logs.set_up("profile", "warning")
         options = ProfileOptions(
-            model, catalogue, out, chosen, lengths, batches, repeats, gpu, gpus, efficiency, overhead, tpot_ms
+            model, catalogue, out, chosen, lengths, batches, repeats, threads, gpu, gpus, efficiency, overhead, tpot_ms
         )
         run_profile(options, json_output=json_output)
 

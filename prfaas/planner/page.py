@@ -51,9 +51,9 @@ def html_page(title: str, lead: str, sections: Sequence[PageSection]) -> str:
 def figure_html(figure: go.Figure, caption: str = "", height_px: int = FIGURE_PX) -> str:
     """A figure as wide as its place. Its texts and lines take the page's colours, so leave those of the layout alone.
 
-    The same figure gives the same text.
+    Sets what is left open in the figure itself. The same figure gives the same text.
     """
-    figure = go.Figure(figure).update_layout(**_LAYOUT, height=height_px)
+    figure.update_layout(**_LAYOUT, height=height_px)
     figure.update_xaxes(**_AXIS).update_yaxes(**_AXIS, rangemode="tozero" if _all_positive(figure) else "normal")
     name = blake2b(str(figure.to_json()).encode(), digest_size=8).hexdigest()
     plot = figure.to_html(

@@ -68,7 +68,7 @@ table { border-collapse: collapse; font-size: .85rem; font-variant-numeric: tabu
 th, td { text-align: right; padding: .3rem .45rem; border-bottom: 1px solid var(--edge); white-space: nowrap; }
 th:first-child, td:first-child { text-align: left; padding-left: 0; }
 th { color: var(--soft); font-weight: 600; }
-.xtick text, .ytick text, .xtitle, .ytitle, .legendtext, .annotation-text, .bartext text, text.bartext
+.xtick text, .ytick text, .xtitle, .ytitle, .legendtext, .annotation-text, .bartext text, text.bartext, .textpoint text
   { fill: var(--ink) !important; }
 .gridlayer path { stroke: var(--edge) !important; }
 .hoverlayer .legend .bg { fill: var(--card) !important; stroke: var(--edge) !important; }

@@ -5,10 +5,11 @@ Decides one conversion at a time; knows nothing of how it is done. Instances of 
 
 from dataclasses import dataclass, replace
 
+from prfaas.policy.deployment import Deployment
 from prfaas.policy.lengths import Lengths
-from prfaas.policy.retune import Signals
+from prfaas.policy.signals import Signals
 from prfaas.policy.solve import solve
-from prfaas.policy.throughput import Deployment, Throughput
+from prfaas.policy.throughput import Throughput
 from prfaas.policy.view import Role
 
 

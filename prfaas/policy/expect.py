@@ -23,29 +23,29 @@ _MOST_SAVED = max(SAVES.values())
 class Times:
     """T_prefill of one prompt, worked out once for each profile: most instances of a fleet are alike."""
 
-    __slots__ = ("_fresh", "_tokens")
+    __slots__ = ("_lines", "_tokens")
 
     def __init__(self, prompt_tokens: int) -> None:
         self._tokens = prompt_tokens
-        self._fresh: dict[int, tuple[float, float]] = {}
+        self._lines: dict[int, tuple[float, float]] = {}
 
     def prefill_s(self, profile: Profile | None, cached: int) -> float:
         """With the first `cached` tokens of the prompt there."""
         assert profile
-        return profile.prefill.seconds(self._tokens, cached) if cached else self._whole(profile)[0]
+        return profile.prefill.seconds(self._tokens, cached) if cached else self.line(profile)[0]
 
-    def least_s(self, profile: Profile | None, cached: int) -> float:
-        """What `prefill_s` is not below, where later tokens take no less than earlier ones; quicker to work out."""
+    def line(self, profile: Profile | None) -> tuple[float, float]:
+        """Seconds of the whole prompt, and what every cached token saves of them at most.
+
+        `whole - cached * saved` is quicker to work out than `prefill_s`, and not above it where later tokens take no
+        less than earlier ones: enough to see that an instance cannot be the quickest.
+        """
         assert profile
-        whole, overhead = self._fresh.get(id(profile)) or self._whole(profile)
-        return whole - (whole - overhead) * cached / self._tokens
-
-    def _whole(self, profile: Profile) -> tuple[float, float]:
-        key = id(profile)
-        if (known := self._fresh.get(key)) is not None:
+        if (known := self._lines.get(id(profile))) is not None:
             return known
-        self._fresh[key] = seconds = profile.prefill.seconds(self._tokens), profile.prefill.overhead
-        return seconds
+        whole = profile.prefill.seconds(self._tokens)
+        line = self._lines[id(profile)] = whole, (whole - profile.prefill.overhead) / self._tokens
+        return line
 
 
 class Crossing(NamedTuple):
@@ -68,11 +68,11 @@ def slot_s(decode: InstanceView, params: PolicyParams) -> float:
     return ahead * params.output_tokens * decode.profile.decode.step_s(most) / most
 
 
-def usable(link: LinkView | None, params: PolicyParams) -> bool:
-    """Whether KV may be entrusted to a link: it is known, up, and what is known of it is not stale."""
-    if link is None or not link.up or link.bytes_per_s <= 0:
+def usable(link: LinkView, params: PolicyParams) -> bool:
+    """Whether KV may be entrusted to a link: it is up, and what is known of it is not stale."""
+    if not link.up or link.bytes_per_s <= 0:
         return False
-    return not (link.queued_bytes > 0 and link.age_s > params.stale_link_s)
+    return link.age_s <= params.stale_link_s or not link.queued_bytes
 
 
 def scarce(link: LinkView, params: PolicyParams) -> bool:

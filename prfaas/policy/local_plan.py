@@ -17,26 +17,35 @@ def local_plan(found: Survey) -> Plan:
 def _best_of_leads(found: Survey) -> Plan:
     """The least loaded instances of each cluster."""
     best: Plan | None = None
-    whole = found.request.whole_on_decode
+    best_s, company = float("inf"), 0
+    held, profile, whole_s, saved_s = found.held, None, 0.0, 0.0
     for near in found.near.values():
-        prefill = near.prefill
-        if prefill is None or whole:
-            plan = _itself(found, near.decode, near.room_s)
-        elif best is not None and prefill.queue_s > best.ttft_s:
-            continue
+        decode, room_s, prefill = near
+        if prefill is None or found.request.whole_on_decode:
+            plan = _itself(found, decode, room_s)
         else:
+            if prefill.profile is not profile:
+                profile = prefill.profile
+                whole_s, saved_s = found.times.line(profile)
+            start_s = max(prefill.queue_s, room_s)
+            ttft_s = start_s + whole_s - held(prefill) * saved_s
+            if ttft_s > best_s or (ttft_s == best_s and decode.requests > company):
+                continue
             plan = _beside(found, near, prefill)
         if best is None or plan < best:
-            best = plan
+            best, best_s, company = plan, plan.ttft_s, decode.requests
     assert best
     return best
 
 
 def _or_a_holder(found: Survey, best: Plan) -> Plan:
     """Prefill instances with a prefix, beside the least loaded decode instance of their cluster."""
-    least_s = found.times.least_s
+    profile, whole_s, saved_s = None, 0.0, 0.0
     for missing, _, worker in found.near_holders:
-        if worker.queue_s + least_s(worker.profile, -missing) <= best.ttft_s:
+        if worker.profile is not profile:
+            profile = worker.profile
+            whole_s, saved_s = found.times.line(profile)
+        if worker.queue_s + whole_s + missing * saved_s <= best.ttft_s:
             plan = _beside(found, found.near[worker.cluster], worker)
             if plan < best:
                 best = plan
@@ -45,9 +54,13 @@ def _or_a_holder(found: Survey, best: Plan) -> Plan:
 
 def _or_a_decode(found: Survey, best: Plan) -> Plan:
     """Decode instances with a prefix, which compute the rest themselves."""
-    least_s, slowdown = found.times.least_s, found.params.decode_prefill
+    slowdown = found.params.decode_prefill
+    profile, whole_s, saved_s = None, 0.0, 0.0
     for missing, _, decode in found.decode_holders:
-        if (decode.queue_s + least_s(decode.profile, -missing)) * slowdown <= best.ttft_s:
+        if decode.profile is not profile:
+            profile = decode.profile
+            whole_s, saved_s = found.times.line(profile)
+        if (decode.queue_s + whole_s + missing * saved_s) * slowdown <= best.ttft_s:
             plan = _itself(found, decode, slot_s(decode, found.params))
             if plan < best:
                 best = plan

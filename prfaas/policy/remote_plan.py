@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from prfaas.policy.expect import cross, least_cross_s, scarce, slot_s, unmade_bytes, usable
+from prfaas.core.ids import InstanceId
+from prfaas.policy.expect import cross, least_cross_s, slot_s, unmade_bytes, usable
 from prfaas.policy.plans import INF, Plan
 from prfaas.policy.survey import Survey
 from prfaas.policy.view import InstanceView
@@ -11,12 +12,12 @@ WORKERS = 3
 """Of the clusters' least loaded instances, so many with the quickest prefills are put together with decode
 instances..."""
 TARGETS = 4
-"""...of so many clusters that they have a link to; a link that is scarce does not count."""
+"""...of so many clusters that they have a link to."""
 HOLDERS = 2
 """Decode instances with a prefix, the longest first, are among them: the less they lack, the less has to cross."""
 
-Target = tuple[float, int, int, str, InstanceView]
-"""A decode instance: seconds until it has room, its requests, tokens that it lacks, its name."""
+Target = tuple[float, int, InstanceId, InstanceView]
+"""A decode instance: seconds until it has room, its requests, its name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,20 +37,10 @@ ANY = Search()
 
 def remote_plan(found: Survey, search: Search = ANY) -> Plan | None:
     """None where no `prfaas` cluster has an instance, and a link that can be relied on."""
-    times = found.times
-    leads = [
-        (done_s, i.instance_id, i)
-        for i in found.far
-        if (done_s := i.queue_s + times.prefill_s(i.profile, found.held(i))) < search.below_s
-    ]
-    holders = [
-        worker
-        for missing, _, worker in found.far_holders
-        if worker.queue_s + times.least_s(worker.profile, -missing) < search.below_s
-    ]
+    leads = _quick_leads(found, search.below_s)
+    holders = _quick_holders(found, search.below_s) if found.far_holders else []
     if not leads and not holders:
         return None
-    leads.sort()
     targets = _targets(found, search)
     best: Plan | None = None
     tried = 0
@@ -58,50 +49,72 @@ def remote_plan(found: Survey, search: Search = ANY) -> Plan | None:
             break
         best, free = _better(found, worker, targets, best, search)
         tried += free
-    for worker in holders:
-        if best is None or worker.queue_s + times.least_s(worker.profile, found.held(worker)) < best.ttft_s:
+    for least_s, worker in holders:
+        if best is None or least_s < best.ttft_s:
             best, _ = _better(found, worker, targets, best, search)
     return best
 
 
+def _quick_leads(found: Survey, below_s: float) -> list[tuple[float, InstanceId, InstanceView]]:
+    """The least loaded instances by the end of their prefill."""
+    held, times = found.held, found.times
+    leads = [
+        (done_s, i.instance_id, i)
+        for i in found.far
+        if i.queue_s < below_s and (done_s := i.queue_s + times.prefill_s(i.profile, held(i))) < below_s
+    ]
+    leads.sort()
+    return leads
+
+
+def _quick_holders(found: Survey, below_s: float) -> list[tuple[float, InstanceView]]:
+    """Those with a prefix, by what the end of their prefill is not before."""
+    holders, profile, whole_s, saved_s = [], None, 0.0, 0.0
+    for missing, _, worker in found.far_holders:
+        if worker.profile is not profile:
+            profile = worker.profile
+            whole_s, saved_s = found.times.line(profile)
+        if (least_s := worker.queue_s + whole_s + missing * saved_s) < below_s:
+            holders.append((least_s, worker))
+    return holders
+
+
 def _targets(found: Survey, search: Search) -> list[Target]:
     """The decode instances that KV may be sent to, in the order in which they are tried."""
-    tokens, held = found.request.prompt_tokens, found.held
     targets: list[Target] = [
-        (room_s, decode.requests, tokens - held(decode), decode.instance_id, decode)
-        for decode, room_s, _ in found.near.values()
+        (room_s, decode.requests, decode.instance_id, decode) for decode, room_s, _ in found.near.values()
     ]
     targets.sort()
     if not found.decode_holders:
         return targets
     holders = sorted(found.decode_holders)
     few = holders if search.every else holders[:HOLDERS]
-    return [(slot_s(i, found.params), i.requests, tokens + missing, name, i) for missing, name, i in few] + targets
+    return [(slot_s(i, found.params), i.requests, name, i) for _, name, i in few] + targets
 
 
 def _better(
     found: Survey, worker: InstanceView, targets: list[Target], best: Plan | None, search: Search
 ) -> tuple[Plan | None, bool]:
-    """The best of one worker's plans and `best`, and whether it has a link with bandwidth to spare."""
+    """The best of one worker's plans and `best`, and whether it has a link that can be relied on."""
     profile, params, links = worker.profile, found.params, found.view.links
     assert profile
-    cached = found.held(worker)
+    cached, queue_s, source = found.held(worker), worker.queue_s, worker.cluster
     prefill_s = found.times.prefill_s(profile, cached)
-    ahead = unmade_bytes(found.view.parts[worker.cluster], profile) / len(found.near)
     limit_s = best.ttft_s if best else search.below_s
-    tried = 0
-    for room_s, requests, lacking, name, decode in targets:
-        link = links.get((worker.cluster, decode.cluster))
-        start_s = max(worker.queue_s, room_s)
+    if queue_s + prefill_s > limit_s:
+        return best, True
+    ahead = unmade_bytes(found.view.parts[source], profile) / len(found.near)
+    tokens, known, tried = found.request.prompt_tokens, found.request.cached_tokens, 0
+    for room_s, requests, name, decode in targets:
+        link = links.get((source, decode.cluster))
+        start_s = max(queue_s, room_s)
+        lacking = max(0, tokens - known.get(name, 0)) if known else tokens
         crossing, ttft_s = None, INF
-        if usable(link, params):
-            assert link
-            tried += not scarce(link, params)
+        if link is not None and usable(link, params):
+            tried += 1
             if least_cross_s(link, profile, lacking, start_s, prefill_s) <= limit_s:
                 crossing = cross(link, params, profile, lacking, (start_s, start_s + prefill_s), ahead)
                 ttft_s = crossing.done_s
-        elif not search.unseen:
-            continue
         if ttft_s <= limit_s and (crossing or search.unseen):
             names = name, worker.instance_id
             plan = Plan(ttft_s, requests, lacking, *names, decode, worker, cached, start_s, prefill_s, crossing)

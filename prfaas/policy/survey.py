@@ -1,15 +1,16 @@
 """One walk over the fleet for one request: who may decode, who may prefill, who holds a prefix. Compares no times."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from prfaas.core.errors import UnavailableError
-from prfaas.core.ids import ClusterName
+from prfaas.core.ids import ClusterName, InstanceId
 from prfaas.policy.candidates import crowd_limit_of, first
 from prfaas.policy.expect import Times, slot_s
 from prfaas.policy.view import ClusterView, InstanceView, PlacementRequest, PolicyParams
 
-Holder = tuple[int, str, InstanceView]
+Holder = tuple[int, InstanceId, InstanceView]
 """Minus the tokens of the prompt that it has cached, its name, itself: the least has most."""
 
 
@@ -86,19 +87,25 @@ def _leads(
 
 def _sort_holders(found: Survey, limit: int) -> None:
     request, parts, homes, near = found.request, found.view.parts, found.view.homes, found.near
-    exclude, cached, tokens = request.exclude, request.cached_tokens, request.prompt_tokens
-    names = [i for few in request.longest.values() for i in few] if request.longest else cached
-    for name in names:
+    exclude, tokens = request.exclude, request.prompt_tokens
+    near_holders, decode_holders, far_holders = found.near_holders, found.decode_holders, found.far_holders
+    for name, held in _matches(request):
         home = homes.get(name)
         if home is None or name in exclude:
             continue
         instance = parts[home].members[name]
-        held = cached.get(name, 0)
         holder = (-held if held < tokens else -tokens, name, instance)
         if instance.role == "decode":
             if instance.requests <= limit:
-                found.decode_holders.append(holder)
+                decode_holders.append(holder)
         elif instance.kind == "prfaas":
-            found.far_holders.append(holder)
+            far_holders.append(holder)
         elif home in near:
-            found.near_holders.append(holder)
+            near_holders.append(holder)
+
+
+def _matches(request: PlacementRequest) -> Iterable[tuple[InstanceId, int]]:
+    cached = request.cached_tokens
+    if request.longest is None:
+        return cached.items()
+    return [(name, cached.get(name, 0)) for few in request.longest.values() for name in few]

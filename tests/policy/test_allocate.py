@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prfaas.policy.allocate import AllocateParams, Allocation, Conversion, allocate
@@ -97,6 +97,7 @@ def test_without_lengths_nothing_changes() -> None:
     assert allocate(Allocation(5, 3, 0.0), BUSY, PRFAAS_PD, Recent(10), PARAMS) is None
 
 
+@settings(max_examples=15, deadline=None)
 @given(n_p=st.integers(0, 7), rate=st.floats(0, 10), answer=st.floats(16, 8192))
 def test_the_role_that_gives_can_spare_it(n_p: int, rate: float, answer: float) -> None:
     deployment = replace(PRFAAS_PD, output_tokens=answer)

@@ -87,7 +87,8 @@ def costs(plan: Plan) -> go.Figure:
     whole = [planned.forecast.usd_per_mtok for planned in priced.values()]
     labels = [f"{usd:.2f}" for usd in whole if usd]
     figure.add_scatter(x=names, y=whole, mode="text", text=labels, textposition="top center", showlegend=False)
-    return figure.update_yaxes(title="$ per million output tokens")
+    top = max((usd for usd in whole if usd), default=1.0)
+    return figure.update_yaxes(title="$ per million output tokens", range=[0, 1.15 * top])
 
 
 def first_token_shares(plan: Plan) -> go.Figure:

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 from prfaas.config.deployment import DeploymentFile, PlannedClusterSection
 from prfaas.planner.plan.decode_batch import within_slo
-from prfaas.planner.plan.pool import pooled
+from prfaas.planner.plan.pool import check_one_model, pooled
 from prfaas.planner.plan.prompt_lengths import Scaled, prompt_lengths
 from prfaas.planner.profiles import read_profile
 from prfaas.planner.simulate.capacity import BYTES_PER_GBIT, EFFICIENCY
@@ -58,6 +58,11 @@ class Fleet:
         )
 
     @property
+    def link_gbit_s(self) -> float:
+        """All links together, as links are sold."""
+        return self.egress_bytes_s / PAYLOAD_BYTES_PER_GBIT
+
+    @property
     def usd_per_hour(self) -> float:
         """Of all instances."""
         return self.n_pd * self.pd.usd_per_hour + (self.n_prfaas * self.prfaas.usd_per_hour if self.prfaas else 0.0)
@@ -75,9 +80,11 @@ def fleet_of(file: DeploymentFile) -> Fleet:
     n_pd = _count(home)
     least = sum(cluster.prefill or 0 for cluster in home)
     free = sum(cluster.instances for cluster in home if cluster.prefill is None)
+    prfaas, pd = _pool(remote) if remote else None, _pool(home)
+    check_one_model([pd, prfaas or pd])
     return Fleet(
-        prfaas=_pool(remote) if remote else None,
-        pd=_pool(home),
+        prfaas=prfaas,
+        pd=pd,
         n_prfaas=_count(remote),
         n_pd=n_pd,
         least_n_p=least,

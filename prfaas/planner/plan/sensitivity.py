@@ -62,7 +62,7 @@ def _dimensions(
     fleet: Fleet, link_binds_gbit_s: float | None
 ) -> Iterator[tuple[str, str, tuple[float, ...], float, Change]]:
     if fleet.prfaas:
-        link = round(fleet.egress_bytes_s / PAYLOAD_BYTES_PER_GBIT, 6)
+        link = round(fleet.link_gbit_s, 6)
         shares = tuple(round(share * (link_binds_gbit_s or link), 1) for share in LINK_SHARES)
         yield "link_gbit_s", "link, Gbit/s", shares, link, _link
         yield "usd_per_gb", "egress, $/GB", USD_PER_GB, fleet.usd_per_gb, _egress_price

@@ -125,6 +125,22 @@ def test_what_cannot_be_done(tmp_path: Path, override: str, message: str) -> Non
         _deployment(tmp_path, override)
 
 
+def test_nobody_prefills(tmp_path: Path) -> None:
+    _deployment(tmp_path)
+    text = (tmp_path / "deployment.yaml").read_text()
+    (tmp_path / "alone.yaml").write_text("\n".join(line for line in text.splitlines() if "far" not in line) + " []\n")
+    with pytest.raises(ConfigError, match=r"clusters: of 6 pd instances 0 prefill and 6 decode, .* nothing would be"):
+        plan(load_deployment(tmp_path / "alone.yaml", ["clusters.0.prefill=0"]))
+
+
+def test_clusters_of_two_models(tmp_path: Path) -> None:
+    _deployment(tmp_path)
+    slow = (tmp_path / "slow.yaml").read_text()
+    (tmp_path / "other.yaml").write_text(slow.replace("kv_bytes_per_token: 1000", "kv_bytes_per_token: 2000"))
+    with pytest.raises(ConfigError, match="all clusters must serve one model"):
+        plan(load_deployment(tmp_path / "deployment.yaml", ["clusters.2.profile=other.yaml"]))
+
+
 @pytest.mark.parametrize(
     "source",
     [
