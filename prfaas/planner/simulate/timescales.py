@@ -109,7 +109,7 @@ class Timescales:
             self._draining = member, now_s, conversion
 
     def _converted(self, member: Member) -> None:
-        self._fleet.convert(member, self._loop.now_s)
+        self._fleet.convert(member)
         self._changed = None
 
     def _signals(self, view: ClusterView, now_s: float) -> Signals:
