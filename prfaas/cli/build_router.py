@@ -6,6 +6,7 @@ from prfaas.config.sections import FleetConfig
 from prfaas.control.credentials import Credentials
 from prfaas.control.curve import CurveKeys
 from prfaas.control.dial import Dialer
+from prfaas.core.ids import ClusterName
 from prfaas.core.model_files import read_config
 from prfaas.core.shape import model_shape
 from prfaas.gateway.app import build_app
@@ -17,16 +18,18 @@ from prfaas.gateway.kv_follower import KvFollower
 from prfaas.gateway.registry import Registry
 from prfaas.gateway.server import RouterServer
 from prfaas.gateway.tokenizer import ModelTokenizer
+from prfaas.planner.profiles import read_profile
 from prfaas.telemetry.metrics import RouterMetrics
 
 
 def build_router(
     config: FleetConfig, dialer: Dialer, credentials: Credentials | None, metrics: RouterMetrics
 ) -> RouterServer:
-    """Raises ModelError when the model's config or tokenizer cannot be read."""
+    """Raises ModelError when the model's config or tokenizer cannot be read, ConfigError for a profile."""
     shape = model_shape(read_config(config.model.path), config.model.dtype)
     context_tokens = min(shape.max_context_tokens, config.model.max_context_tokens or shape.max_context_tokens)
-    registry = Registry(config, metrics, time.monotonic)
+    profiles = {ClusterName(c.name): read_profile(c.profile) for c in config.clusters if c.profile}
+    registry = Registry(config, metrics, time.monotonic, profiles)
     directory = Directory(has_states=bool(shape.state_layers))
     calls = InstanceCalls(dialer, metrics)
     dispatcher = Dispatcher(config, registry, directory, calls, metrics, time.monotonic)

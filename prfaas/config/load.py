@@ -30,7 +30,8 @@ def _anchored_cluster(cluster: ClusterSection, folder: Path) -> ClusterSection:
         instance.model_copy(update={"engine": instance.engine and _anchored_engine(instance.engine, folder)})
         for instance in cluster.instances
     )
-    return cluster.model_copy(update={"instances": instances})
+    profile = cluster.profile and _from(folder, cluster.profile)
+    return cluster.model_copy(update={"instances": instances, "profile": profile})
 
 
 def _anchored_engine(engine: EngineSection, folder: Path) -> EngineSection:

@@ -218,6 +218,9 @@ class ClusterSection(Section):
 
     name: Name
     kind: Literal["prfaas", "pd"]
+    profile: Path | None = None
+    """Profile file of its instances, from which policies work out what a prompt takes there; null: a threshold alone
+    decides. A relative path starts at the file's folder."""
     instances: tuple[InstanceSection, ...] = ()
 
 

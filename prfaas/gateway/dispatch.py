@@ -22,10 +22,12 @@ from prfaas.core.logprobs import TokenLogprobs
 from prfaas.core.request import FinishReason, Request
 from prfaas.gateway.calls import GenerateCall, InstanceCalls
 from prfaas.gateway.directory import Directory
+from prfaas.gateway.policy_params import policy_params
 from prfaas.gateway.prompt_blocks import PromptBlocks
 from prfaas.gateway.registry import Registry
+from prfaas.policy.matches import longest
 from prfaas.policy.place import place
-from prfaas.policy.view import Force, InstanceView, Placement, PlacementRequest, PolicyParams
+from prfaas.policy.view import Force, InstanceView, Placement, PlacementRequest
 from prfaas.telemetry.metrics import RouterMetrics
 
 log = logging.getLogger(__name__)
@@ -64,7 +66,7 @@ class Dispatcher:
         clock: Clock,
     ) -> None:
         self._policy = config.policy.name
-        self._params = PolicyParams(threshold_tokens=config.router.threshold_tokens)
+        self._params = policy_params(config)
         self.first_token_deadline_s = config.router.first_token_deadline_s
         self._registry = registry
         self._directory = directory
@@ -81,14 +83,16 @@ class Dispatcher:
     ) -> Placement:
         """Raises UnavailableError when no instance outside `failed` can take the request. `blocks` are its prompt's."""
         tokens = request.prompt_tokens + request.sampling.max_tokens
+        view, cached = self._registry.view(), self._directory.cached_tokens(blocks)
         wanted = PlacementRequest(
             prompt_tokens=request.prompt_tokens,
-            cached_tokens=self._directory.cached_tokens(blocks),
+            cached_tokens=cached,
             whole_on_decode=request.sampling.logprobs is not None,
             force=force,
             exclude=failed | self._registry.too_small_for(tokens),
+            longest=longest(cached, view),
         )
-        placement = place(wanted, self._registry.view(), self._params, self._policy)
+        placement = place(wanted, view, self._params, self._policy)
         self._registry.placed(placement)
         prefill = placement.prefill or placement.decode
         self.metrics.placements.labels("remote" if placement.remote else "local", prefill.cluster).inc()

@@ -1,8 +1,8 @@
 """Puts what instances measured of the same link together. Knows no clock and no table of instances."""
 
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from prfaas.control.v1 import fleet_pb2 as pb
 from prfaas.core.ids import ClusterName, InstanceId
@@ -24,13 +24,20 @@ class InstanceLink:
         return self.report.age_s + self.heard_s
 
 
-def link_views(links: Sequence[InstanceLink]) -> tuple[LinkView, ...]:
-    """One view of each link whose rate anybody knows, in the order in which they first appear."""
+def link_views(
+    links: Sequence[InstanceLink], described: Mapping[tuple[ClusterName, ClusterName], LinkView] | None = None
+) -> tuple[LinkView, ...]:
+    """One view of each link whose rate anybody knows, in the order in which they first appear.
+
+    `described` tells what nobody can measure: what bytes cost.
+    """
     groups: defaultdict[tuple[ClusterName, ClusterName], list[InstanceLink]] = defaultdict(list)
     for link in links:
         if link.report.bytes_per_s > 0:
             groups[link.source, ClusterName(link.report.cluster)].append(link)
-    return tuple(_view(source, target, group) for (source, target), group in groups.items())
+    views = (_view(source, target, group) for (source, target), group in groups.items())
+    prices = {ends: link.usd_per_gb for ends, link in (described or {}).items()}
+    return tuple(replace(view, usd_per_gb=prices.get((view.source, view.target), 0.0)) for view in views)
 
 
 def _view(source: ClusterName, target: ClusterName, links: Sequence[InstanceLink]) -> LinkView:
@@ -40,14 +47,16 @@ def _view(source: ClusterName, target: ClusterName, links: Sequence[InstanceLink
     # on it measured all of it.
     alone = max(report.bytes_per_s for report in reports)
     together = sum(report.bytes_per_s * report.utilisation for report in reports)
+    rate = max(alone, together)
     return LinkView(
         source=source,
         target=target,
-        bytes_per_s=max(alone, together),
+        bytes_per_s=rate,
         rtt_s=latest.report.rtt_s,
         min_rtt_s=min((report.min_rtt_s for report in reports if report.min_rtt_s > 0), default=0.0),
         retransmitted=max(report.retransmitted for report in reports),
         queued_bytes=sum(report.queued_bytes for report in reports),
         queued_s=max(report.queued_s for report in reports),
         age_s=latest.age_s,
+        utilisation=min(1.0, together / rate),
     )

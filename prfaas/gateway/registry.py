@@ -1,8 +1,8 @@
 """The live table of instances, fed by registrations and heartbeats. Knows no sockets; its clock is injected."""
 
 import logging
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Literal
 
 import grpc
@@ -12,7 +12,11 @@ from prfaas.control.v1 import fleet_pb2 as pb
 from prfaas.core.clock import Clock
 from prfaas.core.ids import ClusterName, InstanceId
 from prfaas.gateway.admission import RefusedError, check_instance, check_load, link_fault
+from prfaas.gateway.decode_contexts import DecodeContexts
+from prfaas.gateway.described_links import described_links
+from prfaas.gateway.live_view import LiveView
 from prfaas.gateway.measured_links import InstanceLink, link_views
+from prfaas.policy.profile import Profile
 from prfaas.policy.view import ClusterKind, ClusterView, InstanceView, LinkView, Placement, Role
 from prfaas.telemetry.metrics import RouterMetrics
 
@@ -51,13 +55,26 @@ class FleetEntry:
 class Registry:
     """Who is in the fleet, as of the last heartbeats. Instances that fell silent or drain get no new requests."""
 
-    def __init__(self, config: FleetConfig, metrics: RouterMetrics, clock: Clock) -> None:
+    def __init__(
+        self,
+        config: FleetConfig,
+        metrics: RouterMetrics,
+        clock: Clock,
+        profiles: Mapping[ClusterName, Profile] | None = None,
+    ) -> None:
+        """`profiles`: what a prompt takes the instances of a cluster, as far as it is known."""
         self._kinds: dict[str, ClusterKind] = {cluster.name: cluster.kind for cluster in config.clusters}
         self._stale_after_s = config.router.missed_heartbeats * config.router.heartbeat_interval_s
         self._metrics = metrics
         self._clock = clock
         self._members: dict[str, _Member] = {}
-        self._link_views: tuple[LinkView, ...] = ()
+        self._profiles = profiles or {}
+        self._slots = _slots(config)
+        self._any_slots = config.engine.max_running_requests
+        self._described = described_links(config)
+        self._measured: tuple[LinkView, ...] = ()
+        self._live_view = LiveView(self._stale_after_s, self._described)
+        self._contexts = DecodeContexts()
 
     def register(self, info: pb.InstanceInfo, load: pb.Load) -> None:
         """Takes an instance in, in the place of an earlier life of it. Raises RefusedError with the reason."""
@@ -71,9 +88,12 @@ class Registry:
                 f"{info.control_address} may not use that name; rename one, or try again once the other is gone",
             )
         self._check_fingerprint(info)
-        self._members.pop(info.instance_id, None)
+        self._forget(info.instance_id)
         view = self._view_of(info, load)
-        self._members[info.instance_id] = _Member(info, load, self._clock(), view)
+        self._members[info.instance_id] = member = _Member(info, load, self._clock(), view)
+        if view.role == "decode":
+            self._contexts.put(view.instance_id, info.max_context_tokens)
+        self._show(member)
         log.info("%s of %s registered at %s", info.instance_id, info.cluster, info.control_address)
         self.refresh_metrics()
 
@@ -88,38 +108,31 @@ class Registry:
         check_load(instance_id, load)
         if not self._live(member) and self._conflicting(member.info):
             # The fleet moved on to another model while it was silent; only a registration may decide about it.
-            del self._members[instance_id]
+            self._forget(instance_id)
             return False
         if member.reported_stale:
             log.info("%s is heard again after %.1f s", instance_id, self._clock() - member.seen_s)
         member.load, member.seen_s, member.reported_stale = load, self._clock(), False
         member.links = self._usable(member, links)
         member.view = self._view_of(member.info, load)
+        self._show(member)
         return True
 
     def deregister(self, instance_id: str, epoch: int) -> None:
         """Takes an instance out; a message of an earlier life changes nothing."""
         member = self._members.get(instance_id)
         if member and member.info.epoch == epoch:
-            del self._members[instance_id]
+            self._forget(instance_id)
             log.info("%s deregistered", instance_id)
             self.refresh_metrics()
 
     def placed(self, placement: Placement) -> None:
-        """Adds a request to the load of its instances until their next heartbeats count it themselves.
-
-        Without it, all requests between two heartbeats would go to the one instance that was idle at the first.
-        """
-        prefill = placement.prefill or placement.decode
-        if member := self._members.get(prefill.instance_id):
-            tokens = member.view.waiting_tokens + placement.uncached_tokens
-            member.view = replace(member.view, waiting_tokens=tokens)
-        if member := self._members.get(placement.decode.instance_id):
-            member.view = replace(member.view, running_requests=member.view.running_requests + 1)
+        """Adds a request to the load of its instances until their next heartbeats count it themselves."""
+        self._live_view.placed(placement)
 
     def view(self) -> ClusterView:
         """The instances that may get new requests, and the links as of the last sweep."""
-        return ClusterView.of((member.view for member in self._up()), self._link_views)
+        return self._live_view.at(self._clock())
 
     def links(self) -> list[InstanceLink]:
         """What every instance alive measured of the ways to other clusters, however long ago."""
@@ -132,14 +145,13 @@ class Registry:
         ]
 
     def max_context_tokens(self) -> int | None:
-        """The longest context that a decode instance offers now; None where none is up or none has a limit."""
-        offers = [m.info.max_context_tokens for m in self._up() if m.view.role == "decode"]
-        return max(offers) if offers and all(offers) else None
+        """The longest context that a decode instance offers now; None where none is up or one has no limit."""
+        view = self.view()
+        return self._contexts.longest(view, self._live_view.members)
 
     def too_small_for(self, tokens: int) -> frozenset[InstanceId]:
         """Decode instances whose own context is shorter than `tokens`."""
-        decodes = (m for m in self._members.values() if m.view.role == "decode")
-        return frozenset(m.view.instance_id for m in decodes if 0 < m.info.max_context_tokens < tokens)
+        return self._contexts.shorter_than(tokens)
 
     def entries(self) -> list[FleetEntry]:
         """Everything known, silent and draining instances included."""
@@ -160,12 +172,13 @@ class Registry:
         for instance_id, member in list(self._members.items()):
             age_s = now - member.seen_s
             if age_s > max(FORGET_AFTER_S, self._stale_after_s):
-                del self._members[instance_id]
+                self._forget(instance_id)
                 log.warning("%s is forgotten after %.0f s of silence", instance_id, age_s)
             elif not self._live(member) and not member.reported_stale:
                 member.reported_stale = True
                 log.warning("%s is silent for %.1f s; it gets no new requests", instance_id, age_s)
-        self._link_views = link_views(self.links())
+        self._measured = link_views(self.links(), self._described)
+        self._live_view.measured(self._measured)
         self.refresh_metrics()
 
     def refresh_metrics(self) -> None:
@@ -175,7 +188,7 @@ class Registry:
             counts[member.info.cluster, member.view.role, self._state(member)] += 1
         for labels, count in counts.items():
             self._metrics.instances.labels(*labels).set(count)
-        self._metrics.links.read({(v.source, v.target): _gauges(v) for v in self._link_views})
+        self._metrics.links.read({(v.source, v.target): _gauges(v) for v in self._measured})
 
     def _usable(self, member: _Member, links: Sequence[pb.LinkReport]) -> list[pb.LinkReport]:
         usable = {}
@@ -189,8 +202,16 @@ class Registry:
                 usable[link.cluster] = link
         return list(usable.values())
 
-    def _up(self) -> Iterator[_Member]:
-        return (m for m in self._members.values() if self._state(m) == "up")
+    def _show(self, member: _Member) -> None:
+        if member.load.draining:
+            self._live_view.drop(member.view.instance_id)
+        else:
+            self._live_view.put(member.view, member.seen_s)
+
+    def _forget(self, instance_id: str) -> None:
+        if member := self._members.pop(instance_id, None):
+            self._live_view.drop(member.view.instance_id)
+            self._contexts.drop(member.view.instance_id)
 
     def _live(self, member: _Member) -> bool:
         return self._clock() - member.seen_s < self._stale_after_s
@@ -226,7 +247,15 @@ class Registry:
             waiting_requests=load.waiting_requests,
             running_requests=load.running_requests,
             pages_free=load.pages_total - load.pages_used,
+            max_running=self._slots.get(info.instance_id, self._any_slots),
+            profile=self._profiles.get(ClusterName(info.cluster)),
         )
+
+
+def _slots(config: FleetConfig) -> dict[str, int]:
+    """Requests that instances run at once, where they have an engine section of their own."""
+    own = ((instance.name, instance.engine) for cluster in config.clusters for instance in cluster.instances)
+    return {name: engine.max_running_requests for name, engine in own if engine}
 
 
 def _gauges(link: LinkView) -> dict[str, float]:

@@ -6,7 +6,7 @@ Knows how many tokens wait, and nothing of seconds or links.
 from collections.abc import Iterable, Iterator, Mapping
 
 from prfaas.core.errors import UnavailableError
-from prfaas.core.ids import ClusterName
+from prfaas.core.ids import ClusterName, InstanceId
 from prfaas.policy.part import ClusterPart
 from prfaas.policy.view import ClusterView, InstanceView, PlacementRequest
 
@@ -21,8 +21,8 @@ def holders(request: PlacementRequest, view: ClusterView) -> Holders:
     """Those in `request.longest`, or else all that are up."""
     found: dict[ClusterName, list[InstanceView]] = {}
     parts, homes, exclude = view.parts, view.homes, request.exclude
-    names = [i for few in request.longest.values() for i in few] if request.longest else request.cached_tokens
-    for name in names:
+    matches = request.cached_tokens.items() if request.longest is None else request.longest
+    for name, _ in matches:
         home = homes.get(name)
         if home is None or name in exclude:
             continue
@@ -41,7 +41,7 @@ def held(request: PlacementRequest, instance: InstanceView) -> int:
 
 def workers(request: PlacementRequest, part: ClusterPart, found: Holders) -> Iterator[InstanceView]:
     """Prefill instances of a cluster: the least loaded one, then those with a prefix."""
-    if (least := _first(part.prefills, request)) is not None:
+    if (least := first(part.prefills, request.exclude)) is not None:
         yield least
         for instance in found.get(part.name, ()):
             if instance.role == "prefill" and instance is not least:
@@ -61,10 +61,14 @@ def crowd_limit(request: PlacementRequest, view: ClusterView) -> int:
     """Requests above which a decode instance is passed over: a prefix that everybody shares must not draw everybody to
     the one instance that has it. Raises UnavailableError when nothing can decode.
     """
-    least = [i.requests for part in view.parts.values() if (i := _first(part.decodes, request)) is not None]
+    least = [i.requests for part in view.parts.values() if (i := first(part.decodes, request.exclude)) is not None]
     if not least:
         raise UnavailableError("no decode instance is up and accepting requests; start one or wait for it")
-    return 2 * min(least) + CROWD_REQUESTS
+    return crowd_limit_of(min(least))
+
+
+def crowd_limit_of(least: int) -> int:
+    return 2 * least + CROWD_REQUESTS
 
 
 def decodes(request: PlacementRequest, part: ClusterPart, found: Holders, limit: int) -> list[InstanceView]:
@@ -84,8 +88,9 @@ def decodes(request: PlacementRequest, part: ClusterPart, found: Holders, limit:
     return those if rest is None else [rest, *those]
 
 
-def _first(views: tuple[InstanceView, ...], request: PlacementRequest) -> InstanceView | None:
+def first(views: tuple[InstanceView, ...], exclude: frozenset[InstanceId]) -> InstanceView | None:
+    """The first that is not excluded."""
     for instance in views:
-        if instance.instance_id not in request.exclude:
+        if instance.instance_id not in exclude:
             return instance
     return None

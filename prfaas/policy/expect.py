@@ -1,6 +1,7 @@
 """What a request is expected to take: seconds at an instance, seconds and bytes on a link. Chooses nothing."""
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import NamedTuple
 
 from prfaas.config.sections import CodecName
@@ -15,27 +16,36 @@ ENCODE_BYTES_S: Mapping[CodecName, float] = {"exact": 1.0e9, "int8": 1.0e9, "sta
 """Of one thread of usual machines. Each instance measures its own; here it only matters whether a link is slower."""
 KV_CODECS: frozenset[CodecName] = frozenset({"raw", "exact", "int8"})
 STATE_CODECS: frozenset[CodecName] = frozenset({"raw", "state16"})
-FASTEST_ENCODE_BYTES_S = max(ENCODE_BYTES_S.values())
+_FASTEST_BYTES_S = max(ENCODE_BYTES_S.values())
+_MOST_SAVED = max(SAVES.values())
 
 
 class Times:
     """T_prefill of one prompt, worked out once for each profile: most instances of a fleet are alike."""
 
-    __slots__ = ("_fresh", "_tokens")
+    __slots__ = ("_lines", "_tokens")
 
     def __init__(self, prompt_tokens: int) -> None:
         self._tokens = prompt_tokens
-        self._fresh: dict[int, float] = {}
+        self._lines: dict[int, tuple[float, float]] = {}
 
-    def prefill_s(self, profile: Profile, cached: int) -> float:
+    def prefill_s(self, profile: Profile | None, cached: int) -> float:
         """With the first `cached` tokens of the prompt there."""
-        if cached:
-            return profile.prefill.seconds(self._tokens, cached)
-        key = id(profile)
-        if (known := self._fresh.get(key)) is not None:
+        assert profile
+        return profile.prefill.seconds(self._tokens, cached) if cached else self.line(profile)[0]
+
+    def line(self, profile: Profile | None) -> tuple[float, float]:
+        """Seconds of the whole prompt, and what every cached token saves of them at most.
+
+        `whole - cached * saved` is quicker to work out than `prefill_s`, and not above it where later tokens take no
+        less than earlier ones: enough to see that an instance cannot be the quickest.
+        """
+        assert profile
+        if (known := self._lines.get(id(profile))) is not None:
             return known
-        seconds = self._fresh[key] = profile.prefill.seconds(self._tokens)
-        return seconds
+        whole = profile.prefill.seconds(self._tokens)
+        line = self._lines[id(profile)] = whole, (whole - profile.prefill.overhead) / self._tokens
+        return line
 
 
 class Crossing(NamedTuple):
@@ -58,11 +68,11 @@ def slot_s(decode: InstanceView, params: PolicyParams) -> float:
     return ahead * params.output_tokens * decode.profile.decode.step_s(most) / most
 
 
-def usable(link: LinkView | None, params: PolicyParams) -> bool:
-    """Whether KV may be entrusted to a link: it is known, up, and what is known of it is not stale."""
-    if link is None or not link.up or link.bytes_per_s <= 0:
+def usable(link: LinkView, params: PolicyParams) -> bool:
+    """Whether KV may be entrusted to a link: it is up, and what is known of it is not stale."""
+    if not link.up or link.bytes_per_s <= 0:
         return False
-    return not (link.queued_bytes > 0 and link.age_s > params.stale_link_s)
+    return link.age_s <= params.stale_link_s or not link.queued_bytes
 
 
 def scarce(link: LinkView, params: PolicyParams) -> bool:
@@ -94,6 +104,13 @@ def cross(
     return Crossing(done_s, num_bytes, num_bytes / 1e9 * link.usd_per_gb, codec)
 
 
+def least_cross_s(link: LinkView, profile: Profile, tokens: int, start_s: float, prefill_s: float) -> float:
+    """What `cross` is not below, whatever the codec; quicker to work out."""
+    rate = link.bytes_per_s * _MOST_SAVED
+    kv_s = tokens * profile.kv_bytes_per_token / rate
+    return start_s + (max(kv_s, prefill_s)) + profile.state_bytes / rate + link.rtt_s
+
+
 def move(link: LinkView, profile: Profile, tokens: int) -> Crossing:
     """A cached prefix: the KV of `tokens` tokens and the state at their end, all there already, as they are."""
     num_bytes = tokens * profile.kv_bytes_per_token + profile.state_bytes
@@ -103,11 +120,24 @@ def move(link: LinkView, profile: Profile, tokens: int) -> Crossing:
 
 def codecs(link: LinkView, params: PolicyParams, produce_bytes_s: float) -> tuple[CodecName, CodecName]:
     """Of KV and of states, as sender and receiver will choose them."""
-    if len(params.codecs) <= 1 or (not link.usd_per_gb and link.bytes_per_s >= FASTEST_ENCODE_BYTES_S):
+    offered = params.codecs
+    if len(offered) <= 1:
         return "raw", "raw"
-    route = Route(link.bytes_per_s, link.usd_per_gb)
-    kv = choose(params.codecs, KV_CODECS, route, ENCODE_BYTES_S, produce_bytes_s)
-    return kv, choose(params.codecs, STATE_CODECS, route, ENCODE_BYTES_S, None)
+    if link.usd_per_gb:
+        return _smallest(offered)
+    rate = link.bytes_per_s
+    if rate >= _FASTEST_BYTES_S:
+        return "raw", "raw"
+    route = Route(rate)
+    kv = choose(offered, KV_CODECS, route, ENCODE_BYTES_S, produce_bytes_s)
+    return kv, choose(offered, STATE_CODECS, route, ENCODE_BYTES_S, None)
+
+
+@lru_cache(maxsize=16)
+def _smallest(offered: frozenset[CodecName]) -> tuple[CodecName, CodecName]:
+    route = Route(usd_per_gb=1.0)
+    kv = choose(offered, KV_CODECS, route, ENCODE_BYTES_S, None)
+    return kv, choose(offered, STATE_CODECS, route, ENCODE_BYTES_S, None)
 
 
 def _spare(link: LinkView) -> float:

@@ -7,13 +7,13 @@ from prfaas.policy.view import ClusterView
 
 MANY = 64
 """Matches of which a policy looks at all."""
-FEW = 4
+FEW = 2
 """Of each cluster, where there are more."""
 
 
 def longest(
     cached_tokens: Mapping[InstanceId, int], view: ClusterView, few: int = FEW
-) -> Mapping[ClusterName, tuple[InstanceId, ...]] | None:
+) -> tuple[tuple[InstanceId, int], ...] | None:
     """The `few` instances of each cluster with the longest prefixes, for `PlacementRequest.longest`.
 
     None where the matches are so few that all can be looked at. Whoever makes the request calls this: the time that
@@ -21,8 +21,10 @@ def longest(
     """
     if len(cached_tokens) <= MANY:
         return None
-    by_cluster: dict[ClusterName, list[InstanceId]] = {}
+    found: list[tuple[InstanceId, int]] = []
+    counts: dict[ClusterName, int] = {}
     for instance_id in sorted(cached_tokens, key=lambda i: (-cached_tokens[i], i)):
-        if (home := view.homes.get(instance_id)) is not None and len(those := by_cluster.setdefault(home, [])) < few:
-            those.append(instance_id)
-    return {name: tuple(those) for name, those in by_cluster.items()}
+        if (home := view.homes.get(instance_id)) is not None and counts.get(home, 0) < few:
+            counts[home] = counts.get(home, 0) + 1
+            found.append((instance_id, cached_tokens[instance_id]))
+    return tuple(found)

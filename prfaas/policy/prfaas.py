@@ -5,18 +5,15 @@ Sees links and profiles; reads no clock and keeps nothing from one request to th
 
 from prfaas.core.errors import UnavailableError
 from prfaas.policy.by_tokens import place_by_tokens
-from prfaas.policy.candidates import held
 from prfaas.policy.expect import scarce
+from prfaas.policy.local_plan import local_plan
 from prfaas.policy.plans import (
     Plan,
-    Question,
-    Target,
     link_of,
-    local_plan,
-    longest_holder,
-    remote_plan,
     with_moved_cache,
 )
+from prfaas.policy.remote_plan import ANY, Search, remote_plan
+from prfaas.policy.survey import Survey, survey
 from prfaas.policy.threshold import by_threshold
 from prfaas.policy.view import ClusterView, Placement, PlacementRequest, PolicyParams
 
@@ -37,46 +34,48 @@ def prfaas(request: PlacementRequest, view: ClusterView, params: PolicyParams) -
     if not view.profiled:
         plain = place_by_tokens(request, view, params, by_threshold(params))
         return plain if request.force else explained(plain, NO_PROFILES)
-    question = Question.of(request, view, params)
-    local, targets = local_plan(question)
-    if decided := obeyed(question, local, targets):
+    found = survey(request, view, params)
+    local = local_plan(found)
+    if decided := obeyed(found, local):
         return decided
-    remote = remote_plan(question, targets)
-    if remote is None:
-        return _without_remote(question, local)
     uncached = request.prompt_tokens - local.cached
-    link = link_of(question, remote)
+    moves = params.cache_transfers and bool(request.cached_tokens)
+    wanted = uncached > params.threshold_tokens or moves
+    remote = remote_plan(found, ANY if wanted else Search(below_s=_much_less(local.ttft_s, params)))
+    if remote is None:
+        return _without_remote(found, local)
+    link = link_of(found, remote)
     assert link
-    if params.cache_transfers and question.found and not scarce(link, params):
-        uncached = min(uncached, _uncached_anywhere(question))
-        local, remote = with_moved_cache(question, local), with_moved_cache(question, remote)
-    return _judged(question, local, remote, uncached)
+    if moves and not scarce(link, params):
+        uncached = min(uncached, _uncached_anywhere(found))
+        local, remote = with_moved_cache(found, local), with_moved_cache(found, remote)
+    return _judged(found, local, remote, uncached)
 
 
-def obeyed(question: Question, local: Plan, targets: list[Target]) -> Placement | None:
+def obeyed(found: Survey, local: Plan) -> Placement | None:
     """What was asked for, where something was; None: the policy is free."""
-    request = question.request
+    request = found.request
     if request.force == "remote":
-        remote = remote_plan(question, targets) or remote_plan(question, targets, unseen=True)
+        remote = remote_plan(found) or remote_plan(found, Search(unseen=True))
         if remote is None:
             raise UnavailableError("remote prefill was asked for, but no prefill instance of a prfaas cluster is up")
         if not request.whole_on_decode:
-            return placed(question, remote, "remote prefill was asked for")
+            return placed(found, remote, "remote prefill was asked for")
     if request.whole_on_decode:
-        return placed(question, local, "logprobs need the prompt computed where it is decoded")
+        return placed(found, local, "logprobs need the prompt computed where it is decoded")
     if request.force == "local":
-        return placed(question, local, "local prefill was asked for")
+        return placed(found, local, "local prefill was asked for")
     return None
 
 
-def placed(question: Question, plan: Plan, reason: str) -> Placement:
+def placed(found: Survey, plan: Plan, reason: str) -> Placement:
     """A plan as the answer, with what it has cached and what it is expected to take."""
-    tokens = question.request.prompt_tokens
+    tokens = found.request.prompt_tokens
     if plan.moved:
         reason += f"; {plan.cached} tokens cached on {plan.moved.source.instance_id} move to {plan.worker_name} first"
     elif plan.cached:
         reason += f"; {plan.worker_name} has {plan.cached} of {tokens} tokens cached"
-    elif plan.worker is plan.decode and not question.request.whole_on_decode:
+    elif plan.worker is plan.decode and not found.request.whole_on_decode:
         reason += "; no prefill instance is up there, so the decode instance prefills"
     return Placement(
         plan.decode,
@@ -85,7 +84,7 @@ def placed(question: Question, plan: Plan, reason: str) -> Placement:
         reason,
         plan.moved,
         plan.crossing.codec if plan.crossing else "raw",
-        question.params.slo_ttft_s,
+        found.params.slo_ttft_s,
         plan.expected,
     )
 
@@ -101,30 +100,35 @@ def explained(placement: Placement, more: str) -> Placement:
     )
 
 
-def _without_remote(question: Question, local: Plan) -> Placement:
-    uncached, threshold = question.request.prompt_tokens - local.cached, question.params.threshold_tokens
+def _without_remote(found: Survey, local: Plan) -> Placement:
+    uncached, threshold = found.request.prompt_tokens - local.cached, found.params.threshold_tokens
     if uncached <= threshold:
-        return placed(question, local, f"{uncached} uncached tokens <= threshold {threshold}")
-    up = any(part.kind == "prfaas" and part.prefills for part in question.view.parts.values())
+        return placed(found, local, f"{uncached} uncached tokens <= threshold {threshold}")
+    up = any(part.kind == "prfaas" and part.prefills for part in found.view.parts.values())
     why = "no link from one can be relied on" if up else "no prfaas cluster is up"
-    return placed(question, local, f"{uncached} uncached tokens > threshold {threshold}, but {why}")
+    return placed(found, local, f"{uncached} uncached tokens > threshold {threshold}, but {why}")
 
 
-def _uncached_anywhere(question: Question) -> int:
-    both = (longest_holder(question, remote=remote) for remote in (False, True))
-    return question.request.prompt_tokens - max((held(question.request, i) for i in both if i), default=0)
+def _uncached_anywhere(found: Survey) -> int:
+    both = found.longest_near(), found.longest_far()
+    return found.request.prompt_tokens + min((holder[0] for holder in both if holder), default=0)
 
 
-def _judged(question: Question, local: Plan, remote: Plan, uncached: int) -> Placement:
-    params = question.params
+def _judged(found: Survey, local: Plan, remote: Plan, uncached: int) -> Placement:
+    params = found.params
     above = uncached > params.threshold_tokens
     own, other = (remote, local) if above else (local, remote)
     side = f"{uncached} uncached tokens {'>' if above else '<='} threshold {params.threshold_tokens}"
     cost_s, other_s = _cost_s(own, params), _cost_s(other, params)
-    if other_s < min(cost_s * (1.0 - params.margin), cost_s - params.margin_s):
+    if other_s < _much_less(cost_s, params):
         where = f"in {other.ttft_s:.2f} s from {other.worker.cluster}, not {own.ttft_s:.2f} s from {own.worker.cluster}"
-        return placed(question, other, f"{side}, but the first token is expected {where}")
-    return placed(question, own, f"{side}; first token expected in {own.ttft_s:.2f} s")
+        return placed(found, other, f"{side}, but the first token is expected {where}")
+    return placed(found, own, f"{side}; first token expected in {own.ttft_s:.2f} s")
+
+
+def _much_less(cost_s: float, params: PolicyParams) -> float:
+    """What the other side of the threshold has to be below."""
+    return min(cost_s * (1.0 - params.margin), cost_s - params.margin_s)
 
 
 def _cost_s(plan: Plan, params: PolicyParams) -> float:

@@ -1,8 +1,11 @@
 """Policies to compare with: each takes one thing away from `prfaas`, or, as the oracle, takes what nobody can know."""
 
 from prfaas.policy.by_tokens import Side, place_by_tokens
-from prfaas.policy.plans import Plan, Question, Target, local_plan, remote_plan, with_moved_cache
+from prfaas.policy.local_plan import local_plan
+from prfaas.policy.plans import Plan, with_moved_cache
 from prfaas.policy.prfaas import obeyed, placed
+from prfaas.policy.remote_plan import Search, remote_plan
+from prfaas.policy.survey import Survey, survey
 from prfaas.policy.view import ClusterView, InstanceView, Placement, PlacementRequest, PolicyParams
 
 NOBODY_REMOTE = "no prfaas cluster is up"
@@ -12,9 +15,9 @@ def local_only(request: PlacementRequest, view: ClusterView, params: PolicyParam
     """Nothing crosses: the quickest plan of one cluster, as in homogeneous PD. Raises UnavailableError."""
     if not view.profiled:
         return place_by_tokens(request, view, params, lambda _uncached, _remote: (False, "nothing is offloaded"))
-    question = Question.of(request, view, params)
-    local, targets = local_plan(question)
-    return obeyed(question, local, targets) or placed(question, local, "nothing is offloaded")
+    found = survey(request, view, params)
+    local = local_plan(found)
+    return obeyed(found, local) or placed(found, local, "nothing is offloaded")
 
 
 def all_remote(request: PlacementRequest, view: ClusterView, params: PolicyParams) -> Placement:
@@ -23,14 +26,14 @@ def all_remote(request: PlacementRequest, view: ClusterView, params: PolicyParam
     """
     if not view.profiled:
         return place_by_tokens(request, view, params, _always)
-    question = Question.of(request, view, params)
-    local, targets = local_plan(question)
-    if decided := obeyed(question, local, targets):
+    found = survey(request, view, params)
+    local = local_plan(found)
+    if decided := obeyed(found, local):
         return decided
-    remote = remote_plan(question, targets) or remote_plan(question, targets, unseen=True)
+    remote = remote_plan(found) or remote_plan(found, Search(unseen=True))
     if remote is None:
-        return placed(question, local, f"everything is offloaded, but {NOBODY_REMOTE}")
-    return placed(question, remote, "everything is offloaded")
+        return placed(found, local, f"everything is offloaded, but {NOBODY_REMOTE}")
+    return placed(found, remote, "everything is offloaded")
 
 
 def isl_or_load(request: PlacementRequest, view: ClusterView, params: PolicyParams) -> Placement:
@@ -42,14 +45,14 @@ def isl_or_load(request: PlacementRequest, view: ClusterView, params: PolicyPara
     """
     if not view.profiled:
         return place_by_tokens(request, view, params, _by_length_and_queue(params))
-    question = Question.of(request, view, params)
-    local, targets = local_plan(question)
-    if decided := obeyed(question, local, targets):
+    found = survey(request, view, params)
+    local = local_plan(found)
+    if decided := obeyed(found, local):
         return decided
-    remote = remote_plan(question, targets)
+    remote = remote_plan(found)
     worker = remote.worker if remote else None
     crosses, why = _by_length_and_queue(params)(request.prompt_tokens - local.cached, worker)
-    return placed(question, remote if remote and crosses else local, why)
+    return placed(found, remote if remote and crosses else local, why)
 
 
 def oracle(request: PlacementRequest, view: ClusterView, params: PolicyParams) -> Placement:
@@ -59,18 +62,18 @@ def oracle(request: PlacementRequest, view: ClusterView, params: PolicyParams) -
     """
     if not view.profiled:
         return place_by_tokens(request, view, params, lambda _uncached, _remote: (False, "nobody knows what it takes"))
-    question = Question.of(request, view, params)
-    local, targets = local_plan(question)
-    if decided := obeyed(question, local, targets):
+    found = survey(request, view, params)
+    local = local_plan(found)
+    if decided := obeyed(found, local):
         return decided
-    best = min(_any(question, local, targets))
-    return placed(question, best, f"first token expected in {best.ttft_s:.2f} s, sooner than any other way")
+    best = min(_any(found, local))
+    return placed(found, best, f"first token expected in {best.ttft_s:.2f} s, sooner than any other way")
 
 
-def _any(question: Question, local: Plan, targets: list[Target]) -> list[Plan]:
-    remote = remote_plan(question, targets, every=True)
+def _any(found: Survey, local: Plan) -> list[Plan]:
+    remote = remote_plan(found, Search(every=True))
     plans = [local, remote] if remote else [local]
-    return [with_moved_cache(question, plan) for plan in plans] if question.params.cache_transfers else plans
+    return [with_moved_cache(found, plan) for plan in plans] if found.params.cache_transfers else plans
 
 
 def _always(uncached: int, remote: InstanceView | None) -> tuple[bool, str]:

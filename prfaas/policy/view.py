@@ -164,9 +164,9 @@ class PlacementRequest:
     """Prefill in the decode instance's cluster ("local") or in a `prfaas` cluster ("remote"), whatever the length."""
     exclude: frozenset[InstanceId] = frozenset()
     """Instances that already failed this request, or whose context is too short for it."""
-    longest: Mapping[ClusterName, tuple[InstanceId, ...]] | None = None
-    """The few of each cluster with the longest prefixes (`policy.matches.longest`), where there are so many in
-    `cached_tokens` that a policy had better not look at all of them; None: it looks at all."""
+    longest: tuple[tuple[InstanceId, int], ...] | None = None
+    """Those of `cached_tokens` that are looked at, beside the least loaded instances: a few of each cluster with the
+    longest prefixes (`policy.matches.longest`), where there are very many. None: all."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -75,7 +75,7 @@ def test_what_a_registration_says_is_what_the_policy_sees(table: Table) -> None:
     table.registry.register(info, load)
     (view,) = table.registry.view().instances
     assert view == InstanceView(
-        InstanceId("p"), ClusterName("far"), "prfaas", "prefill", info.control_address, 300, 1, 2, 6
+        InstanceId("p"), ClusterName("far"), "prfaas", "prefill", info.control_address, 300, 1, 2, 6, 64
     )
 
 

@@ -4,7 +4,7 @@ Knows no requests. The live pace learns from steps what is known here from the p
 """
 
 from dataclasses import dataclass
-from math import ceil
+from math import ceil, inf
 
 from prfaas.scheduler.pace import (
     FLOOR_TOKENS,
@@ -15,8 +15,8 @@ from prfaas.scheduler.pace import (
     STALL,
 )
 
-_SAME_CHUNKS = 1e-6
-"""Rounding of floats."""
+_ROUNDING = 1e-6
+"""Of floats, in tokens and in chunks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,13 +39,13 @@ def beside(
     in one step, after which prefill pauses for a part of it: more than some chunks' worth counts as a stall.
     """
     allowed_s = bearable_s = (slowdown - 1) * step_s
-    borne = bearable_s / token_s
+    borne = bearable_s / token_s if token_s else inf
     if borne >= RARE_BELOW_TOKENS:
         unit = page_tokens if borne >= page_tokens else FLOOR_TOKENS
-        bearable_s = min(bearable_s, max(FLOOR_TOKENS, borne // unit * unit) * token_s)
+        bearable_s = min(bearable_s, max(FLOOR_TOKENS, (borne + _ROUNDING) // unit * unit) * token_s)
     # However little decodes bear, a prompt waits for no more than so many steps.
     carried_s = max(bearable_s, RARE_UNTIL_TOKENS * token_s / (MOST_PAUSED + 1))
-    chunks = max(1, ceil((work_s - overhead_s) / carried_s - _SAME_CHUNKS))
+    chunks = max(1, ceil((work_s - overhead_s) / carried_s - _ROUNDING))
     steps = chunks * (1 + 1 / PROBE_STEPS) + (_pauses(overhead_s, carried_s, allowed_s) if chunks > 1 else 0)
     return Beside(work_s + steps * step_s, (work_s - overhead_s) / steps)
 

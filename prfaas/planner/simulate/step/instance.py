@@ -15,8 +15,9 @@ from prfaas.planner.simulate.arrival import Arrival
 from prfaas.planner.simulate.instance import Listener, Load
 from prfaas.planner.simulate.job import Job
 from prfaas.planner.simulate.loop import EventLoop
+from prfaas.planner.simulate.running import max_running
 from prfaas.planner.simulate.seat import Seat
-from prfaas.planner.simulate.step.memory import Memory, max_running
+from prfaas.planner.simulate.step.memory import Memory
 from prfaas.planner.simulate.step.prefix import cached_tokens, import_prefix
 from prfaas.planner.simulate.step.prompts import FINGERPRINT, answer_tokens, prompt_tokens, snapshot_unit
 from prfaas.planner.simulate.step.step_time import remaining_s, step_s

@@ -1,0 +1,186 @@
+"""How long a placement takes in a fleet of a thousand instances, and what keeping the view of it costs."""
+
+import gc
+import random
+import statistics
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from typing import Annotated, Any
+
+import typer
+
+from benchmarks.report import Column, Part, progress, show_parts
+from prfaas.core.ids import ClusterName, InstanceId
+from prfaas.policy.matches import longest
+from prfaas.policy.place import POLICIES, place
+from prfaas.policy.profile import DecodeCurve, PrefillCurve, Profile
+from prfaas.policy.view import (
+    ClusterKind,
+    ClusterView,
+    InstanceView,
+    LinkView,
+    PlacementRequest,
+    PolicyParams,
+    Role,
+)
+
+PD_CLUSTERS, PD_PREFILLS, PD_DECODES = 10, 30, 30
+PRFAAS_CLUSTERS, PRFAAS_PREFILLS = 10, 40
+FEW_MATCHES = 40
+TARGETS = {"place_us_p50": 50.0, "place_us_p99": 200.0}
+"""What the project asks of itself, with few matches and with matches on all."""
+MIB = 1 << 20
+KV_BYTES, STATE_BYTES = 16.5 * MIB / 1024, 174.0 * MIB
+MU, SIGMA, MIN_TOKENS, MAX_TOKENS = 9.9, 1.0, 128, 131_072
+"""Lengths of prompts (PrfaaS paper, s4)."""
+PARAMS = PolicyParams(threshold_tokens=19_456, codecs=frozenset({"raw", "exact"}))
+
+COLUMNS = (
+    Column("policy", "policy"),
+    Column("instances with\na prefix", "matches", ",d"),
+    Column("p50, µs", "p50_us", ".1f"),
+    Column("p99, µs", "p99_us", ".1f"),
+    Column("worst, µs", "worst_us", ".0f"),
+    Column("remote", "remote", ".0%"),
+)
+UPKEEP_COLUMNS = (
+    Column("keeping the view", "what"),
+    Column("p50, µs", "p50_us", ".1f"),
+    Column("p99, µs", "p99_us", ".1f"),
+)
+
+
+def main(
+    calls: Annotated[int, typer.Option(min=100, help="Of each row.")] = 5000,
+    seed: int = 0,
+    json_output: Annotated[bool, typer.Option("--json", help="One JSON object instead of the tables.")] = False,
+) -> None:
+    """Measure placements."""
+    rng = random.Random(seed)
+    view = fleet(rng)
+    everybody = len(view.homes)
+    rows = []
+    for policy in POLICIES:
+        for matches in (FEW_MATCHES, everybody):
+            progress.print(f"{policy}, {matches} matches")
+            rows.append(placements(policy, view, requests(rng, view, calls, matches)))
+    upkeep = [views_after(view, rng, calls), heartbeats(view, rng, calls), gathering(rng, view, calls)]
+    ours = [row for row in rows if row["policy"] == "prfaas"]
+    figures = {
+        "place_us_p50": max(row["p50_us"] for row in ours),
+        "place_us_p99": max(row["p99_us"] for row in ours),
+        "rows": rows,
+        "upkeep": upkeep,
+    }
+    figures["targets_missed"] = [name for name, most in TARGETS.items() if figures[name] > most]
+    facts = {"instances": everybody, "clusters": len(view.parts), "calls": calls, "missed": figures["targets_missed"]}
+    parts = [Part("place()", COLUMNS, rows), Part("upkeep", UPKEEP_COLUMNS, upkeep)]
+    show_parts("policy", parts, figures, facts, json_output=json_output)
+
+
+def fleet(rng: random.Random) -> ClusterView:
+    """The case study of the paper, forty times as large, with loads as they come."""
+    h200 = Profile(
+        "8xH200",
+        PrefillCurve(0.44, 3.9e-5, 1.3e-10, ((1024, 0.44), (8192, 0.72), (32768, 1.84), (131072, 7.40))),
+        DecodeCurve(((1, 0.02), (20, 0.025)), max_batch=20),
+        KV_BYTES, STATE_BYTES, 5e11, 8,
+    )  # fmt: skip
+    h20 = Profile(
+        "8xH20",
+        PrefillCurve(0.46554, 1.305201e-4, 2.87214e-10),
+        DecodeCurve(((1, 0.02), (20, 0.025)), max_batch=20),
+        KV_BYTES, STATE_BYTES, 5e11, 8,
+    )  # fmt: skip
+    instances = [
+        *_instances(rng, PD_CLUSTERS, PD_PREFILLS, "pd", "prefill", h20),
+        *_instances(rng, PD_CLUSTERS, PD_DECODES, "pd", "decode", h20),
+        *_instances(rng, PRFAAS_CLUSTERS, PRFAAS_PREFILLS, "prfaas", "prefill", h200),
+    ]
+    names = [(f"prfaas{i}", f"pd{j}") for i in range(PRFAAS_CLUSTERS) for j in range(PD_CLUSTERS)]
+    both_ways = [(ClusterName(a), ClusterName(b)) for a, b in (*names, *((b, a) for a, b in names))]
+    return ClusterView.of(instances, [_link(rng, a, b) for a, b in both_ways])
+
+
+def _instances(
+    rng: random.Random, clusters: int, each: int, kind: ClusterKind, role: Role, profile: Profile
+) -> Iterator[InstanceView]:
+    for cluster in range(clusters):
+        for number in range(each):
+            waiting = rng.choice((0, 0, 1, 2, 4)) if role == "prefill" else 0
+            yield InstanceView(
+                InstanceId(f"{kind}{cluster}-{role}-{number}"),
+                ClusterName(f"{kind}{cluster}"),
+                kind,
+                role,
+                f"10.0.{cluster}.{number}:7000",
+                waiting_tokens=sum(_length(rng) for _ in range(waiting)),
+                waiting_requests=waiting,
+                running_requests=rng.randrange(18) if role == "decode" else 1,
+                max_running=20 if role == "decode" else 64,
+                profile=profile,
+            )
+
+
+def _link(rng: random.Random, source: ClusterName, target: ClusterName) -> LinkView:
+    rtt_s = rng.uniform(0.005, 0.08)
+    used, queued_s = rng.uniform(0, 1), rng.choice((0.0, 0.0, 0.1, 0.6))
+    rate = rng.choice((1.25e9, 1.25e10))
+    return LinkView(source, target, rate, rtt_s, rtt_s, 0.0, int(queued_s * rate), queued_s, 0.5, used, 0.01)
+
+
+def _length(rng: random.Random) -> int:
+    return int(min(max(rng.lognormvariate(MU, SIGMA), MIN_TOKENS), MAX_TOKENS))
+
+
+def requests(rng: random.Random, view: ClusterView, count: int, matches: int) -> list[PlacementRequest]:
+    """Prompts of which `matches` instances hold a beginning, in whole pages of 64 tokens."""
+    names = list(view.homes)
+    made = []
+    for _ in range(count):
+        tokens = _length(rng)
+        cached = {name: rng.randrange(0, tokens, 64) for name in rng.sample(names, matches)}
+        made.append(PlacementRequest(tokens, cached, longest=longest(cached, view)))
+    return made
+
+
+def placements(policy: str, view: ClusterView, wanted: Sequence[PlacementRequest]) -> dict[str, Any]:
+    """Whoever asks has just made the request, so its memory is near."""
+    remote = sum(place(request, view, PARAMS, policy).remote for request in wanted) / len(wanted)
+    gc.collect()
+    gc.freeze()  # what the benchmark keeps is no work of a router's
+    fresh = (replace(request, cached_tokens=dict(request.cached_tokens)) for request in wanted)
+    took = _timed(lambda request: place(request, view, PARAMS, policy), fresh)
+    gc.unfreeze()
+    return {"policy": policy, "matches": len(wanted[0].cached_tokens), "remote": remote, **took}
+
+
+def views_after(view: ClusterView, rng: random.Random, count: int) -> dict[str, Any]:
+    """The view as it is after a placement, which the router makes once a request."""
+    made = [place(request, view, PARAMS, "prfaas") for request in requests(rng, view, count, FEW_MATCHES)]
+    return {"what": "a placement counts as load", **_timed(view.after, made)}
+
+
+def heartbeats(view: ClusterView, rng: random.Random, count: int) -> dict[str, Any]:
+    return {"what": "a heartbeat", **_timed(view.updated, rng.choices(view.instances, k=count))}
+
+
+def gathering(rng: random.Random, view: ClusterView, count: int) -> dict[str, Any]:
+    """What the router does for a request that all instances hold a beginning of."""
+    wanted = [request.cached_tokens for request in requests(rng, view, min(count, 500), len(view.homes))]
+    return {"what": "the longest of a thousand matches", **_timed(lambda cached: longest(cached, view), wanted)}
+
+
+def _timed(call: Callable[[Any], object], arguments: Iterable[Any]) -> dict[str, float]:
+    took = []
+    for argument in arguments:
+        began = time.perf_counter_ns()
+        call(argument)
+        took.append((time.perf_counter_ns() - began) / 1000)
+    cuts = statistics.quantiles(took, n=100)
+    return {"p50_us": statistics.median(took), "p99_us": cuts[98], "worst_us": max(took)}
+
+
+if __name__ == "__main__":
+    typer.run(main)

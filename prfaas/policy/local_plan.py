@@ -1,0 +1,86 @@
+"""The quickest plan whose KV does not leave a cluster. Knows no links."""
+
+from prfaas.policy.expect import slot_s
+from prfaas.policy.plans import Plan
+from prfaas.policy.survey import Near, Survey
+from prfaas.policy.view import InstanceView
+
+
+def local_plan(found: Survey) -> Plan:
+    """A decode instance prefills itself where it has a prefix, where nobody else can, or where it is to do it all."""
+    best = _best_of_leads(found)
+    if not found.request.whole_on_decode:
+        best = _or_a_holder(found, best)
+    return _or_a_decode(found, best)
+
+
+def _best_of_leads(found: Survey) -> Plan:
+    """The least loaded instances of each cluster."""
+    best: Plan | None = None
+    best_s, company = float("inf"), 0
+    held, profile, whole_s, saved_s = found.held, None, 0.0, 0.0
+    for near in found.near.values():
+        decode, room_s, prefill = near
+        if prefill is None or found.request.whole_on_decode:
+            plan = _itself(found, decode, room_s)
+        else:
+            if prefill.profile is not profile:
+                profile = prefill.profile
+                whole_s, saved_s = found.times.line(profile)
+            start_s = max(prefill.queue_s, room_s)
+            ttft_s = start_s + whole_s - held(prefill) * saved_s
+            if ttft_s > best_s or (ttft_s == best_s and decode.requests > company):
+                continue
+            plan = _beside(found, near, prefill)
+        if best is None or plan < best:
+            best, best_s, company = plan, plan.ttft_s, decode.requests
+    assert best
+    return best
+
+
+def _or_a_holder(found: Survey, best: Plan) -> Plan:
+    """Prefill instances with a prefix, beside the least loaded decode instance of their cluster."""
+    profile, whole_s, saved_s = None, 0.0, 0.0
+    for missing, _, worker in found.near_holders:
+        if worker.profile is not profile:
+            profile = worker.profile
+            whole_s, saved_s = found.times.line(profile)
+        if worker.queue_s + whole_s + missing * saved_s <= best.ttft_s:
+            plan = _beside(found, found.near[worker.cluster], worker)
+            if plan < best:
+                best = plan
+    return best
+
+
+def _or_a_decode(found: Survey, best: Plan) -> Plan:
+    """Decode instances with a prefix, which compute the rest themselves."""
+    slowdown = found.params.decode_prefill
+    profile, whole_s, saved_s = None, 0.0, 0.0
+    for missing, _, decode in found.decode_holders:
+        if decode.profile is not profile:
+            profile = decode.profile
+            whole_s, saved_s = found.times.line(profile)
+        if (decode.queue_s + whole_s + missing * saved_s) * slowdown <= best.ttft_s:
+            plan = _itself(found, decode, slot_s(decode, found.params))
+            if plan < best:
+                best = plan
+    return best
+
+
+def _beside(found: Survey, near: Near, worker: InstanceView) -> Plan:
+    decode, room_s, _ = near
+    cached = found.held(worker)
+    start_s = max(worker.queue_s, room_s)
+    prefill_s = found.times.prefill_s(worker.profile, cached)
+    lacking = found.request.prompt_tokens - found.held(decode)
+    names = decode.instance_id, worker.instance_id
+    return Plan(start_s + prefill_s, decode.requests, lacking, *names, decode, worker, cached, start_s, prefill_s)
+
+
+def _itself(found: Survey, decode: InstanceView, room_s: float) -> Plan:
+    cached, slowdown, name = found.held(decode), found.params.decode_prefill, decode.instance_id
+    start_s = max(room_s, decode.queue_s * slowdown)
+    prefill_s = found.times.prefill_s(decode.profile, cached) * slowdown
+    lacking = found.request.prompt_tokens - cached
+    names = name, name
+    return Plan(start_s + prefill_s, decode.requests, lacking, *names, decode, decode, cached, start_s, prefill_s)

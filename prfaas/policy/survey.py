@@ -1,0 +1,104 @@
+"""One walk over the fleet for one request: who may decode, who may prefill, who holds a prefix. Compares no times."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from prfaas.core.errors import UnavailableError
+from prfaas.core.ids import ClusterName, InstanceId
+from prfaas.policy.candidates import crowd_limit_of, first
+from prfaas.policy.expect import Times, slot_s
+from prfaas.policy.view import ClusterView, InstanceView, PlacementRequest, PolicyParams
+
+Holder = tuple[int, InstanceId, InstanceView]
+"""Minus the tokens of the prompt that it has cached, its name, itself: the least has most."""
+
+
+class Near(NamedTuple):
+    """A cluster that can decode, by its least loaded instances."""
+
+    decode: InstanceView
+    room_s: float
+    """Until the decode instance has room for one more."""
+    prefill: InstanceView | None
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What comes into question for a request."""
+
+    request: PlacementRequest
+    view: ClusterView
+    params: PolicyParams
+    times: Times
+    near: dict[ClusterName, Near]
+    far: list[InstanceView]
+    """The least loaded prefill instance of each `prfaas` cluster."""
+    near_holders: list[Holder]
+    """Prefill instances with a prefix, in clusters of `near`."""
+    decode_holders: list[Holder]
+    """Decode instances with a prefix, but for crowded ones."""
+    far_holders: list[Holder]
+    """Prefill instances with a prefix, in `prfaas` clusters."""
+
+    def held(self, instance: InstanceView) -> int:
+        """Tokens of the prompt that it need not compute; never more than the prompt, whatever a directory says."""
+        tokens = self.request.cached_tokens.get(instance.instance_id, 0)
+        return min(self.request.prompt_tokens, tokens)
+
+    def longest_near(self) -> Holder | None:
+        """Who has most of the prompt cached in clusters that decode."""
+        return min((*self.near_holders, *self.decode_holders), default=None)
+
+    def longest_far(self) -> Holder | None:
+        """Who has most of the prompt cached in `prfaas` clusters."""
+        return min(self.far_holders, default=None)
+
+
+def survey(request: PlacementRequest, view: ClusterView, params: PolicyParams) -> Survey:
+    """Raises UnavailableError when nothing can decode."""
+    leads, far = _leads(request, view)
+    if not leads:
+        raise UnavailableError("no decode instance is up and accepting requests; start one or wait for it")
+    limit = crowd_limit_of(min([decode.requests for _, decode, _ in leads]))
+    near = {
+        name: Near(decode, slot_s(decode, params), prefill)
+        for name, decode, prefill in leads
+        if decode.requests <= limit
+    }
+    found = Survey(request, view, params, Times(request.prompt_tokens), near, far, [], [], [])
+    if request.cached_tokens:
+        _sort_holders(found, limit)
+    return found
+
+
+def _leads(
+    request: PlacementRequest, view: ClusterView
+) -> tuple[list[tuple[ClusterName, InstanceView, InstanceView | None]], list[InstanceView]]:
+    leads, far, exclude = [], [], request.exclude
+    for part in view.parts.values():
+        prefill = first(part.prefills, exclude)
+        if prefill is not None and part.kind == "prfaas":
+            far.append(prefill)
+        if part.decodes and (decode := first(part.decodes, exclude)) is not None:
+            leads.append((part.name, decode, prefill))
+    return leads, far
+
+
+def _sort_holders(found: Survey, limit: int) -> None:
+    request, parts, homes, near = found.request, found.view.parts, found.view.homes, found.near
+    exclude, tokens = request.exclude, request.prompt_tokens
+    near_holders, decode_holders, far_holders = found.near_holders, found.decode_holders, found.far_holders
+    matches = request.cached_tokens.items() if request.longest is None else request.longest
+    for name, held in matches:
+        home = homes.get(name)
+        if home is None or name in exclude:
+            continue
+        instance = parts[home].members[name]
+        holder = (-held if held < tokens else -tokens, name, instance)
+        if instance.role == "decode":
+            if instance.requests <= limit:
+                decode_holders.append(holder)
+        elif instance.kind == "prfaas":
+            far_holders.append(holder)
+        elif home in near:
+            near_holders.append(holder)
