@@ -26,7 +26,7 @@ class Beside:
     seconds: float
     """Until it is done."""
     extra_s: float
-    """That each decode step takes longer meanwhile."""
+    """That each decode step takes longer meanwhile; the overhead is not in it, which delays them at once."""
 
 
 def beside(
@@ -47,7 +47,7 @@ def beside(
     carried_s = max(bearable_s, RARE_UNTIL_TOKENS * token_s / (MOST_PAUSED + 1))
     chunks = max(1, ceil((work_s - overhead_s) / carried_s - _ROUNDING))
     steps = chunks * (1 + 1 / PROBE_STEPS) + (_pauses(overhead_s, carried_s, allowed_s) if chunks > 1 else 0)
-    return Beside(work_s + steps * step_s, work_s / steps)
+    return Beside(work_s + steps * step_s, (work_s - overhead_s) / steps)
 
 
 def _pauses(overhead_s: float, chunk_s: float, allowed_s: float) -> int:

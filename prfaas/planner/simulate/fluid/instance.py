@@ -246,6 +246,7 @@ class FluidInstance:
             self._batch.hold_until(start_s + seconds)
         else:
             self._beside_until_s = start_s + seconds
+            self._batch.hold_until(self._batch.boundary_s + turn.overhead_s)
         self._turning = True
         self._loop.at(start_s + seconds, self._end_turn, turn)
         for task, _ in turn.chunks:
