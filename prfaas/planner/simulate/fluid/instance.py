@@ -224,9 +224,10 @@ class FluidInstance:
         self._alone = not self._batch.size
         engine = self._engine
         turn = self._prompts.turn(engine.step_tokens if self._alone else min(BESIDE_TOKENS, engine.step_tokens))
-        seconds, extra_s = turn.work_s, 0.0
+        alone_s = seconds = turn.work_s + turn.overheads_s
+        extra_s = 0.0
         if not self._alone:
-            among = beside(turn.work_s, turn.token_s, self._batch.step_s, engine.decode_slowdown, engine.page_tokens)
+            among = beside(turn, self._batch.step_s, engine.decode_slowdown, engine.page_tokens)
             seconds, extra_s = among.seconds, among.extra_s
         self._batch.slow(extra_s)
         if self._alone:
@@ -236,7 +237,7 @@ class FluidInstance:
         for task, _ in turn.chunks:
             if not task.begun:
                 task.job.cached_tokens = task.cached_tokens
-                expected_s = self._prompts.expected_s(task) * (1.0 if self._alone else seconds / turn.work_s)
+                expected_s = self._prompts.expected_s(task) * seconds / alone_s
                 task.begun = True
                 self._listener.prefill_started(task.job, expected_s)
 
