@@ -43,10 +43,12 @@ def beside(
     if borne >= RARE_BELOW_TOKENS:
         unit = page_tokens if borne >= page_tokens else FLOOR_TOKENS
         bearable_s = min(bearable_s, max(FLOOR_TOKENS, (borne + _ROUNDING) // unit * unit) * token_s)
-    # However little decodes bear, a prompt waits for no more than so many steps.
-    carried_s = max(bearable_s, RARE_UNTIL_TOKENS * token_s / (MOST_PAUSED + 1))
-    chunks = max(1, ceil((work_s - overhead_s) / carried_s - _ROUNDING))
-    steps = chunks * (1 + 1 / PROBE_STEPS) + (_pauses(overhead_s, carried_s, allowed_s) if chunks > 1 else 0)
+    # However little decodes bear, a prompt waits for no more than so many steps, which are all the pauses there are.
+    least_s = RARE_UNTIL_TOKENS * token_s / (MOST_PAUSED + 1)
+    chunks = max(1, ceil((work_s - overhead_s) / max(bearable_s, least_s) - _ROUNDING))
+    steps: float = chunks
+    if bearable_s > least_s:
+        steps += chunks / PROBE_STEPS + (_pauses(overhead_s, bearable_s, allowed_s) if chunks > 1 else 0)
     return Beside(work_s + steps * step_s, (work_s - overhead_s) / steps)
 
 
@@ -55,4 +57,4 @@ def _pauses(overhead_s: float, chunk_s: float, allowed_s: float) -> int:
     owed_s = min(overhead_s + chunk_s, STALL * chunk_s) - allowed_s
     if owed_s <= allowed_s:
         return 0
-    return min(MOST_PAUSED, ceil(owed_s / allowed_s - 1)) if allowed_s else MOST_PAUSED
+    return min(MOST_PAUSED, ceil(owed_s / allowed_s - 1))
