@@ -1,9 +1,8 @@
 """The quickest plan whose KV does not leave a cluster. Knows no links."""
 
-from prfaas.core.ids import InstanceId
 from prfaas.policy.expect import slot_s
 from prfaas.policy.plans import INF, Plan
-from prfaas.policy.survey import Holder, Near, Survey
+from prfaas.policy.survey import Near, Survey, promising
 from prfaas.policy.view import InstanceView
 
 
@@ -48,7 +47,7 @@ def _rank(decode: InstanceView, lacking: int) -> tuple[int, int, str]:
 
 def _or_a_holder(found: Survey, best: Plan) -> Plan:
     """Prefill instances with a prefix, beside the least loaded decode instance of their cluster."""
-    for least_s, _, worker in _promising(found, found.near_holders, best.ttft_s, 1.0):
+    for least_s, _, worker in promising(found, found.near_holders, best.ttft_s, 1.0):
         if least_s > best.ttft_s:
             break
         plan = _beside(found, found.near[worker.cluster], worker)
@@ -59,29 +58,13 @@ def _or_a_holder(found: Survey, best: Plan) -> Plan:
 
 def _or_a_decode(found: Survey, best: Plan) -> Plan:
     """Decode instances with a prefix, which compute the rest themselves."""
-    for least_s, _, decode in _promising(found, found.decode_holders, best.ttft_s, found.params.decode_prefill):
+    for least_s, _, decode in promising(found, found.decode_holders, best.ttft_s, found.params.decode_prefill):
         if least_s > best.ttft_s:
             break
         plan = _itself(found, decode, slot_s(decode, found.params))
         if plan < best:
             best = plan
     return best
-
-
-def _promising(
-    found: Survey, holders: list[Holder], below_s: float, slowdown: float
-) -> list[tuple[float, InstanceId, InstanceView]]:
-    """Those that may be done in time, by what the end of their prefill is not before."""
-    promising, profile, whole_s, saved_s = [], None, 0.0, 0.0
-    for missing, name, worker in holders:
-        if worker.profile is not profile:
-            profile = worker.profile
-            whole_s, saved_s = found.times.line(profile)
-        least_s = (worker.queue_s + whole_s + missing * saved_s) * slowdown
-        if least_s <= below_s:
-            promising.append((least_s, name, worker))
-    promising.sort()
-    return promising
 
 
 def _beside(found: Survey, near: Near, worker: InstanceView) -> Plan:

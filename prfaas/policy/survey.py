@@ -97,3 +97,22 @@ def _sort_holders(found: Survey, limit: int) -> None:
             far_holders.append(holder)
         elif home in near:
             near_holders.append(holder)
+
+
+def promising(
+    found: Survey, holders: list[Holder], below_s: float, slowdown: float
+) -> list[tuple[float, InstanceId, InstanceView]]:
+    """Those that may be done within `below_s`, each taking `slowdown` times T_prefill.
+
+    Sorted by what the end of their prefill is not before.
+    """
+    those, profile, whole_s, saved_s = [], None, 0.0, 0.0
+    for missing, name, worker in holders:
+        if worker.profile is not profile:
+            profile = worker.profile
+            whole_s, saved_s = found.times.line(profile)
+        least_s = (worker.queue_s + whole_s + missing * saved_s) * slowdown
+        if least_s <= below_s:
+            those.append((least_s, name, worker))
+    those.sort()
+    return those
