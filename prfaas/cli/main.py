@@ -11,7 +11,7 @@ from enum import StrEnum
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as package_version
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -195,6 +195,23 @@ def demo(
     raise typer.Exit(code)
 
 
+@app.command("plan")
+def plan_deployment(
+    config: Annotated[Path, typer.Argument(help="Deployment file, e.g. configs/case-study.yaml.")],
+    json_output: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")] = False,
+    html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a page with figures too.")] = None,
+    overrides: SetOption = None,
+) -> None:
+    """Work out what a deployment can do: threshold, roles, throughput, waiting, cost; and whether offloading pays.
+
+    [dim]prfaas plan configs/case-study.yaml --set links.0.gbit_s=10 --html plan.html[/dim]
+    """
+    from prfaas.cli.plan import run_plan
+
+    with _one_line_errors(Supervisor(None)):
+        run_plan(config, tuple(overrides or []), json_output=json_output, html=html)
+
+
 @app.command("demo-model")
 def demo_model(
     directory: Annotated[Path, typer.Argument(help="Where to write it; must not exist.")],
@@ -276,6 +293,59 @@ def certs(
 
 
 @app.command()
+def simulate(
+    config: Annotated[Path, typer.Argument(help="Deployment file, e.g. configs/case-study.yaml.")],
+    trace: Annotated[
+        Path | None, typer.Option(help="Instead of the file's workload: Mooncake JSON lines, or Azure CSV.")
+    ] = None,
+    workload: Annotated[
+        Literal["lognormal", "fixed", "agentic"] | None,
+        typer.Option(help="Instead of the file's, unless it is of this kind."),
+    ] = None,
+    policy: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Repeatable; default: all that a router can follow. Also: oracle."),
+    ] = None,
+    requests: Annotated[int, typer.Option(min=1, help="Of each policy.")] = 10_000,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same requests and the same figures.")] = 0,
+    fidelity: Annotated[
+        Literal["fluid", "step"],
+        typer.Option(help="fluid: from event to event; step: the real scheduler, step by step."),
+    ] = "fluid",
+    rate: Annotated[
+        float | None,
+        typer.Option(metavar="REQ/S", min=1e-6, help="Of independent requests; default: what the file says."),
+    ] = None,
+    overrides: SetOption = None,
+    json_output: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")] = False,
+    html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a page with plots, too.")] = None,
+) -> None:
+    """Play policies against each other on a deployment, with the router's own policy code.
+
+    [dim]prfaas simulate configs/case-study.yaml --html case-study.html[/dim]
+    [dim]prfaas simulate configs/what-if/outage.yaml --policy prfaas --policy local_only[/dim]
+    """
+    from prfaas.cli.simulate import DEFAULT_POLICIES, SimulateOptions, run_simulate
+
+    with _one_line_errors(Supervisor(None)):
+        run_simulate(
+            SimulateOptions(
+                config=config,
+                trace=trace,
+                workload=workload,
+                policies=tuple(policy or DEFAULT_POLICIES),
+                requests=requests,
+                seed=seed,
+                fidelity=fidelity,
+                rate_req_s=rate,
+                overrides=tuple(overrides or []),
+                json_output=json_output,
+                html=html,
+            )
+        )
+
+
+@app.command()
 def profile(
     model: Annotated[
         str | None,
@@ -286,6 +356,9 @@ def profile(
     lengths: Annotated[str | None, typer.Option(help="Prompts to measure, in tokens; default: 256,1024,4096.")] = None,
     batches: Annotated[str | None, typer.Option(help="Decode batches to measure; default: 1,4,8.")] = None,
     repeats: Annotated[int | None, typer.Option(min=1, max=100, help="Of each prompt; default: 3.")] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, max=1024, help="Of the engine that is measured, on a CPU; default: all cores.")
+    ] = None,
     gpu: Annotated[str | None, typer.Option(help="Instead of measuring: compute for H200, H20, H100, ...")] = None,
     gpus: Annotated[int | None, typer.Option(min=1, max=1024, help="With --gpu: of an instance; default: 8.")] = None,
     efficiency: Annotated[
@@ -313,7 +386,7 @@ def profile(
     with _one_line_errors(Supervisor(None)):
         logs.set_up("profile", "warning")
         options = ProfileOptions(
-            model, catalogue, out, chosen, lengths, batches, repeats, gpu, gpus, efficiency, overhead, tpot_ms
+            model, catalogue, out, chosen, lengths, batches, repeats, threads, gpu, gpus, efficiency, overhead, tpot_ms
         )
         run_profile(options, json_output=json_output)
 

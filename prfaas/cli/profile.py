@@ -34,6 +34,7 @@ class ProfileOptions:
     lengths: str | None
     batches: str | None
     repeats: int | None
+    threads: int | None
     gpu: str | None
     gpus: int | None
     efficiency: float | None
@@ -47,6 +48,7 @@ class ProfileOptions:
             "--lengths": self.lengths,
             "--batches": self.batches,
             "--repeats": self.repeats,
+            "--threads": self.threads,
         }
 
     @property
@@ -77,7 +79,7 @@ def run_profile(options: ProfileOptions, *, json_output: bool) -> None:
     else:
         _refuse(options.for_roofline, "without --gpu the profile is measured here")
         asked = MeasureOptions.parsed(
-            Path(options.model), options.dtype, options.lengths, options.batches, options.repeats
+            Path(options.model), options.dtype, options.lengths, options.batches, options.repeats, options.threads
         )
         measured, profile = asyncio.run(measured_profile(asked, progress))
         comparisons = list(compare(measured, profile))

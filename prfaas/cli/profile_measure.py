@@ -4,16 +4,16 @@ import platform
 from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self, TypeVar
+from typing import Protocol, Self, TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from prfaas.cli.profile_engine import EDGE_STEPS, STEPS, ProfiledEngine, profiled_engine
+from prfaas.cli.profile_engine import STEPS, ProfiledEngine, profiled_engine
 from prfaas.config.profile_file import HardwareSection, ProfileFile, ProfileModelSection
 from prfaas.core.errors import ConfigError
 from prfaas.core.shape import DType
-from prfaas.planner.fit import PrefillSample
+from prfaas.planner.fit import DecodeSample, PrefillSample
 from prfaas.planner.measured import CachedSample, Measured, profile_measured
 from prfaas.planner.profiles import GIB
 from prfaas.planner.roofline import rounded
@@ -32,16 +32,24 @@ class MeasureOptions:
     lengths: tuple[int, ...]
     batches: tuple[int, ...]
     repeats: int
+    threads: int | None
+    """Of the engine, on the CPU; None: one for each core."""
 
     @classmethod
     def parsed(
-        cls, model: Path, dtype: DType | None, lengths: str | None, batches: str | None, repeats: int | None
+        cls,
+        model: Path,
+        dtype: DType | None,
+        lengths: str | None,
+        batches: str | None,
+        repeats: int | None,
+        threads: int | None,
     ) -> Self:
         """Raises ConfigError for what are not lists of numbers."""
         found = _numbers("--lengths", lengths or "256,1024,4096", 1 << 22)
         if len(found) < 2:
             raise ConfigError("--lengths: one length makes no line; give two or more, e.g. 256,1024,4096")
-        return cls(model, dtype, found, _numbers("--batches", batches or "1,4,8", 1024), repeats or 3)
+        return cls(model, dtype, found, _numbers("--batches", batches or "1,4,8", 1024), repeats or 3, threads)
 
     @property
     def long_context(self) -> int:
@@ -49,21 +57,31 @@ class MeasureOptions:
         return self.lengths[(len(self.lengths) - 1) // 2]
 
 
+class Measurable(Protocol):
+    """An engine, or a test's formulas."""
+
+    async def prefill(self, tokens: int) -> PrefillSample: ...
+
+    async def prefill_behind(self, tokens: int, cached: int) -> CachedSample | None: ...
+
+    async def decode(self, requests: int, context: int) -> DecodeSample: ...
+
+
 async def measured_profile(options: MeasureOptions, console: Console) -> tuple[Measured, ProfileFile]:
     """Starts an engine, measures it, stops it. Raises ConfigError, ModelError, EngineError."""
     console.print(f"starting the engine with {options.model}", highlight=False)
-    async with profiled_engine(options.model, options.dtype) as engine:
+    async with profiled_engine(options.model, options.dtype, options.threads) as engine:
         _check(engine, options)
-        measured = await _measure(engine, options, console)
+        measured = await measure(engine, options, console)
     return measured, profile_measured(measured, _source(engine, options), *_described(engine))
 
 
 def _check(engine: ProfiledEngine, options: MeasureOptions) -> None:
     engine.check(options.lengths[-1] + 1, 1)
-    engine.check(options.long_context + STEPS + 2 * EDGE_STEPS, options.batches[-1])
+    engine.check(options.long_context + 2 * STEPS, options.batches[-1])
 
 
-async def _measure(engine: ProfiledEngine, options: MeasureOptions, console: Console) -> Measured:
+async def measure(engine: Measurable, options: MeasureOptions, console: Console) -> Measured:
     """Longest first, once, for nothing: what is allocated and compiled then is there when it counts."""
     contexts = sorted({SHORT_CONTEXT, options.long_context})
     halves = [(tokens, tokens // 2) for tokens in options.lengths[1:]]
@@ -107,9 +125,9 @@ def _source(engine: ProfiledEngine, options: MeasureOptions) -> str:
     model = engine.fleet.model
     lengths, batches = ", ".join(f"{n:,}" for n in options.lengths), ", ".join(map(str, options.batches))
     return (
-        f"Measured by prfaas profile on {engine.device} ({platform.machine()}), {model.dtype}: prompts of {lengths} tokens "
-        f"alone, the median of {options.repeats}; {STEPS} steps of {batches} requests with {SHORT_CONTEXT} and "
-        f"{options.long_context:,} tokens each. "
+        f"Measured by prfaas profile on {engine.device} ({platform.machine()}), {model.dtype}: prompts of {lengths} "
+        f"tokens alone, the median of {options.repeats}; the median of {STEPS} steps of {batches} "
+        f"requests with {SHORT_CONTEXT} and {options.long_context:,} tokens each. "
         "max_batch and cache_gib are what prfaas serve --model chooses on that machine."
     )
 

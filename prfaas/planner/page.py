@@ -11,6 +11,8 @@ from plotly.offline import get_plotlyjs
 from prfaas.planner.page_style import STYLE
 
 FIGURE_PX = 340
+_FIT = """addEventListener("load", () => document.querySelectorAll(".js-plotly-plot").forEach(Plotly.Plots.resize));"""
+"""A figure is drawn before what stands beside it is read, so the first of a row takes the whole row."""
 Cell = str | float | None
 
 
@@ -41,7 +43,7 @@ def html_page(title: str, lead: str, sections: Sequence[PageSection]) -> str:
             f"<script>{get_plotlyjs()}</script>",
             f'</head><body><main><h1>{escape(title)}</h1>\n<p class="lead">{escape(lead)}</p>',
             *parts,
-            "</main></body></html>\n",
+            f"</main><script>{_FIT}</script></body></html>\n",
         ]
     )
 
@@ -49,9 +51,9 @@ def html_page(title: str, lead: str, sections: Sequence[PageSection]) -> str:
 def figure_html(figure: go.Figure, caption: str = "", height_px: int = FIGURE_PX) -> str:
     """A figure as wide as its place. Its texts and lines take the page's colours, so leave those of the layout alone.
 
-    The same figure gives the same text.
+    Sets what is left open in the figure itself. The same figure gives the same text.
     """
-    figure = go.Figure(figure).update_layout(**_LAYOUT, height=height_px)
+    figure.update_layout(**_LAYOUT, height=height_px)
     figure.update_xaxes(**_AXIS).update_yaxes(**_AXIS, rangemode="tozero" if _all_positive(figure) else "normal")
     name = blake2b(str(figure.to_json()).encode(), digest_size=8).hexdigest()
     plot = figure.to_html(

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-PALETTE = ("#0a66b0", "#d39200", "#00916a", "#bf4300", "#c46aa9", "#4ba8de", "#8c95a1")
+PALETTE = ("#1a73c0", "#d39200", "#00916a", "#bf4300", "#c46aa9", "#4ba8de", "#8c95a1")
 """After Okabe and Ito, shifted so that each stands out from a white and from a dark ground, and any two from each other
 with every kind of colour vision. Never the only sign: lines differ in their dashes too."""
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot", "solid")
@@ -19,7 +19,8 @@ _PLACES: Mapping[str, int] = {
     "naive_heterogeneous": 3,
     "pdp": 1,
     "pdd": 2,
-    "link": 3,
+    "link": 4,
+    "egress": 1,
     "lambda_max": 6,
 }
 
@@ -61,13 +62,13 @@ figure { margin: 0; }
 figcaption { color: var(--soft); font-size: .875rem; margin: .25rem 0 .5rem; max-width: 48rem; }
 .grid { display: grid; gap: 1rem; grid-template-columns: repeat(auto-fit, minmax(min(100%, 27rem), 1fr)); }
 .grid > div { min-width: 0; background: var(--card);
-  border: 1px solid var(--edge); border-radius: 8px; padding: .75rem; }
+  border: 1px solid var(--edge); border-radius: 8px; padding: .75rem; overflow: hidden; }
 .wide { overflow-x: auto; }
-table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums; min-width: 100%; }
-th, td { text-align: right; padding: .3rem .6rem; border-bottom: 1px solid var(--edge); white-space: nowrap; }
+table { border-collapse: collapse; font-size: .85rem; font-variant-numeric: tabular-nums; }
+th, td { text-align: right; padding: .3rem .45rem; border-bottom: 1px solid var(--edge); white-space: nowrap; }
 th:first-child, td:first-child { text-align: left; padding-left: 0; }
 th { color: var(--soft); font-weight: 600; }
-.xtick text, .ytick text, .xtitle, .ytitle, .legendtext, .annotation-text, .bartext
+.xtick text, .ytick text, .xtitle, .ytitle, .legendtext, .annotation-text, .bartext text, text.bartext, .textpoint text
   { fill: var(--ink) !important; }
 .gridlayer path { stroke: var(--edge) !important; }
 .hoverlayer .legend .bg { fill: var(--card) !important; stroke: var(--edge) !important; }

@@ -55,7 +55,14 @@ def paper_profile(gpu: Gpu) -> ProfileFile:
             cache_gib=round((gpus * gpu.memory_bytes * MEMORY_SHARE - _WEIGHTS_BYTES) / GIB),
         ),
         prefill=_H200 if gpu.name == "H200" else _H20 if gpu.name == "H20" else _scaled(gpu, gpus),
-        decode=DecodeSection(points=(BatchPointSection(requests=1, seconds=_step_s(gpu, gpus)),), max_batch=_MAX_BATCH),
+        decode=DecodeSection(
+            points=(
+                BatchPointSection(requests=_MAX_BATCH, seconds=_step_s(gpu, gpus)),
+                # A batch twice as large serves no more requests a second than the largest that keeps the SLO.
+                BatchPointSection(requests=2 * _MAX_BATCH, seconds=2 * _step_s(gpu, gpus)),
+            ),
+            max_batch=_MAX_BATCH,
+        ),
     )
 
 

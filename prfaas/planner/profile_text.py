@@ -3,6 +3,8 @@
 import textwrap
 from collections.abc import Iterator
 
+import yaml
+
 from prfaas.config.profile_file import ProfileFile
 
 _WIDTH = 118
@@ -52,5 +54,4 @@ def _number(value: float) -> str:
 
 def _text(value: str) -> str:
     """In quotes, whatever it holds: a name may look like a number, or hold a colon."""
-    escaped = value.replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{escaped}"'
+    return str(yaml.safe_dump(value, default_style='"', width=_WHOLE)).rstrip("\n")

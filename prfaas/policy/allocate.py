@@ -5,10 +5,11 @@ Decides one conversion at a time; knows nothing of how it is done. Instances of 
 
 from dataclasses import dataclass, replace
 
+from prfaas.policy.deployment import Deployment
 from prfaas.policy.lengths import Lengths
-from prfaas.policy.retune import Signals
+from prfaas.policy.signals import Signals
 from prfaas.policy.solve import solve
-from prfaas.policy.throughput import Deployment, Throughput
+from prfaas.policy.throughput import Throughput
 from prfaas.policy.view import Role
 
 
@@ -27,13 +28,13 @@ class AllocateParams:
     """When a conversion is worth it."""
 
     margin: float = 0.05
-    """Of Lambda_max, that it has to bring."""
+    """Of Lambda_max, that it has to bring on average over the horizon."""
     convert_s: float = 30.0
     """That the instance is out of service, once it has drained..."""
     drain_s: float = 30.0
     """...for which it takes so long."""
     horizon_s: float = 600.0
-    """What it brings within this must exceed what it costs."""
+    """What a conversion brings later than this does not count."""
     cooldown_s: float = 300.0
     """Between two conversions."""
     headroom: float = 1.25
@@ -57,6 +58,9 @@ def allocate(
     Theta_prfaas + Theta_pdp << Theta_pdd is prefill-bound, >> decode-bound. The link is taken to deliver what
     `deployment` says, not what `signals` do: roles must not follow an outage of a minute. At least one instance always
     decodes.
+
+    Nothing is lost while the instance is out of service: had its role not that much to spare, the other could not gain
+    by having it. So what a conversion costs is the time during which it brings nothing yet.
     """
     if signals.at_s - allocation.changed_s < params.cooldown_s or not lengths.mean:
         return None
@@ -69,25 +73,11 @@ def allocate(
     after = solve(pd, lengths, n_p=allocation.n_p + step)
     wanted_req_s = signals.rate_req_s * params.headroom
     gain_req_s = min(after.lambda_max, wanted_req_s) - min(now.lambda_max, wanted_req_s)
-    if gain_req_s <= params.margin * now.lambda_max:
-        return None
     out_s = params.convert_s + params.drain_s
-    lost = max(0.0, min(now.lambda_max, signals.rate_req_s) - _without_one(pd, lengths, allocation, step)) * out_s
-    gained = gain_req_s * max(0.0, params.horizon_s - out_s)
-    if gained <= lost:
+    if gain_req_s * max(0.0, 1 - out_s / params.horizon_s) <= params.margin * now.lambda_max:
         return None
     reason = f"{_bound(now)}; {_change(now, after)}, which pays for {out_s:.0f} s out of service"
     return Conversion("decode", "prefill", reason) if step > 0 else Conversion("prefill", "decode", reason)
-
-
-def _without_one(deployment: Deployment, lengths: Lengths, allocation: Allocation, step: int) -> float:
-    """Lambda_max while the instance is out of service."""
-    if step > 0:
-        n_p, n_d = allocation.n_p, allocation.n_d - 1
-    else:
-        n_p, n_d = allocation.n_p - 1, allocation.n_d
-    assert n_d > 0
-    return solve(replace(deployment, n_pd=n_p + n_d), lengths, n_p=n_p).lambda_max
 
 
 def _bound(now: Throughput) -> str:

@@ -20,7 +20,8 @@ class Recent:
     """
 
     def __init__(self, half_life: float, lengths: Iterable[float] = ()) -> None:
-        """`half_life` is in requests, or in seconds if `add` is told the time. `lengths`: what to begin with."""
+        """`half_life` is in requests, or in seconds if `add` is told the time. `lengths`: what to begin with, all
+        of the same age."""
         assert half_life > 0
         self._half_life = half_life
         self._weights: dict[int, float] = {}
@@ -29,7 +30,7 @@ class Recent:
         self._now = 0.0
         self._seen: Empirical | None = None
         for tokens in lengths:
-            self.add(tokens)
+            self.add(tokens, at_s=0.0)
 
     def add(self, tokens: float, at_s: float | None = None) -> None:
         """`at_s` must not fall; None counts as one more than the last."""

@@ -3,8 +3,10 @@
 from collections.abc import Callable
 from math import ceil, exp, log
 
+from prfaas.policy.deployment import Deployment
 from prfaas.policy.lengths import Lengths
-from prfaas.policy.throughput import Deployment, Split, Throughput, Work, beyond, of_split, split
+from prfaas.policy.split import Split, Work, beyond, prefill_req_s, split
+from prfaas.policy.throughput import Throughput, of_split
 
 GRID = 64
 """Thresholds from the shortest prompt to the longest, evenly in their logarithm..."""
@@ -47,26 +49,28 @@ def _best_split(n_pd: int, best: Callable[[int], Throughput]) -> Throughput:
 
 
 def _best_threshold(deployment: Deployment, lengths: Lengths, n_p: int, split_at: Callable[[int], Split]) -> Throughput:
-    def at(threshold_tokens: int) -> Throughput:
-        return of_split(deployment, lengths, split_at(threshold_tokens), n_p)
+    """Decode does not depend on the threshold, so it is the one with which prefill keeps up with most."""
 
-    nothing = at(beyond(lengths))
-    if not deployment.offloads:
-        return nothing
-    grid = _spaced(lengths.quantile(0.0), lengths.quantile(1.0), GRID)
-    found = max((at(0), nothing, *map(at, grid)), key=_merit)
-    ratio = (max(grid[-1], 1) / max(grid[0], 1)) ** (1 / (GRID - 1))
-    for _ in range(ROUNDS):
-        centre = found.threshold_tokens
-        near = _spaced(centre / ratio, min(centre * ratio, nothing.threshold_tokens), ROUND)
-        found = max((found, *map(at, near)), key=_merit)
-        ratio **= 2 / (ROUND - 1)
-    return found
+    def merit(threshold_tokens: int) -> tuple[float, int]:
+        split = split_at(threshold_tokens)
+        everything = split.offloaded_fraction == 1
+        return prefill_req_s(deployment, split, n_p), 0 if everything else threshold_tokens
+
+    nothing = beyond(lengths)
+    found = nothing
+    if deployment.offloads:
+        grid = _spaced(lengths.quantile(0.0), lengths.quantile(1.0), GRID)
+        found = max((0, nothing, *grid), key=merit)
+        ratio = (max(grid[-1], 1) / max(grid[0], 1)) ** (1 / (GRID - 1))
+        for _ in range(ROUNDS):
+            near = _spaced(found / ratio, min(found * ratio, nothing), ROUND)
+            found = max((found, *near), key=merit)
+            ratio **= 2 / (ROUND - 1)
+    return of_split(deployment, lengths, split_at(found), n_p)
 
 
 def _merit(at: Throughput) -> tuple[float, float, int]:
-    everything = at.offloaded_fraction == 1
-    return at.lambda_max, at.prefill_req_s, 0 if everything else at.threshold_tokens
+    return at.lambda_max, at.prefill_req_s, at.threshold_tokens
 
 
 def _spaced(low: float, high: float, count: int) -> list[int]:

@@ -13,6 +13,7 @@ MODULES = [
     "prfaas.cli.up",
     "prfaas.control.dial",
     "prfaas.gateway.app",
+    "prfaas.planner.catalogue",
     "prfaas.policy.place",
     "prfaas.relay.server",
     "prfaas.scheduler.scheduler",

@@ -1,4 +1,4 @@
-"""Whatever YAML our documents show is a part of a fleet file that is accepted."""
+"""Whatever YAML our documents show is accepted: part of a fleet file, or a whole profile or deployment file."""
 
 import re
 from pathlib import Path
@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from prfaas.config.deployment import DeploymentFile
+from prfaas.config.profile_file import ProfileFile
 from prfaas.config.sections import EngineSection, FleetConfig, PrefixCacheSection, SecuritySection, TransportSection
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -16,7 +18,13 @@ NEEDED = {"model": {"path": "m", "name": "m"}, "clusters": [{"name": "c", "kind"
 
 @pytest.mark.parametrize("text", [text for _, text in EXAMPLES], ids=[name for name, _ in EXAMPLES])
 def test_an_example_is_accepted(text: str) -> None:
-    FleetConfig.model_validate(NEEDED | yaml.safe_load(text))
+    written = yaml.safe_load(text)
+    if "workload" in written:
+        DeploymentFile.model_validate(written)
+    elif "source" in written:
+        ProfileFile.model_validate(written)
+    else:
+        FleetConfig.model_validate(NEEDED | written)
 
 
 def test_the_prefix_cache_is_documented_with_every_key_and_its_default() -> None:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from prfaas.planner.plan.fleet import Fleet
+from prfaas.planner.plan.fleet import PAYLOAD_BYTES_PER_GBIT, Fleet
 from prfaas.policy.throughput import Throughput
 
 LOAD = 0.9
@@ -33,7 +33,7 @@ class BreakEven:
     price_ratio: float | None
     """The same for the price of a prfaas instance, over that of a pd instance."""
     link_gbit_s: float | None
-    """Capacity below which the link would bind rather than the prfaas instances: Eq 2."""
+    """Capacity below which the link would bind rather than the prfaas instances: Eq 2 is its payload."""
 
 
 def cost_of(fleet: Fleet, at: Throughput) -> Cost | None:
@@ -66,7 +66,7 @@ def break_even(fleet: Fleet, at: Throughput, homogeneous: Fleet, other: Throughp
     """In closed form."""
     if not at.offloaded_fraction or fleet.prfaas is None:
         return BreakEven(None, None, None)
-    link_gbit_s = at.egress_ceiling_bytes_s * 8 / 1e9
+    link_gbit_s = at.egress_ceiling_bytes_s / PAYLOAD_BYTES_PER_GBIT
     if not (_priced(fleet) and _priced(homogeneous) and other.lambda_max and at.lambda_max):
         return BreakEven(None, None, link_gbit_s)
     worth = _usd_per_hour(homogeneous, other, 1.0) * at.lambda_max / other.lambda_max

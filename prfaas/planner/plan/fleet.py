@@ -4,14 +4,16 @@ from dataclasses import dataclass, replace
 
 from prfaas.config.deployment import DeploymentFile, PlannedClusterSection
 from prfaas.planner.plan.decode_batch import within_slo
-from prfaas.planner.plan.pool import pooled
+from prfaas.planner.plan.pool import check_one_model, pooled
 from prfaas.planner.plan.prompt_lengths import Scaled, prompt_lengths
 from prfaas.planner.profiles import read_profile
+from prfaas.planner.simulate.capacity import BYTES_PER_GBIT, EFFICIENCY
 from prfaas.policy.lengths import Lengths
 from prfaas.policy.profile import Profile
 from prfaas.policy.throughput import Deployment
 
-BYTES_PER_GBIT = 1e9 / 8
+PAYLOAD_BYTES_PER_GBIT = BYTES_PER_GBIT * EFFICIENCY
+"""Of KV, for each Gbit that a link carries."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +29,7 @@ class Fleet:
     most_n_p: int
     """Of the pd instances, that may prefill: equal where the file says how many do."""
     egress_bytes_s: float
-    """All links from prfaas to pd clusters together, in what arrives of them."""
+    """All links from prfaas to pd clusters together: the payload that they carry."""
     rtt_s: float
     usd_per_gb: float
     """Both are means over the links, by their capacity."""
@@ -56,6 +58,11 @@ class Fleet:
         )
 
     @property
+    def link_gbit_s(self) -> float:
+        """All links together, as links are sold."""
+        return self.egress_bytes_s / PAYLOAD_BYTES_PER_GBIT
+
+    @property
     def usd_per_hour(self) -> float:
         """Of all instances."""
         return self.n_pd * self.pd.usd_per_hour + (self.n_prfaas * self.prfaas.usd_per_hour if self.prfaas else 0.0)
@@ -73,9 +80,11 @@ def fleet_of(file: DeploymentFile) -> Fleet:
     n_pd = _count(home)
     least = sum(cluster.prefill or 0 for cluster in home)
     free = sum(cluster.instances for cluster in home if cluster.prefill is None)
+    prfaas, pd = _pool(remote) if remote else None, _pool(home)
+    check_one_model([pd, prfaas or pd])
     return Fleet(
-        prfaas=_pool(remote) if remote else None,
-        pd=_pool(home),
+        prfaas=prfaas,
+        pd=pd,
         n_prfaas=_count(remote),
         n_pd=n_pd,
         least_n_p=least,
@@ -121,7 +130,7 @@ def _way(
     links = [link for a in remote for b in home if (link := file.link(a.name, b.name))]
     if not links:
         return 0.0, 0.0, 0.0
-    capacity = [link.gbit_s * (1 - link.loss) * BYTES_PER_GBIT for link in links]
+    capacity = [link.gbit_s * (1 - link.loss) * PAYLOAD_BYTES_PER_GBIT for link in links]
     whole = sum(capacity)
     rtt_s = sum(link.rtt_ms / 1e3 * bytes_s for link, bytes_s in zip(links, capacity, strict=True)) / whole
     usd = sum(link.usd_per_gb * bytes_s for link, bytes_s in zip(links, capacity, strict=True)) / whole

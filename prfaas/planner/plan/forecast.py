@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from prfaas.core.errors import ConfigError
 from prfaas.planner.plan.cost import LOAD, cost_of
 from prfaas.planner.plan.egress import egress_quantile_bytes_s
 from prfaas.planner.plan.fleet import Fleet
@@ -49,12 +50,19 @@ class Forecast:
 
 
 def best(fleet: Fleet) -> Throughput:
-    """The threshold and the split that serve most. Raises ConfigError where the SLO allows no batch."""
+    """The threshold and the split that serve most. Raises ConfigError where nothing could be served, or not in time."""
     deployment, lengths = fleet.deployment(), fleet.lengths
     if (fleet.least_n_p, fleet.most_n_p) == (0, fleet.n_pd - 1):
-        return solve(deployment, lengths)
-    counts = range(fleet.least_n_p, fleet.most_n_p + 1)
-    return max((solve(deployment, lengths, n_p=n_p) for n_p in counts), key=lambda at: at.lambda_max)
+        found = solve(deployment, lengths)
+    else:
+        counts = range(fleet.least_n_p, fleet.most_n_p + 1)
+        found = max((solve(deployment, lengths, n_p=n_p) for n_p in counts), key=lambda at: at.lambda_max)
+    if not found.lambda_max:
+        raise ConfigError(
+            f"clusters: of {fleet.n_pd} pd instances {found.n_p} prefill and {found.n_d} decode, and no other does, so "
+            "nothing would be served; add instances, or a prfaas cluster, or let another of them prefill"
+        )
+    return found
 
 
 def all_remote(fleet: Fleet) -> Throughput:

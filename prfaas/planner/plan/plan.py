@@ -62,7 +62,7 @@ def plan(file: DeploymentFile) -> Plan:
     return Plan(
         name=file.name,
         verdict=verdict(here.forecast, there.forecast, gain, fleet.lengths.quantile(1.0)),
-        words=tuple(break_even_words(even, fleet.usd_per_gb, ratio)),
+        words=tuple(break_even_words(even, fleet.usd_per_gb, ratio, fleet.link_gbit_s)),
         notes=tuple(notes(file, fleet, forecasts | ({"Naive": naive.forecast} if naive else {}))),
         best=here,
         homogeneous=there,

@@ -24,9 +24,7 @@ def pooled(parts: Sequence[Part]) -> Profile:
     first = parts[0][0]
     if all(profile == first for profile, _ in parts):
         return first
-    if any(_cached(profile) != _cached(first) for profile, _ in parts):
-        names = ", ".join(sorted({profile.name for profile, _ in parts}))
-        raise ConfigError(f"clusters: {names} differ in what a token caches; all clusters must serve one model")
+    check_one_model([profile for profile, _ in parts])
     return Profile(
         name=" + ".join(dict.fromkeys(profile.name for profile, _ in parts)),
         prefill=_prefill(parts),
@@ -37,6 +35,13 @@ def pooled(parts: Sequence[Part]) -> Profile:
         gpus=round(_mean([(p.gpus, n) for p, n in parts])),
         usd_per_hour=_mean([(p.usd_per_hour, n) for p, n in parts]),
     )
+
+
+def check_one_model(profiles: Sequence[Profile]) -> None:
+    """Raises ConfigError for profiles whose KV would not fit together."""
+    if len({_cached(profile) for profile in profiles}) > 1:
+        names = ", ".join(sorted({profile.name for profile in profiles}))
+        raise ConfigError(f"clusters: {names} differ in what a token caches; all clusters must serve one model")
 
 
 def _cached(profile: Profile) -> tuple[float, float]:

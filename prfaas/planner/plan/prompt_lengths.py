@@ -10,7 +10,7 @@ from prfaas.planner.simulate.arrival import Arrival, Workload
 from prfaas.planner.simulate.workloads.build import build_workload
 from prfaas.policy.lengths import Empirical, Fixed, Lengths, Lognormal
 
-PROMPTS = 50_000
+PROMPTS = 20_000
 """Of a trace or of sessions, that stand for all."""
 
 
@@ -44,7 +44,7 @@ class Scaled:
 def prompt_lengths(workload: WorkloadSection) -> tuple[Lengths, float]:
     """(lengths of whole prompts, mean output tokens). Raises ConfigError for a trace that cannot be used.
 
-    Log-normal and fixed lengths are taken as they are described; of traces and sessions the first 50,000 prompts are
+    Log-normal and fixed lengths are taken as they are described; of traces and sessions the first 20,000 prompts are
     drawn as the simulator draws them, all answers being immediate.
     """
     source = workload.input

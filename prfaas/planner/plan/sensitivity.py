@@ -6,7 +6,7 @@ from math import exp
 
 from prfaas.core.errors import ConfigError
 from prfaas.planner.plan.cost import cost_of, gain_at_equal_cost
-from prfaas.planner.plan.fleet import BYTES_PER_GBIT, Fleet
+from prfaas.planner.plan.fleet import PAYLOAD_BYTES_PER_GBIT, Fleet
 from prfaas.planner.plan.forecast import best
 from prfaas.planner.plan.prompt_lengths import Scaled
 from prfaas.policy.lengths import Lognormal
@@ -62,7 +62,7 @@ def _dimensions(
     fleet: Fleet, link_binds_gbit_s: float | None
 ) -> Iterator[tuple[str, str, tuple[float, ...], float, Change]]:
     if fleet.prfaas:
-        link = fleet.egress_bytes_s / BYTES_PER_GBIT
+        link = round(fleet.link_gbit_s, 6)
         shares = tuple(round(share * (link_binds_gbit_s or link), 1) for share in LINK_SHARES)
         yield "link_gbit_s", "link, Gbit/s", shares, link, _link
         yield "usd_per_gb", "egress, $/GB", USD_PER_GB, fleet.usd_per_gb, _egress_price
@@ -114,7 +114,7 @@ def _point(value: float, fleet: Fleet, homogeneous: Fleet, *, planned: bool) -> 
 
 
 def _link(fleet: Fleet, gbit_s: float) -> Fleet:
-    return replace(fleet, egress_bytes_s=gbit_s * BYTES_PER_GBIT)
+    return replace(fleet, egress_bytes_s=gbit_s * PAYLOAD_BYTES_PER_GBIT)
 
 
 def _egress_price(fleet: Fleet, usd_per_gb: float) -> Fleet:

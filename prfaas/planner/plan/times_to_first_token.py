@@ -7,7 +7,7 @@ from prfaas.planner.plan.waiting import Station
 from prfaas.policy.lengths import Lengths
 from prfaas.policy.throughput import Deployment, Throughput
 
-SAMPLES = 1000
+SAMPLES = 500
 """Prompt lengths that stand for all."""
 PRECISION = 1e-4
 """Of a quantile, relative."""
@@ -29,26 +29,41 @@ class FirstTokens:
     """The mix of all prompts. What a busy instance adds to one of them is taken to be exponential."""
 
     prompts: tuple[Prompt, ...]
-    decode_wait_s: float
-    """Mean, for a decode slot; the same for all."""
+    decode_chance: float = 0.0
+    """That no decode slot is free..."""
+    decode_wait_s: float = 0.0
+    """...and how long it then takes on average: exponential too."""
 
     @property
     def mean_s(self) -> float:
-        return sum(p.rest_s + p.busy_chance * p.busy_s for p in self.prompts) / len(self.prompts) + self.decode_wait_s
+        prefill_s = sum(p.rest_s + p.busy_chance * p.busy_s for p in self.prompts) / len(self.prompts)
+        return prefill_s + self.decode_chance * self.decode_wait_s
 
     def share_within(self, seconds: float) -> float:
         """P(TTFT <= seconds)."""
-        return sum(_within(p, seconds - self.decode_wait_s) for p in self.prompts) / len(self.prompts)
+        return sum(self._within(p, seconds - p.rest_s) for p in self.prompts) / len(self.prompts)
 
     def quantile_s(self, q: float) -> float:
         """By bisection."""
-        low, high = 0.0, max(p.rest_s for p in self.prompts) + self.decode_wait_s
+        low, high = 0.0, max(p.rest_s for p in self.prompts)
         while self.share_within(high) < q:
             low, high = high, 2 * high
         while high - low > PRECISION * high:
             middle = (low + high) / 2
             low, high = (low, middle) if self.share_within(middle) >= q else (middle, high)
         return high
+
+    def _within(self, prompt: Prompt, left_s: float) -> float:
+        if left_s < 0:
+            return 0.0
+        both = _sum_within(left_s, prompt.busy_s, self.decode_wait_s)
+        busy, decode = prompt.busy_chance, self.decode_chance
+        return (
+            (1 - busy) * (1 - decode)
+            + busy * (1 - decode) * _exponential_within(left_s, prompt.busy_s)
+            + (1 - busy) * decode * _exponential_within(left_s, self.decode_wait_s)
+            + busy * decode * both
+        )
 
 
 def first_tokens(
@@ -103,11 +118,14 @@ def _after_prefill_s(deployment: Deployment, tokens: float, prefill_s: float, sh
 def _with_decode_wait(
     deployment: Deployment, lengths: Lengths, at: Throughput, rate_req_s: float, prompts: tuple[Prompt, ...]
 ) -> FirstTokens | None:
-    until_first_s = FirstTokens(prompts, 0.0).mean_s
+    until_first_s = FirstTokens(prompts).mean_s
     answer_s = decode_slots(deployment, lengths, at) / at.theta_pdd
     slots = int(decode_slots(deployment, lengths, at))
     station = Station(slots, until_first_s + answer_s, rate_req_s)
-    return FirstTokens(prompts, station.wait_s(scv=0.0)) if slots and station.stable else None
+    if not slots or not station.stable:
+        return None
+    chance = station.busy_chance
+    return FirstTokens(prompts, chance, station.wait_s(scv=0.0) / chance if chance else 0.0)
 
 
 def decode_slots(deployment: Deployment, lengths: Lengths, at: Throughput) -> float:
@@ -117,8 +135,14 @@ def decode_slots(deployment: Deployment, lengths: Lengths, at: Throughput) -> fl
     return at.n_d * batch
 
 
-def _within(prompt: Prompt, seconds: float) -> float:
-    left = seconds - prompt.rest_s
-    if left < 0:
-        return 0.0
-    return 1 - prompt.busy_chance * exp(-left / prompt.busy_s) if prompt.busy_s else 1.0
+def _exponential_within(seconds: float, mean_s: float) -> float:
+    return 1 - exp(-seconds / mean_s) if mean_s else 1.0
+
+
+def _sum_within(seconds: float, a_s: float, b_s: float) -> float:
+    """P(X + Y <= seconds) of two exponentials with means `a_s` and `b_s`."""
+    if not a_s or not b_s:
+        return _exponential_within(seconds, a_s or b_s)
+    if abs(a_s - b_s) < 1e-6 * a_s:
+        return 1 - exp(-seconds / a_s) * (1 + seconds / a_s)
+    return 1 - (a_s * exp(-seconds / a_s) - b_s * exp(-seconds / b_s)) / (a_s - b_s)

@@ -44,8 +44,8 @@ def _compared(plan: Forecast, homogeneous: Forecast, gain: float | None) -> str:
     return f"{times}, and {abs(gain):.1%} {'more' if gain > 0 else 'less'} for the same money"
 
 
-def break_even_words(at: BreakEven, usd_per_gb: float, price_ratio: float | None) -> list[str]:
-    """Sentences for what is known. `price_ratio`: as planned."""
+def break_even_words(at: BreakEven, usd_per_gb: float, price_ratio: float | None, link_gbit_s: float) -> list[str]:
+    """Sentences for what is known. Prices and link: as planned."""
     words = []
     if at.usd_per_gb is not None and at.usd_per_gb > 0:
         words.append(
@@ -58,6 +58,8 @@ def break_even_words(at: BreakEven, usd_per_gb: float, price_ratio: float | None
             f"It pays as long as a prfaas instance costs less than {at.price_ratio:.2f} times a pd instance (planned: "
             f"{price_ratio:.2f})."
         )
-    if at.link_gbit_s is not None:
+    if at.link_gbit_s is not None and at.link_gbit_s > link_gbit_s:
+        words.append(f"The link binds: the prfaas instances could fill {at.link_gbit_s:.1f} Gbit/s of it.")
+    elif at.link_gbit_s is not None:
         words.append(f"Below {at.link_gbit_s:.1f} Gbit/s the link would bind, rather than the prfaas instances.")
     return words

@@ -9,6 +9,7 @@ from prfaas.config.deployment import PlannedLinkSection
 EFFICIENCY = 0.94
 """Share of a link's rate that is payload: what Ethernet, IP, TCP and our frames leave of full-size packets."""
 BYTES_PER_GBIT = 1e9 / 8
+LEAST_S = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +39,7 @@ class Capacity:
             self._before.append(self._before[-1] + (after - this.start_s) * this.bytes_s)
         last = self._stretches[-1]
         self._period_bytes = self._before[-1] + ((self._period_s or 0.0) - last.start_s) * last.bytes_s
-        self.constant = len(self._stretches) == 1
+        self.constant = len(self._stretches) == 1 and last.bytes_s > 0
         self.ever_down = any(stretch.bytes_s == 0 for stretch in self._stretches)
 
     def bytes_s(self, at_s: float) -> float:
@@ -53,8 +54,11 @@ class Capacity:
         offset_s, _ = self._stretch(at_s)
         index = bisect_right(self._starts, at_s - offset_s)
         if index < len(self._starts):
-            return offset_s + self._starts[index]
-        return inf if self._period_s is None else offset_s + self._period_s
+            change_s = offset_s + self._starts[index]
+        else:
+            change_s = inf if self._period_s is None else offset_s + self._period_s
+        # Where a sum is rounded down to `at_s` itself, time would stand still.
+        return max(change_s, at_s + LEAST_S)
 
     def carried(self, start_s: float, end_s: float) -> float:
         """Bytes that can cross between two moments."""

@@ -29,7 +29,7 @@ def _requests(tally: Tally, journeys: Journeys) -> Iterator[str]:
 def _instances(fleet: Fleet) -> Iterator[str]:
     for member in fleet:
         load, name = member.instance.load(), member.seat.instance_id
-        if member.jobs:
+        if member.jobs or member.coming_requests or member.coming_tokens:
             yield f"{name} still has {member.jobs} requests"
         if load.waiting_tokens or load.waiting_requests or load.running_requests:
             yield f"{name} still says {load}"

@@ -20,7 +20,6 @@ def goodput_bars(outcomes: Sequence[Outcome]) -> go.Figure:
         x=names,
         y=[o.goodput_req_s for o in outcomes],
         marker_color=[colour(name) for name in names],
-        text=[f"{o.goodput_req_s:.2f}" for o in outcomes],
         name="within the objectives",
     )
     figure.add_bar(
@@ -29,6 +28,14 @@ def goodput_bars(outcomes: Sequence[Outcome]) -> go.Figure:
         marker={"color": [colour(name) for name in names], "opacity": 0.3},
         name="too late",
     )
+    for o in outcomes:
+        figure.add_annotation(
+            x=o.policy,
+            y=max(o.throughput_req_s, o.goodput_req_s),
+            text=f"{o.goodput_req_s:.2f}",
+            showarrow=False,
+            yshift=9,
+        )
     return figure.update_layout(barmode="stack", showlegend=False).update_yaxes(title="req/s")
 
 
@@ -43,17 +50,22 @@ def ttft_cdf(outcomes: Sequence[Outcome]) -> go.Figure:
 
 
 def ttft_split(outcomes: Sequence[Outcome]) -> go.Figure:
-    """The mean TTFT by what it was spent on."""
+    """The shares of the mean TTFT by what it was spent on, and that mean: policies differ by orders of magnitude."""
     figure = go.Figure()
     for part, shade in zip(PARTS, SHADES, strict=True):
         figure.add_bar(
             y=[o.policy for o in outcomes],
-            x=[_part(o, part).mean for o in outcomes],
+            x=[100 * _part(o, part).mean / max(o.ttft_s.mean, 1e-9) for o in outcomes],
             orientation="h",
             name=part,
             marker={"color": shade, "line": {"color": "#59636e", "width": 1}},
         )
-    figure.update_layout(barmode="stack", hovermode="y unified").update_xaxes(title="mean TTFT, s")
+    for o in outcomes:
+        figure.add_annotation(
+            y=o.policy, x=101, text=f"{_seconds(o.ttft_s.mean)}", showarrow=False, xanchor="left", align="left"
+        )
+    figure.update_layout(barmode="stack", hovermode="y unified")
+    figure.update_xaxes(title="% of the mean TTFT", range=[0, 122], tickvals=[0, 25, 50, 75, 100])
     return figure.update_yaxes(autorange="reversed")
 
 
@@ -64,3 +76,7 @@ def _part(outcome: Outcome, part: str) -> Spread:
         "transfer": outcome.transfer_s,
         "first token": outcome.first_token_s,
     }[part]
+
+
+def _seconds(value: float) -> str:
+    return f"{value:,.0f} s" if value >= 100 else f"{value:.3g} s"

@@ -1,4 +1,7 @@
-"""Plots of runs as they went, one line for each policy; outages are shaded. Knows no page."""
+"""Plots of runs as they went, one line for each policy; outages are shaded. Knows no page.
+
+They end some time after the last arrival, so that a policy that is hours behind does not hide the others.
+"""
 
 from collections.abc import Callable, Iterator, Sequence
 
@@ -8,6 +11,9 @@ from prfaas.planner.page_style import line
 from prfaas.planner.simulate.outcome import Outcome, Series
 
 GREY = "#8c95a1"
+AFTER = 1.2
+"""Times the last arrival: until then is drawn."""
+Values = Callable[[Series], Sequence[float | None]]
 
 
 def used_links(outcomes: Sequence[Outcome]) -> list[str]:
@@ -18,30 +24,20 @@ def used_links(outcomes: Sequence[Outcome]) -> list[str]:
 
 def link_use(outcomes: Sequence[Outcome], link: str) -> go.Figure:
     """What crossed one direction of one link, and what could have."""
-    longest = _longest(outcomes)
     figure = _lines(outcomes, lambda series: series.gbit_s.get(link, ()), shape="linear")
-    figure.add_scatter(
-        x=longest.time_s,
-        y=longest.capacity_gbit_s.get(link, ()),
-        name="capacity",
-        line={"color": GREY, "width": 1, "shape": "hv"},
-        mode="lines",
-    )
+    _grey(figure, outcomes, "capacity", lambda series: series.capacity_gbit_s.get(link, ()), shape="hv")
     return _shaded(figure, outcomes, [link]).update_yaxes(title="Gbit/s")
 
 
 def threshold(outcomes: Sequence[Outcome]) -> go.Figure:
-    figure = _lines(outcomes, lambda series: series.threshold_tokens, shape="hv")
-    return _shaded(figure, outcomes).update_yaxes(title="tokens")
+    figure = _lines(outcomes, lambda series: [tokens or None for tokens in series.threshold_tokens], shape="hv")
+    return _shaded(figure, outcomes).update_yaxes(type="log", title="tokens")
 
 
 def goodput(outcomes: Sequence[Outcome]) -> go.Figure:
     """What was asked, and what was answered within the objectives."""
-    longest = _longest(outcomes)
     figure = _lines(outcomes, lambda series: series.goodput_req_s, shape="linear")
-    figure.add_scatter(
-        x=longest.time_s, y=longest.arrivals_req_s, name="asked", line={"color": GREY, "width": 1}, mode="lines"
-    )
+    _grey(figure, outcomes, "asked", lambda series: series.arrivals_req_s, shape="linear")
     return _shaded(figure, outcomes).update_yaxes(title="req/s")
 
 
@@ -74,20 +70,41 @@ def outages(series: Series, links: Sequence[str]) -> Iterator[tuple[float, float
         yield begin, series.time_s[-1] + series.bucket_s
 
 
-def _lines(outcomes: Sequence[Outcome], values: Callable[[Series], Sequence[float | None]], *, shape: str) -> go.Figure:
+def end_s(outcomes: Sequence[Outcome]) -> float:
+    """Until when is drawn."""
+    series = _longest(outcomes)
+    last = max((t for t, came in zip(series.time_s, series.arrivals_req_s, strict=True) if came > 0), default=0.0)
+    return AFTER * (last + series.bucket_s)
+
+
+def _lines(outcomes: Sequence[Outcome], values: Values, *, shape: str) -> go.Figure:
     figure = go.Figure()
+    until_s = end_s(outcomes)
     for o in outcomes:
-        figure.add_scatter(
-            x=o.series.time_s, y=values(o.series), name=o.policy, line=line(o.policy) | {"shape": shape}, mode="lines"
-        )
+        _add(figure, o.policy, o.series, values, until_s, line(o.policy) | {"shape": shape})
     return figure.update_xaxes(title="s")
+
+
+def _grey(figure: go.Figure, outcomes: Sequence[Outcome], name: str, values: Values, *, shape: str) -> None:
+    """What is the same for all policies."""
+    _add(figure, name, _longest(outcomes), values, end_s(outcomes), {"color": GREY, "width": 1, "shape": shape})
+
+
+def _add(
+    figure: go.Figure, name: str, series: Series, values: Values, until_s: float, drawn: dict[str, object]
+) -> None:
+    shown = sum(time_s < until_s for time_s in series.time_s)
+    figure.add_scatter(x=series.time_s[:shown], y=values(series)[:shown], name=name, line=drawn, mode="lines")
 
 
 def _shaded(figure: go.Figure, outcomes: Sequence[Outcome], links: Sequence[str] = ()) -> go.Figure:
     series = _longest(outcomes)
+    until_s = end_s(outcomes)
     shown = [link for link in links or used_links(outcomes) if link in series.capacity_gbit_s]
     for begin, end in outages(series, shown) if shown else ():
-        figure.add_vrect(x0=begin, x1=end, fillcolor="rgba(191,67,0,0.16)", line_width=0, layer="below")
+        if begin >= until_s:
+            break
+        figure.add_vrect(x0=begin, x1=min(end, until_s), fillcolor="rgba(191,67,0,0.16)", line_width=0, layer="below")
     return figure
 
 

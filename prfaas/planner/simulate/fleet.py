@@ -15,18 +15,20 @@ Make = Callable[[Seat, Profile], SimulatedInstance]
 class Member:
     """One instance, in the role that it has at present."""
 
-    __slots__ = ("draining", "instance", "jobs", "seat", "since_s")
+    __slots__ = ("coming_requests", "coming_tokens", "draining", "instance", "jobs", "seat")
 
-    def __init__(self, seat: Seat, instance: SimulatedInstance, since_s: float = 0.0) -> None:
+    def __init__(self, seat: Seat, instance: SimulatedInstance) -> None:
         self.seat, self.instance = seat, instance
         self.jobs = 0
         """That were placed here and still need it."""
+        self.coming_requests = self.coming_tokens = 0
+        """To be prefilled here once their decode instances have reserved pages: the router, which placed them, counts
+        them until then. An instance's own heartbeat cannot."""
         self.draining = False
         """It gets no new ones."""
-        self.since_s = since_s
 
     def view(self) -> InstanceView:
-        """As its next heartbeat would describe it."""
+        """As its next heartbeat would describe it, with what is known to come."""
         seat, instance = self.seat, self.instance
         load = instance.load()
         return InstanceView(
@@ -34,8 +36,8 @@ class Member:
             cluster=seat.cluster,
             kind=seat.kind,
             role=seat.role,
-            waiting_tokens=load.waiting_tokens,
-            waiting_requests=load.waiting_requests,
+            waiting_tokens=load.waiting_tokens + self.coming_tokens,
+            waiting_requests=load.waiting_requests + self.coming_requests,
             running_requests=load.running_requests,
             pages_free=load.pages_free,
             max_running=instance.max_running,
@@ -78,13 +80,13 @@ class Fleet:
         chosen.draining = True
         return chosen
 
-    def convert(self, member: Member, now_s: float) -> None:
+    def convert(self, member: Member) -> None:
         """Puts an instance in the other role into the place of one that has no jobs left; its cache is empty."""
         assert member.draining
         assert not member.jobs
         role: Role = "decode" if member.seat.role == "prefill" else "prefill"
         seat = replace(member.seat, role=role)
-        self._members[seat.instance_id] = Member(seat, self._make(seat, member.instance.profile), now_s)
+        self._members[seat.instance_id] = Member(seat, self._make(seat, member.instance.profile))
 
     def waiting(self) -> dict[str, int]:
         """Requests not yet begun, by cluster and role."""

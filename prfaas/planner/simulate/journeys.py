@@ -60,6 +60,8 @@ class Journeys:
         self._members[job] = decode, prefill
         if prefill is not None:
             prefill.jobs += 1
+            prefill.coming_requests += 1
+            prefill.coming_tokens += placement.uncached_tokens
             decode.instance.reserve(job)
         elif placement.cache_transfer:
             self._move_cache(job, placement.cache_transfer, decode)
@@ -135,6 +137,9 @@ class Journeys:
         """A prefill instance's part, once pages are reserved and what was to be cached there is."""
         decode, prefill = self._members[job]
         assert prefill
+        assert job.placement
+        prefill.coming_requests -= 1
+        prefill.coming_tokens -= job.placement.uncached_tokens
         if prefill.seat.cluster != decode.seat.cluster:
             self._enter(job, self._ways[prefill.seat.cluster, decode.seat.cluster])
         prefill.instance.export(job)

@@ -8,6 +8,8 @@ from itertools import islice
 from prfaas.config.deployment import DeploymentFile, FixedSection, LognormalSection, PlannedClusterSection
 from prfaas.core.errors import ConfigError
 from prfaas.core.ids import ClusterName, InstanceId
+from prfaas.planner.plan.decode_batch import within_slo
+from prfaas.planner.plan.pool import pooled
 from prfaas.planner.profiles import read_profile
 from prfaas.planner.simulate.arrival import ID_TOKENS, Arrival, Workload
 from prfaas.planner.simulate.capacity import BYTES_PER_GBIT, EFFICIENCY
@@ -28,26 +30,41 @@ class Opening:
     """Before the first arrival."""
 
     deployment: Deployment
-    """As the throughput model sees it: all clusters of a kind as one, with the profile of the first."""
+    """As the throughput model sees it: all clusters of a kind as one."""
     lengths: Lengths
     """Uncached."""
     threshold_tokens: int
     seats: tuple[tuple[Seat, Profile], ...]
 
 
+@dataclass(frozen=True, slots=True)
+class ExpectedLoad:
+    """What requests are expected to be like."""
+
+    lengths: Lengths
+    """Uncached."""
+    prompt_tokens: float
+    """Mean, cached ones included."""
+    output_tokens: float
+    """Mean."""
+
+
 def opening(file: DeploymentFile) -> Opening:
-    """Raises ConfigError for profiles and traces that cannot be used."""
+    """Raises ConfigError for profiles and traces that cannot be used, and where no decode step keeps the objective."""
     remote = [cluster for cluster in file.clusters if cluster.kind == "prfaas"]
     home = [cluster for cluster in file.clusters if cluster.kind == "pd"]
     profiles = {cluster.name: read_profile(cluster.profile) for cluster in file.clusters}
-    lengths, output_tokens = expected_lengths(file)
+    expected = expected_load(file)
+    lengths = expected.lengths
+    pd = pooled([(profiles[cluster.name], cluster.instances) for cluster in home])
     deployment = Deployment(
-        prfaas=profiles[remote[0].name] if remote else None,
-        pd=profiles[home[0].name],
+        prfaas=pooled([(profiles[cluster.name], cluster.instances) for cluster in remote]) if remote else None,
+        pd=within_slo(pd, file.slo.tpot_ms / 1e3, expected.prompt_tokens + expected.output_tokens / 2),
         n_prfaas=sum(cluster.instances for cluster in remote),
         n_pd=sum(cluster.instances for cluster in home),
         egress_bytes_s=_egress_bytes_s(file, remote, home),
-        output_tokens=output_tokens,
+        output_tokens=expected.output_tokens,
+        hit_rate=max(0.0, 1 - lengths.mean / expected.prompt_tokens),
     )
     fixed = [cluster.prefill for cluster in home]
     n_p = sum(count or 0 for count in fixed) if None not in fixed else None
@@ -61,8 +78,8 @@ def opening(file: DeploymentFile) -> Opening:
     return Opening(deployment, lengths, best.threshold_tokens, seats)
 
 
-def expected_lengths(file: DeploymentFile) -> tuple[Lengths, float]:
-    """(uncached lengths, mean output tokens). Distributions are of uncached lengths already, but for `hit_rate`; of
+def expected_load(file: DeploymentFile) -> ExpectedLoad:
+    """Prompts of distributions share nothing with each other: whatever the plan takes to be cached, here it is not. Of
     traces and sessions the first 5,000 prompts are looked at, less what a cache that forgets nothing would hold.
 
     Raises ConfigError for a trace that cannot be used.
@@ -70,15 +87,17 @@ def expected_lengths(file: DeploymentFile) -> tuple[Lengths, float]:
     workload = file.workload
     match workload.input:
         case LognormalSection() as source:
-            return Lognormal(source.mu, source.sigma, source.min_tokens, source.max_tokens), workload.output_tokens
+            lengths = Lognormal(source.mu, source.sigma, source.min_tokens, source.max_tokens)
+            return ExpectedLoad(lengths, lengths.mean, workload.output_tokens)
         case FixedSection() as source:
-            return Fixed(source.tokens), workload.output_tokens
+            return ExpectedLoad(Fixed(source.tokens), source.tokens, workload.output_tokens)
         case _:
             first = list(islice(_drawn(build_workload(workload, rate_req_s=1.0, seed=0)), PROMPTS))
             if not first:
                 raise ConfigError("workload.input: there is not one request in it; give a trace that has some")
-            mean_output = sum(arrival.output_tokens for arrival in first) / len(first)
-            return Empirical(_uncached(first)), max(1.0, mean_output)
+            prompt_tokens = sum(arrival.prompt_tokens for arrival in first) / len(first)
+            output_tokens = sum(arrival.output_tokens for arrival in first) / len(first)
+            return ExpectedLoad(Empirical(_uncached(first)), prompt_tokens, max(1.0, output_tokens))
 
 
 def _drawn(workload: Workload) -> Iterator[Arrival]:

@@ -33,7 +33,9 @@ def _in_short(outcomes: Sequence[Outcome]) -> str:
             figures.goodput_bars(outcomes), "Requests answered within the objectives; paler: answered, but too late."
         ),
         figure_html(figures.ttft_cdf(outcomes), "How many first tokens had come after how long."),
-        figure_html(figures.ttft_split(outcomes), "What the mean time to the first token was spent on."),
+        figure_html(
+            figures.ttft_split(outcomes), "What the mean time to the first token was spent on, and how long it was."
+        ),
     )
 
 

@@ -24,8 +24,10 @@ def described(deployment: DeploymentFile, *, rate_req_s: float) -> list[str]:
         *(_cluster(cluster) for cluster in deployment.clusters),
         *(_link(link) for link in deployment.links),
         _workload(deployment.workload, rate_req_s),
-        f"An answer is good if its first token comes within {slo.ttft_s:g} s and each further one within "
-        f"{slo.tpot_ms:g} ms on average.",
+        (
+            f"An answer is good if its first token comes within {slo.ttft_s:g} s and each further one within "
+            f"{slo.tpot_ms:g} ms on average."
+        ),
     ]
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -23,9 +24,17 @@ def show(outcomes: Sequence[Outcome], console: Console) -> None:
 
 
 def _table(table: FigureTable, outcomes: Sequence[Outcome]) -> Table:
-    shown = Table("policy", title=table.title, title_justify="left", title_style="bold")
+    shown = Table(
+        title=table.title,
+        title_justify="left",
+        title_style="bold",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        collapse_padding=True,
+    )
+    shown.add_column("policy", no_wrap=True, vertical="bottom")
     for column in table.columns:
-        shown.add_column(column.heading, justify="right")
+        shown.add_column(column.heading.strip(), justify="right", vertical="bottom")
     by_column = [cells(column, outcomes) for column in table.columns]
     for row, outcome in enumerate(outcomes):
         shown.add_row(outcome.policy, *(_cell(column[row]) for column in by_column))

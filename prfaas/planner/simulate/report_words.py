@@ -48,7 +48,8 @@ def _victory(best: Outcome, others: Sequence[Outcome]) -> str:
 def _times(best: Outcome, other: Outcome) -> str:
     if other.goodput_req_s <= 0:
         return f"while {other.policy} answers none"
-    return f"{best.goodput_req_s / other.goodput_req_s:.2f} times {other.policy}"
+    ratio = best.goodput_req_s / other.goodput_req_s
+    return f"{ratio:,.{2 if ratio < 10 else 0}f} times {other.policy}"
 
 
 def _tie(equals: Sequence[Outcome], *, all_of_them: bool) -> str:

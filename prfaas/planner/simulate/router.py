@@ -7,6 +7,7 @@ from prfaas.core.errors import UnavailableError
 from prfaas.core.ids import InstanceId
 from prfaas.planner.simulate.arrival import Arrival
 from prfaas.planner.simulate.fleet import Fleet
+from prfaas.planner.simulate.holders import Holders
 from prfaas.planner.simulate.loop import EventLoop
 from prfaas.planner.simulate.way import Ends, Way
 from prfaas.policy.admit import Refusal, admit
@@ -33,6 +34,7 @@ class Router:
     ) -> None:
         self._loop, self._fleet, self._ways = loop, fleet, ways
         self._params, self._policy, self._admission = params, policy, admission
+        self._holders = Holders()
         self.view = ClusterView.of(())
         self.heartbeat()
 
@@ -61,6 +63,9 @@ class Router:
         if self._admission and (refusal := admit(request, placement, view, self._params)):
             return refusal
         self.view = view.after(placement)
+        if arrival.blocks:
+            both = (placement.prefill, placement.decode) if placement.prefill else (placement.decode,)
+            self._holders.add(arrival, (instance.instance_id for instance in both))
         return placement
 
     def _request(self, arrival: Arrival, view: ClusterView) -> PlacementRequest:
@@ -70,11 +75,12 @@ class Router:
         return PlacementRequest(arrival.prompt_tokens, cached, longest=longest(cached, view))
 
     def _cached(self, arrival: Arrival) -> dict[InstanceId, int]:
-        return {
-            member.seat.instance_id: tokens
-            for member in self._fleet
-            if not member.draining and (tokens := member.instance.cached_tokens(arrival))
-        }
+        found = {}
+        for name in self._holders.of(arrival):
+            member = self._fleet[name]
+            if not member.draining and (tokens := member.instance.cached_tokens(arrival)):
+                found[name] = tokens
+        return found
 
     def _perfect(self) -> ClusterView:
         now_s = self._loop.now_s

@@ -7,7 +7,7 @@ from prfaas.planner.simulate.histogram import Histogram
 from prfaas.planner.simulate.outcome import Series
 
 BUCKET_S = 10.0
-MOST_BUCKETS = 2_000
+MOST_BUCKETS = 1_000
 """With more, two become one."""
 
 

@@ -1,7 +1,7 @@
 """The two loops of the PrfaaS paper (s3.4.3) at work: the threshold every few seconds, roles every few minutes."""
 
 from collections.abc import Mapping
-from math import exp
+from math import exp, inf
 
 from prfaas.config.deployment import LoopsSection
 from prfaas.planner.simulate.fleet import Fleet, Member
@@ -44,7 +44,7 @@ class Timescales:
         self.lengths = Recent(HALF_LIFE_REQUESTS, opening.lengths.samples(FIRST_LENGTHS))
         self.tuning = Tuning.start(opening.threshold_tokens)
         self._retuned_s = self._allocated_s = 0.0
-        self._converted_s = 0.0
+        self._converted_s = -inf
         self._draining: tuple[Member, float, Conversion] | None = None
         self._changed: Conversion | None = None
         self._ticked_s, self._arrived, self._rate_req_s = 0.0, 0, 0.0
@@ -109,7 +109,7 @@ class Timescales:
             self._draining = member, now_s, conversion
 
     def _converted(self, member: Member) -> None:
-        self._fleet.convert(member, self._loop.now_s)
+        self._fleet.convert(member)
         self._changed = None
 
     def _signals(self, view: ClusterView, now_s: float) -> Signals:

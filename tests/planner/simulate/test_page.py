@@ -107,8 +107,10 @@ def test_a_deployment_is_told_in_words(source: InputSection | None, words: str) 
     assert told[:3] == [
         "remote: 4 instances of h200 that only prefill.",
         "local: 8 instances of h20 that prefill and decode, 3 of them prefill at first.",
-        "remote and local are joined by 100 Gbit/s, 10 ms there and back, at 0.02 $/GB; from 60 s down, from 90 s up "
-        "5 Gbit/s 3 ms 1.00% lost, and again every 120 s.",
+        (
+            "remote and local are joined by 100 Gbit/s, 10 ms there and back, at 0.02 $/GB; from 60 s down, "
+            "from 90 s up 5 Gbit/s 3 ms 1.00% lost, and again every 120 s."
+        ),
     ]
     assert words in told[3]
     assert told[4].startswith("An answer is good if its first token comes within 10 s")

@@ -19,15 +19,19 @@ from tests.planner.simulate.outcomes import outcome
         ([outcome("prfaas", 3.0)], "prfaas answers 3.00 req/s within the objectives, 75% of what is asked"),
         (
             [outcome("local_only", 1.5), outcome("prfaas", 3.0), outcome("all_remote", 2.0)],
-            "prfaas answers most within the objectives: 3.00 req/s, 75% of what is asked, 1.50 times all_remote and "
-            "2.00 times local_only.",
+            (
+                "prfaas answers most within the objectives: 3.00 req/s, 75% of what is asked, 1.50 times all_remote "
+                "and 2.00 times local_only."
+            ),
         ),
         ([outcome("prfaas", 3.0), outcome("local_only", 0.0)], "while local_only answers none"),
         ([outcome("prfaas", 0.0), outcome("local_only", 0.0)], "No policy keeps any of 400 requests"),
         (
             [outcome("prfaas", 3.0, 2.0), outcome("isl_or_load", 2.999, 1.5), outcome("local_only", 1.0)],
-            "prfaas and isl_or_load answer about as much within the objectives (3.00 req/s, 75% of what is asked); "
-            "isl_or_load has the lowest P90 TTFT, 3.00 s against up to 4.00 s (prfaas).",
+            (
+                "prfaas and isl_or_load answer about as much within the objectives (3.00 req/s, 75% of what is asked); "
+                "isl_or_load has the lowest P90 TTFT, 3.00 s against up to 4.00 s (prfaas)."
+            ),
         ),
         ([outcome("prfaas"), outcome("all_remote")], "All policies answer about as much"),
         ([outcome("prfaas"), outcome("all_remote")], "P90 TTFT of 4.00 s is the same"),

@@ -66,7 +66,11 @@ class Batch:
         """When the next request ends, if nobody comes; None without any."""
         while self._ends and self._ends[0][2].ends_step < 0:
             heappop(self._ends)
-        return self.boundary_s + self._seconds(self._ends[0][0] - self._steps) if self._ends else None
+        if not self._ends:
+            return None
+        steps = self._ends[0][0] - self._steps
+        assert steps >= 0, "an answer's end was passed over"
+        return self.boundary_s + self._seconds(steps)
 
     def ended(self, now_s: float) -> list[Task]:
         """Takes out those that have their last token by now, in the order of their joining."""

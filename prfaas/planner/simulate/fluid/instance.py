@@ -16,12 +16,13 @@ from prfaas.planner.simulate.fluid.beside import beside
 from prfaas.planner.simulate.fluid.line import Line
 from prfaas.planner.simulate.fluid.memory import TaskMemory
 from prfaas.planner.simulate.fluid.names import block_names
-from prfaas.planner.simulate.fluid.pool import empty_cache, max_running
+from prfaas.planner.simulate.fluid.pool import empty_cache
 from prfaas.planner.simulate.fluid.prompts import Prompts, Turn
 from prfaas.planner.simulate.fluid.task import Task
 from prfaas.planner.simulate.instance import Listener, Load
 from prfaas.planner.simulate.job import Job
 from prfaas.planner.simulate.loop import EventLoop
+from prfaas.planner.simulate.running import max_running
 from prfaas.planner.simulate.seat import Seat
 from prfaas.policy.profile import Profile
 from prfaas.scheduler.memory import watermark_pages
@@ -46,7 +47,7 @@ class FluidInstance:
         self._loop = loop
         self._listener = listener
         self._engine = engine
-        self._max_running = max_running(profile, engine, seat.role)
+        self._max_running = max_running(engine, profile, seat.role)
         self._cache = empty_cache(profile, engine)
         caching = engine.prefix_cache
         snapshots = SnapshotPolicy(ID_TOKENS, caching.snapshot_every_tokens, caching.answer_snapshot_tokens)
@@ -65,6 +66,8 @@ class FluidInstance:
         """Some of the prompts are computed, until an event that comes for certain."""
         self._alone = False
         """That leaves no room for decodes, nor for newcomers, until it ends."""
+        self._beside_until_s = -inf
+        """When the last piece beside decodes ended, or will."""
         self._look_s = inf
         """When it is next looked who can begin."""
         self._end_s = inf
@@ -115,6 +118,7 @@ class FluidInstance:
             elif task.phase is Phase.DECODE:
                 self._batch.settle(self._loop.now_s)
                 self._batch.leave(task)
+                self._watch_batch()
             self._free(task)
         task.phase = Phase.HELD
         if self._line:
@@ -160,18 +164,18 @@ class FluidInstance:
             self._loop.at(when_s, self._look, when_s)
 
     def _look(self, due_s: float) -> None:
-        if due_s == self._look_s and not self._alone:
+        if due_s == self._look_s:
             self._look_s = inf
-            self._proceed()
+            if not self._alone:
+                self._proceed(self._batch.settle(due_s))
 
-    def _proceed(self) -> None:
+    def _proceed(self, next_turn_s: float) -> None:
         """Between two steps: who has all its KV decodes, who fits is admitted, and the next prompts are computed."""
-        self._batch.settle(self._loop.now_s)
         if self._arrived:
             self._begin_arrived()
         reserved = self._admit() if self._line else ()
         if self._prompts and not self._turning:
-            self._next_turn()
+            self._next_turn(next_turn_s)
         self._watch_batch()
         for task in reserved:
             if task.phase is Phase.RESERVED:
@@ -218,18 +222,30 @@ class FluidInstance:
                     computing[end[0]] = end[1]
         return reserved
 
-    def _next_turn(self) -> None:
+    def _next_turn(self, start_s: float) -> None:
         """The next chunks: a step's whole budget alone, or as much as goes in one piece beside decodes."""
         self._alone = not self._batch.size
         engine = self._engine
         turn = self._prompts.turn(engine.step_tokens if self._alone else min(BESIDE_TOKENS, engine.step_tokens))
-        start_s, seconds, extra_s = self._batch.boundary_s, turn.work_s, 0.0
+        seconds, extra_s = turn.work_s, 0.0
         if not self._alone:
-            among = beside(turn.work_s, turn.token_s, self._batch.step_s, engine.decode_slowdown, engine.page_tokens)
+            if self._beside_until_s == self._loop.now_s:
+                # What is cut into pieces here is not there: no step is lost where a piece ends.
+                start_s = self._loop.now_s
+            among = beside(
+                turn.work_s,
+                turn.overhead_s,
+                turn.token_s,
+                self._batch.step_s,
+                engine.decode_slowdown,
+                engine.page_tokens,
+            )
             seconds, extra_s = among.seconds, among.extra_s
         self._batch.slow(extra_s)
         if self._alone:
             self._batch.hold_until(start_s + seconds)
+        else:
+            self._beside_until_s = start_s + seconds
         self._turning = True
         self._loop.at(start_s + seconds, self._end_turn, turn)
         for task, _ in turn.chunks:
@@ -252,7 +268,7 @@ class FluidInstance:
         for task in done:
             self._prefilled(task)
         self._alone = self._turning = False
-        self._proceed()
+        self._proceed(self._loop.now_s)
 
     def _prefilled(self, task: Task) -> None:
         if task.phase is not Phase.PREFILL:

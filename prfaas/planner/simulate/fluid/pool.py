@@ -1,4 +1,4 @@
-"""An instance's memory in pages of one listed block each, and how many requests it runs. Knows no requests."""
+"""An instance's memory in pages of one listed block each. Knows no requests."""
 
 from math import ceil
 
@@ -8,10 +8,6 @@ from prfaas.config.deployment import PlannedEngineSection
 from prfaas.core.errors import ConfigError
 from prfaas.planner.simulate.arrival import ID_TOKENS
 from prfaas.policy.profile import Profile
-from prfaas.policy.view import Role
-
-PREFILL_RUNNING = 64
-"""Requests at once on an instance that prefills, where the file does not say."""
 
 
 def empty_cache(profile: Profile, engine: PlannedEngineSection) -> PrefixCache:
@@ -30,8 +26,3 @@ def empty_cache(profile: Profile, engine: PlannedEngineSection) -> PrefixCache:
         eviction=engine.prefix_cache.eviction,
         enabled=engine.prefix_cache.enabled,
     )
-
-
-def max_running(profile: Profile, engine: PlannedEngineSection, role: Role) -> int:
-    """Requests that hold memory at once."""
-    return engine.max_running_requests or (profile.decode.max_batch if role == "decode" else PREFILL_RUNNING)

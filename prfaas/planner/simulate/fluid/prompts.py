@@ -15,7 +15,9 @@ class Turn:
     chunks: tuple[tuple[Task, int], ...]
     """Prompts, and tokens of each."""
     work_s: float
-    """Of an instance that does nothing else; what prompts cost whatever their length included."""
+    """Of an instance that does nothing else."""
+    overhead_s: float
+    """Of that, what the prompts that begin cost whatever their length."""
     token_s: float
     """For each token, without that."""
 
@@ -61,7 +63,7 @@ class Prompts:
                 tokens += length
                 work_s += self._curve.work(task.computed_tokens, task.computed_tokens + length)
                 overheads_s += 0.0 if task.begun else self._curve.overhead
-        return Turn(tuple(chunks), work_s + overheads_s, work_s / tokens)
+        return Turn(tuple(chunks), work_s + overheads_s, overheads_s, work_s / tokens)
 
     def expected_s(self, task: Task) -> float:
         """Until a prompt is computed if nothing comes: all that are here have equal shares."""

@@ -15,10 +15,11 @@ from prfaas.planner.simulate.arrival import Arrival
 from prfaas.planner.simulate.instance import Listener, Load
 from prfaas.planner.simulate.job import Job
 from prfaas.planner.simulate.loop import EventLoop
+from prfaas.planner.simulate.running import max_running
 from prfaas.planner.simulate.seat import Seat
-from prfaas.planner.simulate.step.memory import Memory, max_running
+from prfaas.planner.simulate.step.memory import Memory
 from prfaas.planner.simulate.step.prefix import cached_tokens, import_prefix
-from prfaas.planner.simulate.step.prompts import FINGERPRINT, answer_tokens, prompt_tokens
+from prfaas.planner.simulate.step.prompts import FINGERPRINT, answer_tokens, prompt_tokens, snapshot_unit
 from prfaas.planner.simulate.step.step_time import remaining_s, step_s
 from prfaas.policy.profile import Profile
 from prfaas.scheduler.plan import Chunk, StepPlan
@@ -58,7 +59,9 @@ class StepInstance:
         caching = engine.prefix_cache
         self._scheduler = Scheduler(
             self._cache,
-            SnapshotPolicy(engine.page_tokens, caching.snapshot_every_tokens, caching.answer_snapshot_tokens),
+            SnapshotPolicy(
+                snapshot_unit(engine.page_tokens), caching.snapshot_every_tokens, caching.answer_snapshot_tokens
+            ),
             fingerprint=FINGERPRINT,
             step_tokens=engine.step_tokens,
             max_running=self._max_running,

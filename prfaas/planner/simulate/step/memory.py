@@ -1,4 +1,4 @@
-"""How an instance's memory is divided into pages, and how many requests it runs. Knows no requests."""
+"""How an instance's memory is divided into pages. Knows no requests."""
 
 from dataclasses import dataclass
 from math import ceil
@@ -8,10 +8,6 @@ from prfaas.cache.prefix_cache import PrefixCache
 from prfaas.config.deployment import PlannedEngineSection
 from prfaas.core.errors import ConfigError
 from prfaas.policy.profile import Profile
-from prfaas.policy.view import Role
-
-PREFILL_RUNNING = 64
-"""Requests at once on an instance that prefills, where the file does not say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,15 +39,3 @@ class Memory:
             eviction=engine.prefix_cache.eviction,
             enabled=engine.prefix_cache.enabled,
         )
-
-
-def max_running(engine: PlannedEngineSection, profile: Profile, role: Role) -> int:
-    """Requests that hold memory at once. Raises ConfigError where a step would have no token for each."""
-    default = profile.decode.max_batch if role == "decode" else PREFILL_RUNNING
-    running = engine.max_running_requests or default
-    if running >= engine.step_tokens:
-        raise ConfigError(
-            f"engine.step_tokens is {engine.step_tokens}, and {running} requests run at once on a {role} instance of "
-            f"profile {profile.name}; raise engine.step_tokens above that, or lower engine.max_running_requests"
-        )
-    return running

@@ -19,6 +19,15 @@ _REMEMBERED = 64
 """Arrivals: each is asked for by every instance when it is placed, and by two soon after."""
 
 
+def snapshot_unit(page_tokens: int) -> int:
+    """Where snapshots of states lie, in tokens: at the ends of what a workload names, as far as pages end there.
+
+    The live engine takes them at the ends of pages. But of a prompt's last, unnamed part nobody can tell that the next
+    turn repeats it, as in truth it does: a snapshot inside of it would be of no use to anybody.
+    """
+    return page_tokens if ID_TOKENS % page_tokens else ID_TOKENS
+
+
 def prompt_tokens(arrival: Arrival) -> tuple[int, ...]:
     """Its prompt; what no block names is of its own."""
     return _text(arrival)[: arrival.prompt_tokens]

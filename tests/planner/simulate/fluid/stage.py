@@ -81,6 +81,8 @@ class Stage:
         self.heard: list[tuple[str, int, float]] = []
         """What, of which arrival, when."""
         self.jobs: list[Job] = []
+        self.arrived_s: list[float] = []
+        """Of those that are fed one after another."""
         self.expected_s: dict[int, float] = {}
         self._hold = hold
         self._crossing_s = crossing_s
@@ -145,5 +147,7 @@ class Stage:
             self.on[what](job)
 
 
-def arrival(number: int, prompt: int, output: int = 1, blocks: tuple[int, ...] = (), **more: tuple[int, ...]) -> Arrival:
+def arrival(
+    number: int, prompt: int, output: int = 1, blocks: tuple[int, ...] = (), **more: tuple[int, ...]
+) -> Arrival:
     return Arrival(number, 0.0, prompt, output, blocks, **more)
