@@ -36,8 +36,8 @@ def feed(stage: Stage, how: str, gaps_s: list[float], prompts: list[int], output
 
 def mean_s(stage: Stage, end: str) -> float:
     """From arrival to when `end` happened."""
-    ended: list[float] = [getattr(job, end) for job in stage.jobs]
-    return (sum(ended) - sum(stage.arrived_s)) / len(ended)
+    times_s = [float(getattr(j, end)) - at_s for j, at_s in zip(stage.jobs, stage.arrived_s, strict=True)]
+    return sum(times_s) / len(times_s)
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -67,7 +67,7 @@ def test_equal_shares_are_m_g_1_processor_sharing(seed: int) -> None:
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_batch_of_c_places_is_m_m_c(seed: int) -> None:
     rng, count, load, places, tokens = random.Random(seed), 8_000, 0.5, 2, 500
-    stage = Stage("decode", profile(), engine(max_running=places, cache=False))
+    stage = Stage("decode", profile(max_batch=places), engine(cache=False))
     outputs = [2 + int(x) for x in exponentials(rng, count, tokens)]
     service_s = (sum(outputs) / count - 1) * STEP_S
     feed(stage, "reserve", exponentials(rng, count, service_s / (load * places)), [10] * count, outputs)
