@@ -141,8 +141,8 @@ class PlannedEngineSection(Section):
     page_tokens: int = Field(default=64, ge=1, le=64)
     step_tokens: int = Field(default=8192, ge=1)
     max_running_requests: int | None = Field(default=None, ge=1)
-    """Null: twice the profile's max_batch on instances that decode, since requests that wait for their prompt hold a place
-    too; 64 on those that prefill."""
+    """Null: twice the profile's max_batch on instances that decode, since requests that wait for their prompt hold a
+    place too; 64 on those that prefill."""
     decode_slowdown: float = Field(default=2.0, ge=1)
     prefix_cache: PrefixCacheSection = PrefixCacheSection()
 

@@ -9,7 +9,7 @@ from prfaas.config.profile_file import ProfileFile, load_profile
 from prfaas.planner.profile_text import profile_text
 
 POSITIVE = st.floats(1e-15, 1e18)
-NAME = st.text(st.characters(min_codepoint=32, max_codepoint=0x1F64F), min_size=1)
+NAME = st.text(st.characters(min_codepoint=32, max_codepoint=0x1F64F, exclude_categories=["Cs"]), min_size=1)
 WORDS = st.lists(st.text("abc:#'\"{}-%1", min_size=1), min_size=1).map(" ".join)
 
 

@@ -12,9 +12,14 @@ and crosses: with places for one batch only, prompts that wait would leave decod
 
 
 def max_running(engine: PlannedEngineSection, profile: Profile, role: Role) -> int:
-    """Raises ConfigError where a step would have no token for each."""
+    """Requests that hold memory at once."""
     default = DECODE_BATCHES * profile.decode.max_batch if role == "decode" else PREFILL_RUNNING
-    running = engine.max_running_requests or default
+    return engine.max_running_requests or default
+
+
+def step_running(engine: PlannedEngineSection, profile: Profile, role: Role) -> int:
+    """`max_running` of an instance that works in steps. Raises ConfigError where one would have no token for each."""
+    running = max_running(engine, profile, role)
     if running >= engine.step_tokens:
         raise ConfigError(
             f"engine.step_tokens is {engine.step_tokens}, and {running} requests run at once on a {role} instance of "

@@ -15,7 +15,7 @@ from prfaas.planner.simulate.arrival import Arrival
 from prfaas.planner.simulate.instance import Listener, Load
 from prfaas.planner.simulate.job import Job
 from prfaas.planner.simulate.loop import EventLoop
-from prfaas.planner.simulate.running import max_running
+from prfaas.planner.simulate.running import step_running
 from prfaas.planner.simulate.seat import Seat
 from prfaas.planner.simulate.step.memory import Memory
 from prfaas.planner.simulate.step.prefix import cached_tokens, import_prefix
@@ -54,7 +54,7 @@ class StepInstance:
         self._loop = loop
         self._listener = listener
         self._memory = Memory.of(profile, engine.page_tokens)
-        self._max_running = max_running(engine, profile, seat.role)
+        self._max_running = step_running(engine, profile, seat.role)
         self._cache = self._memory.cache(engine)
         caching = engine.prefix_cache
         self._scheduler = Scheduler(

@@ -36,7 +36,8 @@ def feed(stage: Stage, how: str, gaps_s: list[float], prompts: list[int], output
 
 def mean_s(stage: Stage, end: str) -> float:
     """From arrival to when `end` happened."""
-    return sum(getattr(j, end) - at_s for j, at_s in zip(stage.jobs, stage.arrived_s, strict=True)) / len(stage.jobs)
+    times_s = [float(getattr(j, end)) - at_s for j, at_s in zip(stage.jobs, stage.arrived_s, strict=True)]
+    return sum(times_s) / len(times_s)
 
 
 @pytest.mark.parametrize("seed", SEEDS)

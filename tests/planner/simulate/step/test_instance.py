@@ -202,6 +202,6 @@ def test_memory_without_room_for_states_is_an_error_that_says_what_to_change() -
 
 
 def test_a_step_must_have_a_token_for_every_decode() -> None:
-    with pytest.raises(ConfigError, match=r"engine\.step_tokens is 20.* raise engine\.step_tokens"):
-        Stage(profile(), step_tokens=20)
-    assert isinstance(Stage(profile(), step_tokens=21).instance, StepInstance)
+    with pytest.raises(ConfigError, match=r"engine\.step_tokens is 40.* raise engine\.step_tokens"):
+        Stage(profile(), step_tokens=40)
+    assert isinstance(Stage(profile(), step_tokens=41).instance, StepInstance)
