@@ -187,6 +187,8 @@ class PolicyParams:
     """Mean length of answers: how long a decode slot is taken."""
     slo_ttft_s: float | None = None
     """When the first token is due; None: whenever it comes."""
+    in_time_s: float | None = None
+    """`prfaas`: a first token that comes later is late, however late. None: sooner is always better."""
     max_queued_requests: int = 10_000
     """Requests that wait for a decode slot in the whole fleet, above which new ones are refused."""
     slo_patience: float = 2.0

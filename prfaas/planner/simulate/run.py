@@ -189,4 +189,5 @@ def _params(
         cache_transfers=True,
         output_tokens=round(output_tokens),
         slo_ttft_s=deployment.slo.ttft_s if admission else None,
+        in_time_s=deployment.slo.ttft_s,
     )

@@ -67,7 +67,7 @@ def test_equal_shares_are_m_g_1_processor_sharing(seed: int) -> None:
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_batch_of_c_places_is_m_m_c(seed: int) -> None:
     rng, count, load, places, tokens = random.Random(seed), 8_000, 0.5, 2, 500
-    stage = Stage("decode", profile(max_batch=places), engine(cache=False))
+    stage = Stage("decode", profile(), engine(max_running=places, cache=False))
     outputs = [2 + int(x) for x in exponentials(rng, count, tokens)]
     service_s = (sum(outputs) / count - 1) * STEP_S
     feed(stage, "reserve", exponentials(rng, count, service_s / (load * places)), [10] * count, outputs)
