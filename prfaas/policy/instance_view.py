@@ -1,6 +1,6 @@
 """One live instance as a policy sees it. Knows nothing of the rest of the fleet."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from prfaas.core.ids import ClusterName, InstanceId
@@ -44,6 +44,13 @@ class InstanceView:
     def beyond_slots(self) -> int:
         """Requests that it has and cannot run yet."""
         return max(0, self.requests - self.max_running) if self.max_running else self.waiting_requests
+
+    def plus(self, requests: int, tokens: int) -> "InstanceView":
+        """With so many more requests, whose prompts have so many tokens to be prefilled here."""
+        waiting_tokens = self.waiting_tokens + tokens
+        if self.role == "decode":
+            return replace(self, running_requests=self.running_requests + requests, waiting_tokens=waiting_tokens)
+        return replace(self, waiting_requests=self.waiting_requests + requests, waiting_tokens=waiting_tokens)
 
     def _queue_s(self) -> float:
         assert self.profile

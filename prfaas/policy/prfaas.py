@@ -21,7 +21,8 @@ NO_PROFILES = "; an instance's profile is not known, so the threshold alone deci
 
 
 def prfaas(request: PlacementRequest, view: ClusterView, params: PolicyParams) -> Placement:
-    """The side of the threshold that the prompt is on, unless the other is expected to be quicker by a margin.
+    """The side of the threshold that the prompt is on, unless the other is expected to be quicker by a margin; a short
+    prompt crosses only where it would wait for others, not for quicker hardware.
 
     Uncached tokens are set against `threshold_tokens`: above it the prompt is prefilled in a `prfaas` cluster, if one
     is up and the link from it can be relied on. Bytes that cost money count as time, at `usd_per_ttft_s`. Which tokens
@@ -123,10 +124,17 @@ def _judged(found: Survey, local: Plan, remote: Plan, uncached: int) -> Placemen
     cost_s, other_s = _cost_s(own, params), _cost_s(other, params)
     if _late(own, params):
         return _late_at_home(found, own, other, side)
-    if other_s < _much_less(cost_s, params):
+    if other_s < _much_less(cost_s, params) and (above or _queued(own, other, params)):
         where = f"in {other.ttft_s:.2f} s from {other.worker.cluster}, not {own.ttft_s:.2f} s from {own.worker.cluster}"
         return placed(found, other, f"{side}, but the first token is expected {where}")
     return placed(found, own, f"{side}; first token expected in {own.ttft_s:.2f} s")
+
+
+def _queued(own: Plan, other: Plan, params: PolicyParams) -> bool:
+    """Whether waiting, and not the hardware, makes the difference: on denser hardware every prompt is quicker, and if
+    short ones crossed for that, long ones, which gain more by it, would find it taken."""
+    spared_s = (own.ttft_s - own.prefill_s) - (other.ttft_s - other.prefill_s)
+    return spared_s > params.margin_s + params.margin * own.prefill_s
 
 
 def _late_at_home(found: Survey, own: Plan, other: Plan, side: str) -> Placement:

@@ -125,22 +125,15 @@ class ClusterView:
         return ClusterView(parts, {i: c for i, c in self.homes.items() if i != instance_id}, self.links)
 
     def after(self, placement: "Placement") -> "ClusterView":
-        """With a request added to the loads of its instances, until their next heartbeats count it themselves.
+        """With a request added to the loads of its instances.
 
         Without it, all requests between two heartbeats would go to the one instance that was idle at the first.
         """
-        view, decode = self, self.find(placement.decode.instance_id)
-        worker = placement.prefill and self.find(placement.prefill.instance_id)
-        if decode:
-            tokens = 0 if placement.prefill else placement.uncached_tokens
-            running = decode.running_requests + 1
-            view = view.updated(
-                replace(decode, running_requests=running, waiting_tokens=decode.waiting_tokens + tokens)
-            )
-        if worker:
-            tokens = worker.waiting_tokens + placement.uncached_tokens
-            waiting = worker.waiting_requests + 1
-            view = view.updated(replace(worker, waiting_requests=waiting, waiting_tokens=tokens))
+        view, worker = self, placement.prefill
+        if decode := self.find(placement.decode.instance_id):
+            view = view.updated(decode.plus(1, 0 if worker else placement.uncached_tokens))
+        if worker and (prefill := self.find(worker.instance_id)):
+            view = view.updated(prefill.plus(1, placement.uncached_tokens))
         return view
 
     def with_links(self, links: Iterable[LinkView]) -> "ClusterView":

@@ -10,6 +10,8 @@ MODULES = [
     "prfaas.cli.build_instance",
     "prfaas.cli.build_router",
     "prfaas.cli.main",
+    "prfaas.cli.plan",
+    "prfaas.cli.simulate",
     "prfaas.cli.up",
     "prfaas.control.dial",
     "prfaas.gateway.app",

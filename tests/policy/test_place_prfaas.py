@@ -99,17 +99,20 @@ def test_prompts_that_wait_there_will_cross_first() -> None:
     assert told.ttft_s == pytest.approx((ahead + 32_768 * KV_BYTES + STATE_BYTES) / 4e8 + 0.02)
 
 
-def test_the_other_side_has_to_be_quicker_by_both_margins() -> None:
-    """8192 tokens: 1.55 s on H20, 0.755 s on H200 with what crosses: 0.79 s or 51 % less."""
+def test_short_prompts_cross_only_where_they_would_wait() -> None:
+    """8192 tokens: 1.55 s on H20, 0.755 s on H200 with what crosses. Behind another such prompt it is 3.1 s."""
     request = PlacementRequest(8192)
-    placement = decide(request)
+    assert decide(request).prefill == P0
+    busy = fleet(D0, seat("p0", "west", waiting_tokens=8192, waiting_requests=1), X0)
+    placement = decide(request, busy)
     assert placement.prefill == X0
-    assert placement.reason == (
-        "8192 uncached tokens <= threshold 19400, but the first token is expected in 0.75 s from east, "
-        "not 1.55 s from west"
+    assert placement.reason.startswith(
+        "8192 uncached tokens <= threshold 19400, but the first token is expected in 0.75 s from east, not 3."
     )
-    assert decide(request, params=replace(PARAMS, margin=0.6)).prefill == P0
-    assert decide(request, params=replace(PARAMS, margin_s=0.9)).prefill == P0
+    for stricter in (replace(PARAMS, margin=0.8), replace(PARAMS, margin_s=2.4)):
+        stays = decide(request, busy, stricter).prefill
+        assert stays
+        assert stays.instance_id == "p0"
 
 
 def test_a_long_remote_queue_sends_long_prompts_home() -> None:

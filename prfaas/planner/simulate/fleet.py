@@ -22,13 +22,12 @@ class Member:
         self.jobs = 0
         """That were placed here and still need it."""
         self.coming_requests = self.coming_tokens = 0
-        """To be prefilled here once their decode instances have reserved pages: the router, which placed them, counts
-        them until then. An instance's own heartbeat cannot."""
+        """To be prefilled here once their decode instances have reserved pages."""
         self.draining = False
         """It gets no new ones."""
 
     def view(self) -> InstanceView:
-        """As its next heartbeat would describe it, with what is known to come."""
+        """As its next heartbeat would describe it."""
         seat, instance = self.seat, self.instance
         load = instance.load()
         return InstanceView(
@@ -36,13 +35,17 @@ class Member:
             cluster=seat.cluster,
             kind=seat.kind,
             role=seat.role,
-            waiting_tokens=load.waiting_tokens + self.coming_tokens,
-            waiting_requests=load.waiting_requests + self.coming_requests,
+            waiting_tokens=load.waiting_tokens,
+            waiting_requests=load.waiting_requests,
             running_requests=load.running_requests,
             pages_free=load.pages_free,
             max_running=instance.max_running,
             profile=instance.profile,
         )
+
+    def truth(self) -> InstanceView:
+        """With what is to come, which no heartbeat knows of."""
+        return self.view().plus(self.coming_requests, self.coming_tokens)
 
 
 class Fleet:
@@ -61,6 +64,10 @@ class Fleet:
     def views(self) -> list[InstanceView]:
         """Of those that may get new jobs, as they are now."""
         return [member.view() for member in self._members.values() if not member.draining]
+
+    def truths(self) -> list[InstanceView]:
+        """The same, with what is to come."""
+        return [member.truth() for member in self._members.values() if not member.draining]
 
     def count(self, role: Role) -> int:
         """Members of pd clusters in a role, those that leave it excluded."""
