@@ -30,7 +30,8 @@ def prfaas(request: PlacementRequest, view: ClusterView, params: PolicyParams) -
     is up and the link from it can be relied on. Bytes that cost money count as time, at `usd_per_ttft_s`. Which tokens
     are uncached depends on the link (s3.4.3): while bandwidth is scarce, or cached prefixes may not be moved, each
     cluster's cache is judged alone; while it is abundant the longest prefix counts wherever it is, and crosses first
-    if that is quicker.
+    if that is quicker. Where it is known what is `in_time_s`, being in time on one side goes before all margins, and
+    what is late on both joins the longer queue.
 
     Raises UnavailableError when nothing can decode, or when a remote prefill is forced and no `prfaas` cluster is up.
     """
@@ -141,8 +142,8 @@ def _queued(own: Plan, other: Plan, params: PolicyParams) -> bool:
 def _late_at_home(found: Survey, own: Plan, other: Plan, side: str) -> Placement | None:
     """Of a prompt whose first token is too late on its side of the threshold.
 
-    It goes to the other side if it is in time there. Too late on both, it joins those who wait longest already, as
-    wherever else it went others would be late because of it. None where that wait is out of all proportion.
+    It goes to the other side if it is in time there. Too late on both, it joins those who wait longest already, unless
+    that costs money: anywhere else it would make others late. None where that wait is out of all proportion.
     """
     params = found.params
     times = f"{own.ttft_s:.2f} s from {own.worker.cluster}, {other.ttft_s:.2f} s from {other.worker.cluster}"

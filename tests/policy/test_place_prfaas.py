@@ -122,6 +122,39 @@ def test_a_long_remote_queue_sends_long_prompts_home() -> None:
     assert "32768 uncached tokens > threshold 19400, but the first token is expected in 5.0" in placement.reason
 
 
+def waiting(name: str, cluster: str, tokens: int) -> Any:
+    """An instance where so many tokens wait, in prompts of 32768: 1.84 s each on H200, 5.05 s on H20."""
+    return seat(name, cluster, waiting_tokens=tokens, waiting_requests=-(-tokens // 32_768))
+
+
+@pytest.mark.parametrize(
+    ("far", "near", "sooner", "in_time"),
+    [
+        # 11.1 s remotely and 8.9 s locally: no quarter less, but in time.
+        (5 * 32_768, 24_576, "x0", "p0"),
+        # 24 s and 25 s, 39 s and 25 s: late everywhere.
+        (12 * 32_768, 4 * 32_768, "x0", "p0"),
+        (20 * 32_768, 4 * 32_768, "p0", "x0"),
+        # 1.9 s and 10.1 s.
+        (0, 32_768, "x0", "x0"),
+    ],
+    ids=["in time on the other side", "longer at home", "longer away", "in time on its own side"],
+)
+def test_what_is_late_everywhere_joins_the_longer_queue(far: int, near: int, sooner: str, in_time: str) -> None:
+    view = fleet(D0, waiting("p0", "west", near), waiting("x0", "east", far))
+    for params, name in ((PARAMS, sooner), (replace(PARAMS, in_time_s=10.0), in_time)):
+        placement = decide(PlacementRequest(32_768), view, params)
+        assert placement.prefill
+        assert placement.prefill.instance_id == name
+    assert ("so it joins the longer queue" in placement.reason) == (far > 10 * 32_768)
+
+
+def test_no_money_is_spent_on_what_is_late_everywhere() -> None:
+    far, near = waiting("x0", "east", 20 * 32_768), waiting("p0", "west", 4 * 32_768)
+    view = fleet(D0, near, far, links=(way("east", "west", usd_per_gb=0.001),))
+    assert decide(PlacementRequest(32_768), view, replace(PARAMS, in_time_s=10.0)).prefill == near
+
+
 @pytest.mark.parametrize(
     "links",
     [
