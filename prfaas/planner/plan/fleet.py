@@ -17,6 +17,16 @@ PAYLOAD_BYTES_PER_GBIT = BYTES_PER_GBIT * EFFICIENCY
 
 
 @dataclass(frozen=True, slots=True)
+class PoolLink:
+    """From one pool to another."""
+
+    bytes_s: float
+    """The payload that it carries."""
+    rtt_s: float
+    usd_per_gb: float
+
+
+@dataclass(frozen=True, slots=True)
 class Fleet:
     """What is there and what is asked of it. Made other by `dataclasses.replace`, for baselines and what-ifs."""
 
@@ -76,7 +86,7 @@ def fleet_of(file: DeploymentFile) -> Fleet:
     remote = [cluster for cluster in file.clusters if cluster.kind == "prfaas"]
     home = [cluster for cluster in file.clusters if cluster.kind == "pd"]
     prompts, output_tokens = prompt_lengths(file.workload)
-    egress_bytes_s, rtt_s, usd_per_gb = _way(file, remote, home)
+    between = pool_link(file, remote, home)
     n_pd = _count(home)
     least = sum(cluster.prefill or 0 for cluster in home)
     free = sum(cluster.instances for cluster in home if cluster.prefill is None)
@@ -89,9 +99,9 @@ def fleet_of(file: DeploymentFile) -> Fleet:
         n_pd=n_pd,
         least_n_p=least,
         most_n_p=min(n_pd - 1, least + free),
-        egress_bytes_s=egress_bytes_s,
-        rtt_s=rtt_s,
-        usd_per_gb=usd_per_gb,
+        egress_bytes_s=between.bytes_s,
+        rtt_s=between.rtt_s,
+        usd_per_gb=between.usd_per_gb,
         prompts=prompts,
         output_tokens=output_tokens,
         hit_rate=file.workload.hit_rate,
@@ -123,15 +133,13 @@ def _pool(clusters: list[PlannedClusterSection]) -> Profile:
     return pooled([(read_profile(cluster.profile), cluster.instances) for cluster in clusters])
 
 
-def _way(
-    file: DeploymentFile, remote: list[PlannedClusterSection], home: list[PlannedClusterSection]
-) -> tuple[float, float, float]:
-    """(bytes/s, round trip in seconds, $/GB)."""
+def pool_link(file: DeploymentFile, remote: list[PlannedClusterSection], home: list[PlannedClusterSection]) -> PoolLink:
+    """All links from `remote` to `home` as one, as each is at the beginning; without any, one that carries nothing."""
     links = [link for a in remote for b in home if (link := file.link(a.name, b.name))]
     if not links:
-        return 0.0, 0.0, 0.0
+        return PoolLink(0.0, 0.0, 0.0)
     capacity = [link.gbit_s * (1 - link.loss) * PAYLOAD_BYTES_PER_GBIT for link in links]
     whole = sum(capacity)
     rtt_s = sum(link.rtt_ms / 1e3 * bytes_s for link, bytes_s in zip(links, capacity, strict=True)) / whole
     usd = sum(link.usd_per_gb * bytes_s for link, bytes_s in zip(links, capacity, strict=True)) / whole
-    return whole, rtt_s, usd
+    return PoolLink(whole, rtt_s, usd)

@@ -1,13 +1,9 @@
 """How long the prompts of a workload are. Knows neither fleets nor rates."""
 
-from collections import deque
-from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import islice
 
 from prfaas.config.deployment import AgenticSection, FixedSection, LognormalSection, TraceSection, WorkloadSection
-from prfaas.planner.simulate.arrival import Arrival, Workload
-from prfaas.planner.simulate.workloads.build import build_workload
+from prfaas.planner.simulate.workloads.first_prompts import first_prompts
 from prfaas.policy.lengths import Empirical, Fixed, Lengths, Lognormal
 
 PROMPTS = 20_000
@@ -55,19 +51,6 @@ def prompt_lengths(workload: WorkloadSection) -> tuple[Lengths, float]:
         case FixedSection():
             return Fixed(source.tokens), float(workload.output_tokens)
         case TraceSection() | AgenticSection():
-            drawn = list(islice(_drawn(build_workload(workload, rate_req_s=1.0, seed=0)), PROMPTS))
+            drawn = first_prompts(workload, PROMPTS)
             output_tokens = sum(arrival.output_tokens for arrival in drawn) / max(1, len(drawn))
             return Empirical([arrival.prompt_tokens for arrival in drawn]), max(1.0, output_tokens)
-
-
-def _drawn(workload: Workload) -> Iterator[Arrival]:
-    further: deque[Arrival] = deque()
-    for first in workload.arrivals():
-        yield first
-        if (turn := workload.answered(first, first.at_s)) is not None:
-            further.append(turn)
-    while further:
-        last = further.popleft()
-        yield last
-        if (turn := workload.answered(last, last.at_s)) is not None:
-            further.append(turn)

@@ -1,20 +1,18 @@
 """What a simulation begins with: roles and threshold as the plan finds them best. Knows no policies' names."""
 
-from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import islice
 
 from prfaas.config.deployment import DeploymentFile, FixedSection, LognormalSection, PlannedClusterSection
 from prfaas.core.errors import ConfigError
 from prfaas.core.ids import ClusterName, InstanceId
 from prfaas.planner.plan.decode_batch import within_slo
+from prfaas.planner.plan.fleet import pool_link
 from prfaas.planner.plan.pool import pooled
 from prfaas.planner.profiles import read_profile
-from prfaas.planner.simulate.arrival import ID_TOKENS, Arrival, Workload
-from prfaas.planner.simulate.capacity import BYTES_PER_GBIT, EFFICIENCY
+from prfaas.planner.simulate.arrival import ID_TOKENS, Arrival
 from prfaas.planner.simulate.seat import Seat
-from prfaas.planner.simulate.workloads.build import build_workload
+from prfaas.planner.simulate.workloads.first_prompts import first_prompts
 from prfaas.policy.lengths import Empirical, Fixed, Lengths, Lognormal
 from prfaas.policy.profile import Profile
 from prfaas.policy.solve import solve
@@ -62,7 +60,7 @@ def opening(file: DeploymentFile) -> Opening:
         pd=within_slo(pd, file.slo.tpot_ms / 1e3, expected.prompt_tokens + expected.output_tokens / 2),
         n_prfaas=sum(cluster.instances for cluster in remote),
         n_pd=sum(cluster.instances for cluster in home),
-        egress_bytes_s=_egress_bytes_s(file, remote, home),
+        egress_bytes_s=pool_link(file, remote, home).bytes_s,
         output_tokens=expected.output_tokens,
         hit_rate=max(0.0, 1 - lengths.mean / expected.prompt_tokens),
     )
@@ -92,24 +90,12 @@ def expected_load(file: DeploymentFile) -> ExpectedLoad:
         case FixedSection() as source:
             return ExpectedLoad(Fixed(source.tokens), source.tokens, workload.output_tokens)
         case _:
-            first = list(islice(_drawn(build_workload(workload, rate_req_s=1.0, seed=0)), PROMPTS))
+            first = first_prompts(workload, PROMPTS)
             if not first:
                 raise ConfigError("workload.input: there is not one request in it; give a trace that has some")
             prompt_tokens = sum(arrival.prompt_tokens for arrival in first) / len(first)
             output_tokens = sum(arrival.output_tokens for arrival in first) / len(first)
             return ExpectedLoad(Empirical(_uncached(first)), prompt_tokens, max(1.0, output_tokens))
-
-
-def _drawn(workload: Workload) -> Iterator[Arrival]:
-    """As they would come if every answer were there at once."""
-    further: deque[Arrival] = deque()
-    for arrival in workload.arrivals():
-        further.append(arrival)
-        while further:
-            turn = further.popleft()
-            yield turn
-            if (follows := workload.answered(turn, turn.at_s)) is not None:
-                further.append(follows)
 
 
 def _uncached(arrivals: list[Arrival]) -> list[int]:
@@ -122,13 +108,6 @@ def _uncached(arrivals: list[Arrival]) -> list[int]:
         seen.update(blocks)
         seen.update(arrival.answer_blocks)
     return found
-
-
-def _egress_bytes_s(
-    file: DeploymentFile, remote: list[PlannedClusterSection], home: list[PlannedClusterSection]
-) -> float:
-    links = [link for a in remote for b in home if (link := file.link(a.name, b.name))]
-    return sum(link.gbit_s * (1 - link.loss) for link in links) * BYTES_PER_GBIT * EFFICIENCY
 
 
 def _shares(home: list[PlannedClusterSection], n_p: int) -> dict[str, int]:
