@@ -135,11 +135,11 @@ class Registry:
         return self._live_view.placed(placement)
 
     def first_token(self, ticket: Ticket) -> None:
-        """Its prompt no longer waits anywhere. Once is enough, more does no harm."""
+        """Its prompt no longer waits, as of the next heartbeats. Once is enough, more does no harm."""
         self._live_view.first_token(ticket)
 
     def ended(self, ticket: Ticket) -> None:
-        """The attempt is over, whatever the reason. Once is enough, more does no harm."""
+        """The attempt is over, whatever the reason; as of the next heartbeats. Once is enough, more does no harm."""
         self._live_view.ended(ticket)
 
     @property

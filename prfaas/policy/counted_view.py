@@ -15,15 +15,16 @@ from prfaas.policy.view import ClusterView, LinkView, Placement
 class CountedView:
     """A request counts at its prefill instance until its first token, at its decode instance until it has ended.
 
-    An instance that computes the prompt instead of the one it was placed on counts it itself; the other has it until
-    the first token, for the router does not hear of that earlier.
+    What is over counts until the instance is heard again, as does all that a heartbeat tells of: an instance that fails
+    whatever it is given does not look idle. Where a decode instance computes a prompt that was placed elsewhere, both
+    count it until the first token, for the router does not hear of that earlier.
     """
 
     def __init__(self, links: Iterable[LinkView] = ()) -> None:
         self.view = ClusterView.of((), links)
         self._instances: dict[InstanceId, Outstanding] = {}
         self._placed: dict[Ticket, tuple[InstanceId, InstanceId | None]] = {}
-        """Where a request decodes, and where it is prefilled if that is elsewhere and not over."""
+        """Where a request decodes, and where it is prefilled if that is elsewhere."""
         self._tickets = count()
 
     @property
@@ -54,11 +55,11 @@ class CountedView:
 
     def placed(self, placement: Placement) -> Ticket:
         """A request is on its way to its instances."""
-        ticket, decode, worker = next(self._tickets), placement.decode, placement.prefill
-        self._add(ticket, decode.instance_id, 0 if worker else placement.uncached_tokens)
+        ticket, decode, worker = next(self._tickets), placement.decode.instance_id, placement.prefill
+        self._add(ticket, decode, 0 if worker else placement.uncached_tokens)
         if worker:
             self._add(ticket, worker.instance_id, placement.uncached_tokens)
-        self._placed[ticket] = decode.instance_id, worker.instance_id if worker else None
+        self._placed[ticket] = decode, worker.instance_id if worker else None
         self.view = self.view.after(placement)
         return ticket
 
@@ -66,38 +67,24 @@ class CountedView:
         """Its prompt is prefilled. Once is enough, more does no harm; nor does it after its end."""
         if ends := self._placed.get(ticket):
             decode, worker = ends
-            self._placed[ticket] = decode, None
-            self._prefilled(ticket, decode, worker)
+            if worker is not None:
+                self._remove(ticket, worker)
+            elif instance := self._instances.get(decode):
+                instance.prefilled(ticket)
 
     def ended(self, ticket: Ticket) -> None:
         """It needs nothing more, whatever the reason. Once is enough, more does no harm."""
-        if ends := self._placed.pop(ticket, None):
-            for instance_id in ends:
-                if instance_id is not None:
-                    self._remove(ticket, instance_id)
-
-    def _prefilled(self, ticket: Ticket, decode: InstanceId, worker: InstanceId | None) -> None:
-        if worker is not None:
-            self._remove(ticket, worker)
-        elif (instance := self._instances.get(decode)) and instance.prefilled(ticket):
-            self._show(decode, instance)
+        for instance_id in self._placed.pop(ticket, ()):
+            if instance_id is not None:
+                self._remove(ticket, instance_id)
 
     def _counted(self, heartbeat: InstanceView) -> InstanceView:
-        instance = self._instances.get(heartbeat.instance_id)
-        if instance is None:
-            instance = self._instances[heartbeat.instance_id] = Outstanding(heartbeat)
-        instance.heard(heartbeat)
-        return instance.view()
+        return self._instances.setdefault(heartbeat.instance_id, Outstanding()).counted(heartbeat)
 
     def _add(self, ticket: Ticket, instance_id: InstanceId, tokens: int) -> None:
         if instance := self._instances.get(instance_id):
             instance.add(ticket, tokens)
 
     def _remove(self, ticket: Ticket, instance_id: InstanceId) -> None:
-        instance = self._instances.get(instance_id)
-        if instance is not None and instance.remove(ticket):
-            self._show(instance_id, instance)
-
-    def _show(self, instance_id: InstanceId, instance: Outstanding) -> None:
-        if instance_id in self.view.homes:
-            self.view = self.view.updated(instance.view())
+        if instance := self._instances.get(instance_id):
+            instance.remove(ticket)

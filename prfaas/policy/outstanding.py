@@ -5,7 +5,6 @@ it. Where memory is short that takes many heartbeats, none of which can count th
 would be given everything.
 """
 
-from collections.abc import Mapping
 from itertools import islice
 
 from prfaas.policy.instance_view import InstanceView
@@ -14,53 +13,38 @@ Ticket = int
 """Names one placement of one request."""
 
 
-def uncounted(own: Mapping[Ticket, int], heartbeat_requests: int) -> dict[Ticket, int]:
-    """Those of `own`, in order of placement, that a heartbeat with so many requests has no room for: the newest.
+def uncounted(own: dict[Ticket, int], heartbeat_requests: int) -> tuple[int, int]:
+    """How many of `own` a heartbeat with so many requests has no room for, and the tokens of so many, the newest.
 
     The instance then has max(heartbeat, own) requests. Of several routers each sees too few that way, and none counts
     a request twice.
     """
     missing = max(0, len(own) - heartbeat_requests)
-    newest = list(islice(reversed(own.items()), missing))
-    return dict(reversed(newest))
+    return missing, sum(islice(reversed(own.values()), missing))
 
 
 class Outstanding:
-    """One router's requests on one instance. `own` are tokens to prefill there, by ticket, in order of placement."""
+    """One router's requests on one instance."""
 
-    __slots__ = ("_heartbeat", "_own", "_uncounted")
+    __slots__ = ("_own",)
 
-    def __init__(self, heartbeat: InstanceView) -> None:
-        self._heartbeat = heartbeat
+    def __init__(self) -> None:
         self._own: dict[Ticket, int] = {}
-        self._uncounted: dict[Ticket, int] = {}
-
-    def heard(self, heartbeat: InstanceView) -> None:
-        """What was placed before it and is not in it counts on."""
-        self._heartbeat = heartbeat
-        self._uncounted = uncounted(self._own, heartbeat.requests)
+        """Tokens to be prefilled there, in order of placement."""
 
     def add(self, ticket: Ticket, tokens: int) -> None:
-        """No heartbeat so far can know of it."""
-        self._own[ticket] = self._uncounted[ticket] = tokens
+        self._own[ticket] = tokens
 
-    def prefilled(self, ticket: Ticket) -> bool:
-        """It is still there, but its prompt waits no more. True: the view is another now."""
-        if not self._own.get(ticket):
-            return False
-        self._own[ticket] = 0
-        if ticket not in self._uncounted:
-            return False
-        self._uncounted[ticket] = 0
-        return True
+    def prefilled(self, ticket: Ticket) -> None:
+        """It is still there, but its prompt waits no more."""
+        if ticket in self._own:
+            self._own[ticket] = 0
 
-    def remove(self, ticket: Ticket) -> bool:
-        """It is no longer there. True: the view is another now."""
+    def remove(self, ticket: Ticket) -> None:
+        """It is no longer there; once is enough, more does no harm."""
         self._own.pop(ticket, None)
-        return self._uncounted.pop(ticket, None) is not None
 
-    def view(self) -> InstanceView:
-        """As its last heartbeat described it, and what that could not count."""
-        if not self._uncounted:
-            return self._heartbeat
-        return self._heartbeat.plus(len(self._uncounted), sum(self._uncounted.values()))
+    def counted(self, heartbeat: InstanceView) -> InstanceView:
+        """The instance with what was placed on it and is not in its latest heartbeat."""
+        requests, tokens = uncounted(self._own, heartbeat.requests)
+        return heartbeat.plus(requests, tokens) if requests else heartbeat

@@ -29,3 +29,10 @@ def test_imports_without_torch(module: str) -> None:
     code = f"import sys; sys.modules['torch'] = None; import {module}"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_the_command_line_loads_only_what_a_command_needs() -> None:
+    heavy = ["cryptography", "grpc", "numpy", "plotly", "pydantic", "torch", "uvicorn"]
+    code = f"import sys; import prfaas.cli.main; assert not [name for name in {heavy} if name in sys.modules]"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

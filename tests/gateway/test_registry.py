@@ -216,8 +216,8 @@ def test_placements_count_until_their_first_token(table: Table) -> None:
         assert loads(table) == [("a", 20, 1, 1), ("p", 500, 1, 0)]
     table.heartbeat("p", waiting_tokens=7, running_requests=1)
     assert loads(table)[1] == ("p", 7, 0, 1), "it is there, and nearly prefilled"
-    table.heartbeat("p")
     table.registry.first_token(beside)
+    table.heartbeat("p")
     assert loads(table)[1] == ("p", 0, 0, 0)
     for ticket in (beside, whole):
         table.registry.ended(ticket)
