@@ -17,8 +17,6 @@ from prfaas.policy.survey import Survey, survey
 from prfaas.policy.threshold import by_threshold
 from prfaas.policy.view import ClusterView, Placement, PlacementRequest, PolicyParams
 
-PATIENCE = 4
-"""A queue longer than so many times what is in time takes nobody in for the others' sake: such an overload lasts."""
 NO_PROFILES = "; an instance's profile is not known, so the threshold alone decides"
 
 
@@ -31,7 +29,7 @@ def prfaas(request: PlacementRequest, view: ClusterView, params: PolicyParams) -
     are uncached depends on the link (s3.4.3): while bandwidth is scarce, or cached prefixes may not be moved, each
     cluster's cache is judged alone; while it is abundant the longest prefix counts wherever it is, and crosses first
     if that is quicker. Where it is known what is `in_time_s`, being in time on one side goes before all margins, and
-    what is late on both joins the longer queue.
+    what is late on both stays on its own side.
 
     Raises UnavailableError when nothing can decode, or when a remote prefill is forced and no `prfaas` cluster is up.
     """
@@ -124,8 +122,8 @@ def _judged(found: Survey, local: Plan, remote: Plan, uncached: int) -> Placemen
     own, other = (remote, local) if above else (local, remote)
     side = f"{uncached} uncached tokens {'>' if above else '<='} threshold {params.threshold_tokens}"
     cost_s, other_s = _cost_s(own, params), _cost_s(other, params)
-    if _late(own, params) and (joined := _late_at_home(found, own, other, side)):
-        return joined
+    if _late(own, params):
+        return _late_at_home(found, own, other, side)
     if other_s < _much_less(cost_s, params) and (above or _queued(own, other, params)):
         where = f"in {other.ttft_s:.2f} s from {other.worker.cluster}, not {own.ttft_s:.2f} s from {own.worker.cluster}"
         return placed(found, other, f"{side}, but the first token is expected {where}")
@@ -139,21 +137,19 @@ def _queued(own: Plan, other: Plan, params: PolicyParams) -> bool:
     return spared_s > params.margin_s + params.margin * own.prefill_s
 
 
-def _late_at_home(found: Survey, own: Plan, other: Plan, side: str) -> Placement | None:
+def _late_at_home(found: Survey, own: Plan, other: Plan, side: str) -> Placement:
     """Of a prompt whose first token is too late on its side of the threshold.
 
-    It goes to the other side if it is in time there. Too late on both, it joins those who wait longest already, unless
-    that costs money: anywhere else it would make others late. None where that wait is out of all proportion.
+    It goes to the other side if it is in time there. Too late on both, it stays, unless that costs money: on the other
+    side, where it takes more than what it saves, it would make others late as well.
     """
     params = found.params
     times = f"{own.ttft_s:.2f} s from {own.worker.cluster}, {other.ttft_s:.2f} s from {other.worker.cluster}"
-    if not _late(other, params):
-        chosen = other if _cost_s(other, params) < _cost_s(own, params) else own
-        return placed(found, chosen, f"{side}; expected in {times}: in time is {params.in_time_s:g} s")
-    chosen = max(own, other, key=lambda plan: (-plan.usd, plan.ttft_s))
-    if params.in_time_s is None or chosen.ttft_s > PATIENCE * params.in_time_s:
-        return None
-    return placed(found, chosen, f"{side}; too late everywhere ({times}), so it joins the longer queue")
+    if _late(other, params):
+        chosen = min(own, other, key=lambda plan: plan.usd)
+        return placed(found, chosen, f"{side}; too late everywhere: {times}")
+    chosen = min(own, other, key=lambda plan: _cost_s(plan, params))
+    return placed(found, chosen, f"{side}; expected in {times}: in time is {params.in_time_s:g} s")
 
 
 def _late(plan: Plan, params: PolicyParams) -> bool:

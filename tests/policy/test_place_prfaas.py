@@ -133,20 +133,20 @@ def waiting(name: str, cluster: str, tokens: int) -> Any:
         # 11.1 s remotely and 8.9 s locally: no quarter less, but in time.
         (5 * 32_768, 24_576, "x0", "p0"),
         # 24 s and 25 s, 39 s and 25 s: late everywhere.
-        (12 * 32_768, 4 * 32_768, "x0", "p0"),
+        (12 * 32_768, 4 * 32_768, "x0", "x0"),
         (20 * 32_768, 4 * 32_768, "p0", "x0"),
         # 1.9 s and 10.1 s.
         (0, 32_768, "x0", "x0"),
     ],
     ids=["in time on the other side", "longer at home", "longer away", "in time on its own side"],
 )
-def test_what_is_late_everywhere_joins_the_longer_queue(far: int, near: int, sooner: str, in_time: str) -> None:
+def test_what_is_late_everywhere_stays_on_its_side(far: int, near: int, sooner: str, in_time: str) -> None:
     view = fleet(D0, waiting("p0", "west", near), waiting("x0", "east", far))
     for params, name in ((PARAMS, sooner), (replace(PARAMS, in_time_s=10.0), in_time)):
         placement = decide(PlacementRequest(32_768), view, params)
         assert placement.prefill
         assert placement.prefill.instance_id == name
-    assert ("so it joins the longer queue" in placement.reason) == (far > 10 * 32_768)
+    assert ("too late everywhere: " in placement.reason) == (far > 10 * 32_768)
 
 
 def test_no_money_is_spent_on_what_is_late_everywhere() -> None:
