@@ -47,7 +47,10 @@ class TaskMemory:
         match = cache.match(task.names, task.usable_blocks) if reuse and task.names else _NOTHING
         blocks = len(match.pages) if imports else match.usable_blocks
         needed = self.pages_for(task.total_tokens) - blocks
-        if cache.available - cache.pin_cost(match, blocks, snapshot=not imports) < needed + keep_free:
+        spare = cache.available - needed - keep_free
+        # What was found counts among the pages that are available, unless others hold it: to look takes long.
+        most_found = blocks + len(match.snapshot)
+        if spare < most_found and spare < cache.pin_cost(match, blocks, snapshot=not imports):
             return False
         pinned = cache.pin(match, blocks, snapshot=not imports)
         fresh = cache.allocate(needed)
