@@ -1,8 +1,8 @@
 """The quickest plan whose KV does not leave a cluster. Knows no links."""
 
 from prfaas.policy.expect import slot_s
-from prfaas.policy.plans import Plan
-from prfaas.policy.survey import Near, Survey
+from prfaas.policy.plans import INF, Plan
+from prfaas.policy.survey import Near, Survey, promising
 from prfaas.policy.view import InstanceView
 
 
@@ -17,11 +17,12 @@ def local_plan(found: Survey) -> Plan:
 def _best_of_leads(found: Survey) -> Plan:
     """The least loaded instances of each cluster."""
     best: Plan | None = None
-    best_s, company = float("inf"), 0
-    held, profile, whole_s, saved_s = found.held, None, 0.0, 0.0
+    best_s, held = INF, found.held
+    tokens, whole = found.request.prompt_tokens, found.request.whole_on_decode
+    profile, whole_s, saved_s = None, 0.0, 0.0
     for near in found.near.values():
         decode, room_s, prefill = near
-        if prefill is None or found.request.whole_on_decode:
+        if prefill is None or whole:
             plan = _itself(found, decode, room_s)
         else:
             if prefill.profile is not profile:
@@ -29,41 +30,40 @@ def _best_of_leads(found: Survey) -> Plan:
                 whole_s, saved_s = found.times.line(profile)
             start_s = max(prefill.queue_s, room_s)
             ttft_s = start_s + whole_s - held(prefill) * saved_s
-            if ttft_s > best_s or (ttft_s == best_s and decode.requests > company):
+            # Most often all are idle, and only company and names tell them apart.
+            if ttft_s > best_s or (ttft_s == best_s and best and _rank(decode, tokens - held(decode)) > best[1:4]):
                 continue
             plan = _beside(found, near, prefill)
         if best is None or plan < best:
-            best, best_s, company = plan, plan.ttft_s, decode.requests
+            best, best_s = plan, plan.ttft_s
     assert best
     return best
 
 
+def _rank(decode: InstanceView, lacking: int) -> tuple[int, int, str]:
+    """What decides between plans that take equally long."""
+    return decode.requests, lacking, decode.instance_id
+
+
 def _or_a_holder(found: Survey, best: Plan) -> Plan:
     """Prefill instances with a prefix, beside the least loaded decode instance of their cluster."""
-    profile, whole_s, saved_s = None, 0.0, 0.0
-    for missing, _, worker in found.near_holders:
-        if worker.profile is not profile:
-            profile = worker.profile
-            whole_s, saved_s = found.times.line(profile)
-        if worker.queue_s + whole_s + missing * saved_s <= best.ttft_s:
-            plan = _beside(found, found.near[worker.cluster], worker)
-            if plan < best:
-                best = plan
+    for least_s, _, worker in promising(found, found.near_holders, best.ttft_s, 1.0):
+        if least_s > best.ttft_s:
+            break
+        plan = _beside(found, found.near[worker.cluster], worker)
+        if plan < best:
+            best = plan
     return best
 
 
 def _or_a_decode(found: Survey, best: Plan) -> Plan:
     """Decode instances with a prefix, which compute the rest themselves."""
-    slowdown = found.params.decode_prefill
-    profile, whole_s, saved_s = None, 0.0, 0.0
-    for missing, _, decode in found.decode_holders:
-        if decode.profile is not profile:
-            profile = decode.profile
-            whole_s, saved_s = found.times.line(profile)
-        if (decode.queue_s + whole_s + missing * saved_s) * slowdown <= best.ttft_s:
-            plan = _itself(found, decode, slot_s(decode, found.params))
-            if plan < best:
-                best = plan
+    for least_s, _, decode in promising(found, found.decode_holders, best.ttft_s, found.params.decode_prefill):
+        if least_s > best.ttft_s:
+            break
+        plan = _itself(found, decode, slot_s(decode, found.params))
+        if plan < best:
+            best = plan
     return best
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from prfaas.core.ids import InstanceId
 from prfaas.policy.expect import cross, least_cross_s, slot_s, unmade_bytes, usable
 from prfaas.policy.plans import INF, Plan
-from prfaas.policy.survey import Survey
+from prfaas.policy.survey import Survey, promising
 from prfaas.policy.view import InstanceView
 
 WORKERS = 2
@@ -38,8 +38,7 @@ ANY = Search()
 def remote_plan(found: Survey, search: Search = ANY) -> Plan | None:
     """None where no `prfaas` cluster has an instance, and a link that can be relied on."""
     leads = _quick_leads(found, search.below_s)
-    holders = _quick_holders(found, search.below_s) if found.far_holders else []
-    if not leads and not holders:
+    if not leads and not found.far_holders:
         return None
     targets = _targets(found, search)
     best: Plan | None = None
@@ -49,9 +48,10 @@ def remote_plan(found: Survey, search: Search = ANY) -> Plan | None:
             break
         best, free = _better(found, worker, targets, best, search)
         tried += free
-    for least_s, worker in holders:
-        if best is None or least_s < best.ttft_s:
-            best, _ = _better(found, worker, targets, best, search)
+    for least_s, _, worker in promising(found, found.far_holders, best.ttft_s if best else search.below_s, 1.0):
+        if best is not None and least_s >= best.ttft_s:
+            break
+        best, _ = _better(found, worker, targets, best, search)
     return best
 
 
@@ -68,18 +68,6 @@ def _quick_leads(found: Survey, below_s: float) -> list[tuple[float, InstanceId,
             leads.append((done_s, worker.instance_id, worker))
     leads.sort()
     return leads
-
-
-def _quick_holders(found: Survey, below_s: float) -> list[tuple[float, InstanceView]]:
-    """Those with a prefix, by what the end of their prefill is not before."""
-    holders, profile, whole_s, saved_s = [], None, 0.0, 0.0
-    for missing, _, worker in found.far_holders:
-        if worker.profile is not profile:
-            profile = worker.profile
-            whole_s, saved_s = found.times.line(profile)
-        if (least_s := worker.queue_s + whole_s + missing * saved_s) < below_s:
-            holders.append((least_s, worker))
-    return holders
 
 
 def _targets(found: Survey, search: Search) -> list[Target]:

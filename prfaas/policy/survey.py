@@ -1,7 +1,6 @@
 """One walk over the fleet for one request: who may decode, who may prefill, who holds a prefix. Compares no times."""
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from prfaas.core.errors import UnavailableError
 from prfaas.core.ids import ClusterName, InstanceId
@@ -13,13 +12,9 @@ Holder = tuple[int, InstanceId, InstanceView]
 """Minus the tokens of the prompt that it has cached, its name, itself: the least has most."""
 
 
-class Near(NamedTuple):
-    """A cluster that can decode, by its least loaded instances."""
-
-    decode: InstanceView
-    room_s: float
-    """Until the decode instance has room for one more."""
-    prefill: InstanceView | None
+Near = tuple[InstanceView, float, InstanceView | None]
+"""Of a cluster that can decode: its least loaded decode instance, the seconds until that has room for one more, and its
+least loaded prefill instance."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,15 +51,11 @@ class Survey:
 
 def survey(request: PlacementRequest, view: ClusterView, params: PolicyParams) -> Survey:
     """Raises UnavailableError when nothing can decode."""
-    leads, far = _leads(request, view)
+    leads, far = _leads(request, view, params)
     if not leads:
         raise UnavailableError("no decode instance is up and accepting requests; start one or wait for it")
-    limit = crowd_limit_of(min([decode.requests for _, decode, _ in leads]))
-    near = {
-        name: Near(decode, slot_s(decode, params), prefill)
-        for name, decode, prefill in leads
-        if decode.requests <= limit
-    }
+    limit = crowd_limit_of(min([lead[0].requests for _, lead in leads]))
+    near = {name: lead for name, lead in leads if lead[0].requests <= limit}
     found = Survey(request, view, params, Times(request.prompt_tokens), near, far, [], [], [])
     if request.cached_tokens:
         _sort_holders(found, limit)
@@ -72,15 +63,19 @@ def survey(request: PlacementRequest, view: ClusterView, params: PolicyParams) -
 
 
 def _leads(
-    request: PlacementRequest, view: ClusterView
-) -> tuple[list[tuple[ClusterName, InstanceView, InstanceView | None]], list[InstanceView]]:
-    leads, far, exclude = [], [], request.exclude
+    request: PlacementRequest, view: ClusterView, params: PolicyParams
+) -> tuple[list[tuple[ClusterName, Near]], list[InstanceView]]:
+    """The least loaded of each cluster that can decode, and of each `prfaas` cluster."""
+    leads: list[tuple[ClusterName, Near]] = []
+    far, exclude = [], request.exclude
     for part in view.parts.values():
-        prefill = first(part.prefills, exclude)
+        prefills = part.prefills
+        prefill = first(prefills, exclude) if exclude else prefills[0] if prefills else None
         if prefill is not None and part.kind == "prfaas":
             far.append(prefill)
         if part.decodes and (decode := first(part.decodes, exclude)) is not None:
-            leads.append((part.name, decode, prefill))
+            room_s = slot_s(decode, params) if decode.requests >= decode.max_running else 0.0
+            leads.append((part.name, (decode, room_s, prefill)))
     return leads, far
 
 
@@ -102,3 +97,22 @@ def _sort_holders(found: Survey, limit: int) -> None:
             far_holders.append(holder)
         elif home in near:
             near_holders.append(holder)
+
+
+def promising(
+    found: Survey, holders: list[Holder], below_s: float, slowdown: float
+) -> list[tuple[float, InstanceId, InstanceView]]:
+    """Those that may be done within `below_s`, each taking `slowdown` times T_prefill.
+
+    Sorted by what the end of their prefill is not before.
+    """
+    those, profile, whole_s, saved_s = [], None, 0.0, 0.0
+    for missing, name, worker in holders:
+        if worker.profile is not profile:
+            profile = worker.profile
+            whole_s, saved_s = found.times.line(profile)
+        least_s = (worker.queue_s + whole_s + missing * saved_s) * slowdown
+        if least_s <= below_s:
+            those.append((least_s, name, worker))
+    those.sort()
+    return those

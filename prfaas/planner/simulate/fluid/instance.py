@@ -66,8 +66,6 @@ class FluidInstance:
         """Some of the prompts are computed, until an event that comes for certain."""
         self._alone = False
         """That leaves no room for decodes, nor for newcomers, until it ends."""
-        self._beside_until_s = -inf
-        """When the last piece beside decodes ended, or will."""
         self._look_s = inf
         """When it is next looked who can begin."""
         self._end_s = inf
@@ -227,31 +225,22 @@ class FluidInstance:
         self._alone = not self._batch.size
         engine = self._engine
         turn = self._prompts.turn(engine.step_tokens if self._alone else min(BESIDE_TOKENS, engine.step_tokens))
-        seconds, extra_s = turn.work_s, 0.0
+        alone_s = seconds = turn.work_s + turn.overheads_s
+        extra_s = 0.0
         if not self._alone:
-            if self._beside_until_s == self._loop.now_s:
-                # What is cut into pieces here is not there: no step is lost where a piece ends.
-                start_s = self._loop.now_s
-            among = beside(
-                turn.work_s,
-                turn.overhead_s,
-                turn.token_s,
-                self._batch.step_s,
-                engine.decode_slowdown,
-                engine.page_tokens,
-            )
+            among = beside(turn, self._batch.step_s, engine.decode_slowdown, engine.page_tokens)
             seconds, extra_s = among.seconds, among.extra_s
         self._batch.slow(extra_s)
         if self._alone:
             self._batch.hold_until(start_s + seconds)
         else:
-            self._beside_until_s = start_s + seconds
+            self._batch.hold_until(self._batch.boundary_s + turn.overheads_s)
         self._turning = True
         self._loop.at(start_s + seconds, self._end_turn, turn)
         for task, _ in turn.chunks:
             if not task.begun:
                 task.job.cached_tokens = task.cached_tokens
-                expected_s = self._prompts.expected_s(task) * (1.0 if self._alone else seconds / turn.work_s)
+                expected_s = self._prompts.expected_s(task) * seconds / alone_s
                 task.begun = True
                 self._listener.prefill_started(task.job, expected_s)
 

@@ -14,12 +14,11 @@ class Turn:
 
     chunks: tuple[tuple[Task, int], ...]
     """Prompts, and tokens of each."""
+    tokens: int
     work_s: float
     """Of an instance that does nothing else."""
-    overhead_s: float
-    """Of that, what the prompts that begin cost whatever their length."""
-    token_s: float
-    """For each token, without that."""
+    overheads_s: float
+    """On top: of the prompts that begin."""
 
 
 class Prompts:
@@ -63,7 +62,7 @@ class Prompts:
                 tokens += length
                 work_s += self._curve.work(task.computed_tokens, task.computed_tokens + length)
                 overheads_s += 0.0 if task.begun else self._curve.overhead
-        return Turn(tuple(chunks), work_s + overheads_s, overheads_s, work_s / tokens)
+        return Turn(tuple(chunks), tokens, work_s, overheads_s)
 
     def expected_s(self, task: Task) -> float:
         """Until a prompt is computed if nothing comes: all that are here have equal shares."""

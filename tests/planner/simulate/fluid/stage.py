@@ -148,6 +148,6 @@ class Stage:
 
 
 def arrival(
-    number: int, prompt: int, output: int = 1, blocks: tuple[int, ...] = (), answer_blocks: tuple[int, ...] = ()
+    number: int, prompt: int, output: int = 1, blocks: tuple[int, ...] = (), *, answer_blocks: tuple[int, ...] = ()
 ) -> Arrival:
     return Arrival(number, 0.0, prompt, output, blocks, answer_blocks=answer_blocks)

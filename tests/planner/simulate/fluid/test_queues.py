@@ -36,8 +36,8 @@ def feed(stage: Stage, how: str, gaps_s: list[float], prompts: list[int], output
 
 def mean_s(stage: Stage, end: str) -> float:
     """From arrival to when `end` happened."""
-    ended: list[float] = [getattr(job, end) for job in stage.jobs]
-    return (sum(ended) - sum(stage.arrived_s)) / len(ended)
+    times_s = [float(getattr(j, end)) - at_s for j, at_s in zip(stage.jobs, stage.arrived_s, strict=True)]
+    return sum(times_s) / len(times_s)
 
 
 @pytest.mark.parametrize("seed", SEEDS)

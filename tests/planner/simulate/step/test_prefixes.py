@@ -15,15 +15,18 @@ def turn(
 
 
 @pytest.mark.parametrize("state_pages", [0, 10])
-def test_a_prompt_that_was_there_before_is_computed_from_its_last_whole_page_on(state_pages: int) -> None:
+def test_a_prompt_that_was_there_before_is_computed_from_its_last_whole_page_on_or_its_last_name(
+    state_pages: int,
+) -> None:
     stage = Stage(profile(state_pages=state_pages))
     stage.serve(arrival(*turn(1, 0)))
     again = stage.serve(arrival(*turn(2, 0)), at_s=10.0)
     stage.run()
     assert stage.jobs[1].cached_tokens == 0
-    assert (again.cached_tokens, again.computed_tokens) == (10_240 - 64, 64)
-    assert stage.at("prefilled", 2) == pytest.approx(10.0 + PREFILL.seconds(10_240, 10_240 - 64))
-    assert stage.expected_s[2] == pytest.approx(PREFILL.seconds(10_240, 10_240 - 64))
+    rest = 512 if state_pages else 64
+    assert (again.cached_tokens, again.computed_tokens) == (10_240 - rest, rest)
+    assert stage.at("prefilled", 2) == pytest.approx(10.0 + PREFILL.seconds(10_240, 10_240 - rest))
+    assert stage.expected_s[2] == pytest.approx(PREFILL.seconds(10_240, 10_240 - rest))
     assert stage.empty()
 
 
