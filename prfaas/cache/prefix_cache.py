@@ -126,6 +126,10 @@ class PrefixCache:
         branch = 0 if self._tree.is_leaf(pages[-1]) else len(pages)
         return Match(tuple(pages), usable, snapshot, branch, self._evictions)
 
+    def holds(self, hashes: Sequence[BlockHash]) -> bool:
+        """Whether all of these blocks are held; a first look before `match`."""
+        return all(self._tree.page(name) is not None for name in hashes)
+
     def pin_cost(self, match: Match, blocks: int, snapshot: bool) -> int:
         """Pages that `pin` would take from `available`."""
         return sum(map(self.pool.is_idle, self._pinned(match, blocks, snapshot)))

@@ -40,6 +40,22 @@ class InstanceView:
         object.__setattr__(self, "requests", self.waiting_requests + self.running_requests)
         object.__setattr__(self, "queue_s", self._queue_s() if self.profile and self.waiting_tokens > 0 else 0.0)
 
+    def loaded(self, waiting_tokens: int, waiting_requests: int, running_requests: int) -> "InstanceView":
+        """With another load: what `dataclasses.replace` does at leisure."""
+        return InstanceView(
+            self.instance_id,
+            self.cluster,
+            self.kind,
+            self.role,
+            self.control_address,
+            waiting_tokens,
+            waiting_requests,
+            running_requests,
+            self.pages_free,
+            self.max_running,
+            self.profile,
+        )
+
     @property
     def beyond_slots(self) -> int:
         """Requests that it has and cannot run yet."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from operator import is_
 from typing import Literal
 
 from prfaas.config.sections import CodecName
@@ -77,6 +78,18 @@ class ClusterView:
             homes[instance.instance_id] = instance.cluster
         return cls({name: ClusterPart.of(name, those) for name, those in members.items()}, homes, _by_ends(links))
 
+    def told(self, instances: Iterable[InstanceView], links: Iterable[LinkView]) -> "ClusterView":
+        """`of`, which shares with this one the clusters whose instances are the very same."""
+        new: dict[ClusterName, dict[InstanceId, InstanceView]] = {}
+        for instance in instances:
+            new.setdefault(instance.cluster, {})[instance.instance_id] = instance
+        parts = {name: _told(self.parts.get(name), name, members) for name, members in new.items()}
+        if {name: part.members.keys() for name, part in self.parts.items()} == {n: m.keys() for n, m in new.items()}:
+            homes = self.homes
+        else:
+            homes = {instance_id: name for name, members in new.items() for instance_id in members}
+        return ClusterView(parts, homes, _by_ends(links))
+
     @property
     def instances(self) -> tuple[InstanceView, ...]:
         """Cluster by cluster; walks them all."""
@@ -133,18 +146,24 @@ class ClusterView:
         worker = placement.prefill and self.find(placement.prefill.instance_id)
         if decode:
             tokens = 0 if placement.prefill else placement.uncached_tokens
-            running = decode.running_requests + 1
             view = view.updated(
-                replace(decode, running_requests=running, waiting_tokens=decode.waiting_tokens + tokens)
+                decode.loaded(decode.waiting_tokens + tokens, decode.waiting_requests, decode.running_requests + 1)
             )
         if worker:
             tokens = worker.waiting_tokens + placement.uncached_tokens
-            waiting = worker.waiting_requests + 1
-            view = view.updated(replace(worker, waiting_requests=waiting, waiting_tokens=tokens))
+            view = view.updated(worker.loaded(tokens, worker.waiting_requests + 1, worker.running_requests))
         return view
 
     def with_links(self, links: Iterable[LinkView]) -> "ClusterView":
         return replace(self, links=_by_ends(links))
+
+
+def _told(
+    part: ClusterPart | None, name: ClusterName, members: dict[InstanceId, InstanceView]
+) -> ClusterPart:
+    if part and list(part.members) == list(members) and all(map(is_, part.members.values(), members.values())):
+        return part
+    return ClusterPart.of(name, members.values())
 
 
 def _by_ends(links: Iterable[LinkView]) -> Mapping[tuple[ClusterName, ClusterName], LinkView]:

@@ -44,7 +44,7 @@ class Router:
         for way in self._ways.values():
             way.gauge.observe(now_s)
         links = [way.gauge.view(now_s) for way in self._ways.values()]
-        self.view = ClusterView.of(self._fleet.views(), links)
+        self.view = self.view.told(self._fleet.views(), links)
 
     def retuned(self, threshold_tokens: int) -> None:
         if threshold_tokens != self._params.threshold_tokens:
