@@ -34,7 +34,7 @@ class BlockTree:
         self._pages: dict[BlockHash, int] = {}
         self._hashes: list[BlockHash | None] = [None] * size
         self._parents = array("i", [_NONE]) * size
-        self._children = array("i", bytes(4 * size))
+        self._children = [0] * size
         # A block's own snapshot, and each child at or below which there is one: 0 where no state can be read any more.
         self._covers = array("i", bytes(4 * size))
         self._depths = array("i", bytes(4 * size))
