@@ -96,10 +96,10 @@ class BlockTree:
             return []
         if None in found:
             del found[found.index(None) :]
-        return cast(list[int], found)
+        return cast("list[int]", found)
 
     def leading_after(self, parent: int | None, hashes: Sequence[BlockHash]) -> tuple[list[int], int | None]:
-        """Pages of the first of these blocks that follow `parent` and each other; and a block that is held elsewhere."""
+        """Pages of the first blocks that follow `parent` and each other; and a block that is held elsewhere."""
         found, parents = list(map(self._pages.get, hashes)), self._parents
         leading: list[int] = []
         above = _NONE if parent is None else parent

@@ -158,9 +158,7 @@ class ClusterView:
         return replace(self, links=_by_ends(links))
 
 
-def _told(
-    part: ClusterPart | None, name: ClusterName, members: dict[InstanceId, InstanceView]
-) -> ClusterPart:
+def _told(part: ClusterPart | None, name: ClusterName, members: dict[InstanceId, InstanceView]) -> ClusterPart:
     if part and list(part.members) == list(members) and all(map(is_, part.members.values(), members.values())):
         return part
     return ClusterPart.of(name, members.values())
