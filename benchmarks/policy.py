@@ -15,6 +15,7 @@ import typer
 from benchmarks.report import Column, Part, progress, show_parts
 from benchmarks.simulated_requests import simulated_requests
 from prfaas.core.ids import ClusterName, InstanceId
+from prfaas.policy.counted_view import CountedView
 from prfaas.policy.matches import longest
 from prfaas.policy.place import POLICIES, place
 from prfaas.policy.profile import DecodeCurve, PrefillCurve, Profile
@@ -86,7 +87,7 @@ def main(
         for matches in (FEW_MATCHES, everybody):
             progress.print(f"{policy}, {matches} matches")
             rows.append(placements(policy, view, requests(rng, view, calls, matches)))
-    upkeep = [views_after(view, rng, calls), heartbeats(view, rng, calls), gathering(rng, view, calls)]
+    upkeep = [*counting(view, rng, calls), gathering(rng, view, calls)]
     ours = [row for row in rows if row["policy"] == "prfaas"]
     progress.print("simulator")
     runs = simulated_requests(trace, {"fluid": simulated, "step": simulated_step}, seed)
@@ -187,14 +188,16 @@ def placements(policy: str, view: ClusterView, wanted: Sequence[PlacementRequest
     return {"policy": policy, "matches": len(wanted[0].cached_tokens), "remote": remote, **took}
 
 
-def views_after(view: ClusterView, rng: random.Random, count: int) -> dict[str, Any]:
-    """The view as it is after a placement, which the router makes once a request."""
+def counting(view: ClusterView, rng: random.Random, count: int) -> list[dict[str, Any]]:
+    """What the router does for a request beside placing it, and for a heartbeat."""
+    counted = CountedView()
+    counted.heard_all(view.instances, view.links.values())
     made = [place(request, view, PARAMS, "prfaas") for request in requests(rng, view, count, FEW_MATCHES)]
-    return {"what": "a placement counts as load", **_timed(view.after, made)}
-
-
-def heartbeats(view: ClusterView, rng: random.Random, count: int) -> dict[str, Any]:
-    return {"what": "a heartbeat", **_timed(view.updated, rng.choices(view.instances, k=count))}
+    rows = [{"what": "a placement counts as load", **_timed(counted.placed, made)}]
+    rows.append({"what": "a heartbeat", **_timed(counted.heard, rng.choices(view.instances, k=count))})
+    rows.append({"what": "a first token", **_timed(counted.first_token, range(count))})
+    rows.append({"what": "an answer's end", **_timed(counted.ended, range(count))})
+    return rows
 
 
 def gathering(rng: random.Random, view: ClusterView, count: int) -> dict[str, Any]:

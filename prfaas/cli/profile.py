@@ -129,7 +129,10 @@ def _report(
 ) -> None:
     """What programs read goes to stdout, what people read to stderr."""
     if out is not None:
-        out.write_text(profile_text(profile), encoding="utf-8")
+        try:
+            out.write_text(profile_text(profile), encoding="utf-8")
+        except OSError as error:
+            raise ConfigError(f"--out {out}: {error.strerror}; give a file that can be written") from None
     if json_output:
         sys.stdout.write(as_json(profile, comparisons) + "\n")
         return
@@ -145,8 +148,11 @@ def _report(
 def _write_catalogue(folder: Path, console: Console) -> None:
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"--catalogue {folder}: give a folder; it is made if it does not exist")
-    folder.mkdir(parents=True, exist_ok=True)
     files = catalogue()
-    for name, text in files.items():
-        (folder / name).write_text(text, encoding="utf-8")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, text in files.items():
+            (folder / name).write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"--catalogue {folder}: {error.strerror}; give a folder that can be written") from None
     console.print(f"wrote {len(files)} profiles to {folder}", highlight=False)

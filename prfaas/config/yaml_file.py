@@ -29,6 +29,7 @@ class Kind(Generic[M]):
 def read_model(path: Path, kind: Kind[M], overrides: Sequence[str] = ()) -> M:
     """What `path` describes. `overrides` are `dotted.key=value`, values in YAML. Raises ConfigError with all faults."""
     raw, lines, faults = _read(path, kind)
+    _check_kind(path, raw, kind)
     overridden = [_override(raw, text) for text in overrides]
     read, wrong = _validate(raw, kind)
     faults += wrong
@@ -43,8 +44,10 @@ def _read(path: Path, kind: Kind[M]) -> tuple[dict[str, Any], Lines, list[Fault]
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise ConfigError(f"{path} does not exist; give an existing {kind.name}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} cannot be read: {error}") from error
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}; give a {kind.name}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path} is no text in UTF-8 ({error.reason}); give a {kind.name}") from error
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
         raw = yaml.safe_load(text)
@@ -56,6 +59,15 @@ def _read(path: Path, kind: Kind[M]) -> tuple[dict[str, Any], Lines, list[Fault]
     repeated: list[Fault] = []
     _index(node, (), lines, repeated)
     return raw, lines, repeated
+
+
+def _check_kind(path: Path, raw: dict[str, Any], kind: Kind[M]) -> None:
+    """A file of another kind is told in one line, rather than by a fault for each of its keys."""
+    fields = kind.model.model_fields
+    strange = [f"{key}:" for key in raw if key not in fields]
+    missing = [f"{name}:" for name, field in fields.items() if field.is_required() and name not in raw]
+    if len(strange) > 1 and missing:
+        raise ConfigError(f"{path} has {', '.join(strange)} and lacks {', '.join(missing)}; give a {kind.name}")
 
 
 def _index(node: yaml.Node | None, at: tuple[str | int, ...], lines: Lines, repeated: list[Fault]) -> None:
@@ -79,7 +91,7 @@ def _override(raw: dict[str, Any], text: str) -> tuple[str | int, ...]:
     """Applies one `dotted.key=value`; list items are addressed by index, e.g. `links.0.gbit_s=10`."""
     key, equals, value = text.partition("=")
     if not equals or not all(key.split(".")):
-        raise ConfigError(f"--set {text!r} is not KEY=VALUE, e.g. --set router.threshold_tokens=2048")
+        raise ConfigError(f"--set {text!r} is not KEY=VALUE, e.g. --set links.0.gbit_s=10")
     try:
         parsed = yaml.safe_load(value)
     except yaml.YAMLError as error:

@@ -26,6 +26,7 @@ from prfaas.gateway.policy_params import policy_params
 from prfaas.gateway.prompt_blocks import PromptBlocks
 from prfaas.gateway.registry import Registry
 from prfaas.policy.matches import longest
+from prfaas.policy.outstanding import Ticket
 from prfaas.policy.place import place
 from prfaas.policy.view import Force, InstanceView, Placement, PlacementRequest
 from prfaas.telemetry.metrics import RouterMetrics
@@ -80,8 +81,11 @@ class Dispatcher:
 
     def place(
         self, request: Request, blocks: PromptBlocks, force: Force | None, failed: frozenset[InstanceId]
-    ) -> Placement:
-        """Raises UnavailableError when no instance outside `failed` can take the request. `blocks` are its prompt's."""
+    ) -> tuple[Placement, Ticket]:
+        """Raises UnavailableError when no instance outside `failed` can take the request. `blocks` are its prompt's.
+
+        The request counts as load until `ended` is called with the ticket.
+        """
         tokens = request.prompt_tokens + request.sampling.max_tokens
         view, cached = self._registry.view(), self._directory.cached_tokens(blocks)
         wanted = PlacementRequest(
@@ -93,11 +97,19 @@ class Dispatcher:
             longest=longest(cached, view),
         )
         placement = place(wanted, view, self._params, self._policy)
-        self._registry.placed(placement)
+        ticket = self._registry.placed(placement)
         prefill = placement.prefill or placement.decode
         self.metrics.placements.labels("remote" if placement.remote else "local", prefill.cluster).inc()
         log.debug("request %s: decode on %s: %s", request.request_id, placement.decode.instance_id, placement.reason)
-        return placement
+        return placement, ticket
+
+    def first_token(self, ticket: Ticket) -> None:
+        """Its prompt no longer waits."""
+        self._registry.first_token(ticket)
+
+    def ended(self, ticket: Ticket) -> None:
+        """It is no load any more."""
+        self._registry.ended(ticket)
 
     def announce(self, request_id: RequestId, blocks: PromptBlocks, prefill: InstanceView) -> None:
         """Tells an instance that a prompt is to be prefilled there; it hears so before the decode instance asks."""
@@ -120,6 +132,8 @@ class Generation:
         self._failed: frozenset[InstanceId] = frozenset()
         self._due_s = dispatcher.clock() + dispatcher.first_token_deadline_s
         self._call: GenerateCall | None = None
+        self._ticket: Ticket | None = None
+        """Of the attempt under way, which counts as load."""
         self._has_tokens = False
         self._ended = False
         self.placement: Placement | None = None
@@ -153,20 +167,22 @@ class Generation:
     async def stop(self) -> pb.Account | None:
         """Ends the request on the client's behalf, e.g. at a stop string; its account if that comes at once."""
         self._ended = True
+        self._uncount()
         account = await self._call.stop() if self._call else None
         if account:
             self._call = None  # it ended, so there is nothing left to cancel
         return account
 
     def _start(self) -> GenerateCall:
-        self.placement = self._dispatcher.place(self._request, self._blocks, self._force, self._failed)
-        deadline_s = max(0.001, self._due_s - self._dispatcher.clock())  # on the wire, 0 means no deadline
+        dispatcher = self._dispatcher
+        self.placement, self._ticket = dispatcher.place(self._request, self._blocks, self._force, self._failed)
+        deadline_s = max(0.001, self._due_s - dispatcher.clock())  # on the wire, 0 means no deadline
         # A prefill instance may still work for the first attempt, so the second needs an id of its own.
         request_id = RequestId(f"{self._request.request_id}.2") if self._failed else self._request.request_id
         attempt = replace(self._request, request_id=request_id)
-        self._call = self._dispatcher.calls.generate(attempt, self.placement, deadline_s)
+        self._call = dispatcher.calls.generate(attempt, self.placement, deadline_s)
         if self.placement.prefill:
-            self._dispatcher.announce(request_id, self._blocks, self.placement.prefill)
+            dispatcher.announce(request_id, self._blocks, self.placement.prefill)
         return self._call
 
     def _event(self, message: pb.GenerateEvent, call: GenerateCall) -> Event | None:
@@ -185,6 +201,8 @@ class Generation:
     def _tokens(self, tokens: pb.Tokens, call: GenerateCall) -> Tokens | None:
         if not tokens.token_ids:
             return None
+        if not self._has_tokens and self._ticket is not None:
+            self._dispatcher.first_token(self._ticket)
         self._has_tokens = True
         if self._request.sampling.logprobs is None:
             return Tokens(tuple(tokens.token_ids))
@@ -201,6 +219,7 @@ class Generation:
         if reason is FinishReason.CANCELLED:
             raise CancelledError(f"{call.instance.instance_id} cancelled the request")
         self._ended = True
+        self._uncount()
         call.end()
         self._call = None
         return Finished(reason, finished.account)
@@ -233,7 +252,14 @@ class Generation:
 
     def _abandon(self) -> None:
         self._ended = True
+        self._uncount()
         if self._call:
             self._call.end()
             self._dispatcher.calls.cancel_soon(self._call)
             self._call = None
+
+    def _uncount(self) -> None:
+        """Nothing of the attempt is load any more."""
+        if self._ticket is not None:
+            self._dispatcher.ended(self._ticket)
+            self._ticket = None

@@ -7,6 +7,8 @@ them unless one has fallen silent.
 from collections.abc import Iterable, Mapping
 
 from prfaas.core.ids import ClusterName, InstanceId
+from prfaas.policy.counted_view import CountedView
+from prfaas.policy.outstanding import Ticket
 from prfaas.policy.view import ClusterView, InstanceView, LinkView, Placement
 
 Ends = tuple[ClusterName, ClusterName]
@@ -19,7 +21,7 @@ class LiveView:
         """`described`: links as they are until somebody measures them."""
         self._stale_after_s = stale_after_s
         self._described = described
-        self._view = ClusterView.of((), described.values())
+        self._counted = CountedView(described.values())
         self._seen: dict[InstanceId, float] = {}
         self._oldest_s = float("inf")
         """No instance was heard of before."""
@@ -32,22 +34,40 @@ class LiveView:
             self.members += 1
         self._seen[instance.instance_id] = now_s
         self._oldest_s = min(self._oldest_s, now_s)
-        self._view = self._view.updated(instance)
+        self._counted.heard(instance)
 
     def drop(self, instance_id: InstanceId) -> None:
         """It gets no new requests; once is enough, more does no harm."""
         if self._seen.pop(instance_id, None) is not None:
             self.members += 1
-            self._view = self._view.without(instance_id)
+            self._counted.hide(instance_id)
 
-    def placed(self, placement: Placement) -> None:
-        """A request counts as load until the next heartbeats of its instances count it themselves."""
-        self._view = self._view.after(placement)
+    def forget(self, instance_id: InstanceId) -> None:
+        """It is gone, with all that was placed there."""
+        self.drop(instance_id)
+        self._counted.forget(instance_id)
+
+    @property
+    def outstanding(self) -> int:
+        """Requests that were placed and have not ended."""
+        return self._counted.outstanding
+
+    def placed(self, placement: Placement) -> Ticket:
+        """A request counts as load, wherever heartbeats do not count it, as long as its instances have it."""
+        return self._counted.placed(placement)
+
+    def first_token(self, ticket: Ticket) -> None:
+        """Its prompt is prefilled."""
+        self._counted.first_token(ticket)
+
+    def ended(self, ticket: Ticket) -> None:
+        """Its instances are done with it."""
+        self._counted.ended(ticket)
 
     def measured(self, links: Iterable[LinkView]) -> None:
         """What is measured takes the place of what is described."""
         known = {(link.source, link.target): link for link in links}
-        self._view = self._view.with_links({**self._described, **known}.values())
+        self._counted.linked({**self._described, **known}.values())
 
     def at(self, now_s: float) -> ClusterView:
         """Without those that have fallen silent."""
@@ -56,4 +76,4 @@ class LiveView:
                 if now_s - seen_s >= self._stale_after_s:
                     self.drop(instance_id)
             self._oldest_s = min(self._seen.values(), default=float("inf"))
-        return self._view
+        return self._counted.view

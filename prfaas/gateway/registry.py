@@ -16,6 +16,7 @@ from prfaas.gateway.decode_contexts import DecodeContexts
 from prfaas.gateway.described_links import described_links
 from prfaas.gateway.live_view import LiveView
 from prfaas.gateway.measured_links import InstanceLink, link_views
+from prfaas.policy.outstanding import Ticket
 from prfaas.policy.profile import Profile
 from prfaas.policy.view import ClusterKind, ClusterView, InstanceView, LinkView, Placement, Role
 from prfaas.telemetry.metrics import RouterMetrics
@@ -126,9 +127,25 @@ class Registry:
             log.info("%s deregistered", instance_id)
             self.refresh_metrics()
 
-    def placed(self, placement: Placement) -> None:
-        """Adds a request to the load of its instances until their next heartbeats count it themselves."""
-        self._live_view.placed(placement)
+    def placed(self, placement: Placement) -> Ticket:
+        """Adds a request to the load of its instances, wherever their heartbeats do not count it themselves.
+
+        Whoever placed it owes `ended`, and `first_token` before that if one came.
+        """
+        return self._live_view.placed(placement)
+
+    def first_token(self, ticket: Ticket) -> None:
+        """Its prompt no longer waits, as of the next heartbeats. Once is enough, more does no harm."""
+        self._live_view.first_token(ticket)
+
+    def ended(self, ticket: Ticket) -> None:
+        """The attempt is over, whatever the reason; as of the next heartbeats. Once is enough, more does no harm."""
+        self._live_view.ended(ticket)
+
+    @property
+    def outstanding(self) -> int:
+        """Requests that were placed and have not ended."""
+        return self._live_view.outstanding
 
     def view(self) -> ClusterView:
         """The instances that may get new requests, and the links as of the last sweep."""
@@ -210,7 +227,7 @@ class Registry:
 
     def _forget(self, instance_id: str) -> None:
         if member := self._members.pop(instance_id, None):
-            self._live_view.drop(member.view.instance_id)
+            self._live_view.forget(member.view.instance_id)
             self._contexts.drop(member.view.instance_id)
 
     def _live(self, member: _Member) -> bool:

@@ -60,7 +60,7 @@ h2 { font-size: 1.1rem; margin: 2rem 0 .5rem; border-bottom: 1px solid var(--edg
 p, ul { max-width: 48rem; } ul { padding-left: 1.2rem; }
 figure { margin: 0; }
 figcaption { color: var(--soft); font-size: .875rem; margin: .25rem 0 .5rem; max-width: 48rem; }
-.grid { display: grid; gap: 1rem; grid-template-columns: repeat(auto-fit, minmax(min(100%, 27rem), 1fr)); }
+.grid { display: grid; gap: 1rem; grid-template-columns: repeat(auto-fill, minmax(min(100%, 27rem), 1fr)); }
 .grid > div { min-width: 0; background: var(--card);
   border: 1px solid var(--edge); border-radius: 8px; padding: .75rem; overflow: hidden; }
 .wide { overflow-x: auto; }

@@ -40,26 +40,28 @@ class InstanceView:
         object.__setattr__(self, "requests", self.waiting_requests + self.running_requests)
         object.__setattr__(self, "queue_s", self._queue_s() if self.profile and self.waiting_tokens > 0 else 0.0)
 
-    def loaded(self, waiting_tokens: int, waiting_requests: int, running_requests: int) -> "InstanceView":
-        """With another load: what `dataclasses.replace` does at leisure."""
+    @property
+    def beyond_slots(self) -> int:
+        """Requests that it has and cannot run yet."""
+        return max(0, self.requests - self.max_running) if self.max_running else self.waiting_requests
+
+    def plus(self, requests: int, tokens: int) -> "InstanceView":
+        """With so many more requests, whose prompts have so many tokens to be prefilled here."""
+        decodes = self.role == "decode"
+        # Not `replace`, which takes three times as long: the router does this several times a request.
         return InstanceView(
             self.instance_id,
             self.cluster,
             self.kind,
             self.role,
             self.control_address,
-            waiting_tokens,
-            waiting_requests,
-            running_requests,
+            self.waiting_tokens + tokens,
+            self.waiting_requests + (0 if decodes else requests),
+            self.running_requests + (requests if decodes else 0),
             self.pages_free,
             self.max_running,
             self.profile,
         )
-
-    @property
-    def beyond_slots(self) -> int:
-        """Requests that it has and cannot run yet."""
-        return max(0, self.requests - self.max_running) if self.max_running else self.waiting_requests
 
     def _queue_s(self) -> float:
         assert self.profile

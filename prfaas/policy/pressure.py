@@ -20,8 +20,6 @@ class RetuneParams:
     low_utilisation: float = 0.7
     smooth_s: float = 30.0
     """Time constant over which the utilisation is taken: prompts come in bunches."""
-    planned_utilisation: float = 0.85
-    """Of the link, at most, that the best threshold counts on."""
     max_link_queue_s: float = 0.5
     queue_margin_s: float = 1.0
     """Prompts wait longer on one side than on the other by this..."""
@@ -54,7 +52,9 @@ def pressure(factor: float, before: Signals, signals: Signals, params: RetunePar
     lead_before_s, _ = remote_lead(before, params)
     if _lasts(lead_s, lead_before_s, margin_s, look_s, params):
         return "raise", signals.of_queues()
-    if lead_s > -margin_s and _is_hot(signals, before, look_s, params):
+    # Where local prompts wait, too, a step would trade the link's queue for theirs.
+    room = lead_s >= 0 and signals.pdp_queue_s <= params.queue_margin_s
+    if room and _is_hot(signals, before, look_s, params):
         return "raise", signals.of_link()
     idle = signals.link_utilisation < params.low_utilisation and signals.link_queue_s <= params.max_link_queue_s / 2
     if idle and _lasts(-lead_s, -lead_before_s, margin_s, look_s, params):

@@ -17,17 +17,21 @@ from prfaas.policy.survey import Survey, survey
 from prfaas.policy.threshold import by_threshold
 from prfaas.policy.view import ClusterView, Placement, PlacementRequest, PolicyParams
 
+PATIENCE = 4
+"""A queue longer than so many times what is in time takes nobody in for the others' sake: such an overload lasts."""
 NO_PROFILES = "; an instance's profile is not known, so the threshold alone decides"
 
 
 def prfaas(request: PlacementRequest, view: ClusterView, params: PolicyParams) -> Placement:
-    """The side of the threshold that the prompt is on, unless the other is expected to be quicker by a margin.
+    """The side of the threshold that the prompt is on, unless the other is expected to be quicker by a margin; a short
+    prompt crosses only where it would wait for others, not for quicker hardware.
 
     Uncached tokens are set against `threshold_tokens`: above it the prompt is prefilled in a `prfaas` cluster, if one
     is up and the link from it can be relied on. Bytes that cost money count as time, at `usd_per_ttft_s`. Which tokens
     are uncached depends on the link (s3.4.3): while bandwidth is scarce, or cached prefixes may not be moved, each
     cluster's cache is judged alone; while it is abundant the longest prefix counts wherever it is, and crosses first
-    if that is quicker.
+    if that is quicker. Where it is known what is `in_time_s`, being in time on one side goes before all margins, and
+    what is late on both joins the longer queue.
 
     Raises UnavailableError when nothing can decode, or when a remote prefill is forced and no `prfaas` cluster is up.
     """
@@ -120,10 +124,40 @@ def _judged(found: Survey, local: Plan, remote: Plan, uncached: int) -> Placemen
     own, other = (remote, local) if above else (local, remote)
     side = f"{uncached} uncached tokens {'>' if above else '<='} threshold {params.threshold_tokens}"
     cost_s, other_s = _cost_s(own, params), _cost_s(other, params)
-    if other_s < _much_less(cost_s, params):
+    if _late(own, params) and (joined := _late_at_home(found, own, other, side)):
+        return joined
+    if other_s < _much_less(cost_s, params) and (above or _queued(own, other, params)):
         where = f"in {other.ttft_s:.2f} s from {other.worker.cluster}, not {own.ttft_s:.2f} s from {own.worker.cluster}"
         return placed(found, other, f"{side}, but the first token is expected {where}")
     return placed(found, own, f"{side}; first token expected in {own.ttft_s:.2f} s")
+
+
+def _queued(own: Plan, other: Plan, params: PolicyParams) -> bool:
+    """Whether waiting, and not the hardware, makes the difference: on denser hardware every prompt is quicker, and if
+    short ones crossed for that, long ones, which gain more by it, would find it taken."""
+    spared_s = (own.ttft_s - own.prefill_s) - (other.ttft_s - other.prefill_s)
+    return spared_s > params.margin_s + params.margin * own.prefill_s
+
+
+def _late_at_home(found: Survey, own: Plan, other: Plan, side: str) -> Placement | None:
+    """Of a prompt whose first token is too late on its side of the threshold.
+
+    It goes to the other side if it is in time there. Too late on both, it joins those who wait longest already, unless
+    that costs money: anywhere else it would make others late. None where that wait is out of all proportion.
+    """
+    params = found.params
+    times = f"{own.ttft_s:.2f} s from {own.worker.cluster}, {other.ttft_s:.2f} s from {other.worker.cluster}"
+    if not _late(other, params):
+        chosen = other if _cost_s(other, params) < _cost_s(own, params) else own
+        return placed(found, chosen, f"{side}; expected in {times}: in time is {params.in_time_s:g} s")
+    chosen = max(own, other, key=lambda plan: (-plan.usd, plan.ttft_s))
+    if params.in_time_s is None or chosen.ttft_s > PATIENCE * params.in_time_s:
+        return None
+    return placed(found, chosen, f"{side}; too late everywhere ({times}), so it joins the longer queue")
+
+
+def _late(plan: Plan, params: PolicyParams) -> bool:
+    return params.in_time_s is not None and plan.ttft_s > params.in_time_s
 
 
 def _much_less(cost_s: float, params: PolicyParams) -> float:

@@ -75,7 +75,7 @@ def retune(
     looked = replace(tuning, seen=signals)
     if not lengths.mean:
         return looked
-    measured = replace(deployment, egress_bytes_s=signals.egress_bytes_s * params.planned_utilisation)
+    measured = replace(deployment, egress_bytes_s=signals.egress_bytes_s)
     solved = tuning.solved
     if solved is None or not _holds(solved, signals, measured, n_p, params):
         solved = Solved(solve(measured, lengths, n_p=n_p).threshold_tokens, signals.at_s, measured, n_p)

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from operator import is_
 from typing import Literal
 
 from prfaas.config.sections import CodecName
@@ -78,18 +77,6 @@ class ClusterView:
             homes[instance.instance_id] = instance.cluster
         return cls({name: ClusterPart.of(name, those) for name, those in members.items()}, homes, _by_ends(links))
 
-    def told(self, instances: Iterable[InstanceView], links: Iterable[LinkView]) -> "ClusterView":
-        """`of`, which shares with this one the clusters whose instances are the very same."""
-        new: dict[ClusterName, dict[InstanceId, InstanceView]] = {}
-        for instance in instances:
-            new.setdefault(instance.cluster, {})[instance.instance_id] = instance
-        parts = {name: _told(self.parts.get(name), name, members) for name, members in new.items()}
-        if {name: part.members.keys() for name, part in self.parts.items()} == {n: m.keys() for n, m in new.items()}:
-            homes = self.homes
-        else:
-            homes = {instance_id: name for name, members in new.items() for instance_id in members}
-        return ClusterView(parts, homes, _by_ends(links))
-
     @property
     def instances(self) -> tuple[InstanceView, ...]:
         """Cluster by cluster; walks them all."""
@@ -138,30 +125,19 @@ class ClusterView:
         return ClusterView(parts, {i: c for i, c in self.homes.items() if i != instance_id}, self.links)
 
     def after(self, placement: "Placement") -> "ClusterView":
-        """With a request added to the loads of its instances, until their next heartbeats count it themselves.
+        """With a request added to the loads of its instances.
 
         Without it, all requests between two heartbeats would go to the one instance that was idle at the first.
         """
-        view, decode = self, self.find(placement.decode.instance_id)
-        worker = placement.prefill and self.find(placement.prefill.instance_id)
-        if decode:
-            tokens = 0 if placement.prefill else placement.uncached_tokens
-            view = view.updated(
-                decode.loaded(decode.waiting_tokens + tokens, decode.waiting_requests, decode.running_requests + 1)
-            )
-        if worker:
-            tokens = worker.waiting_tokens + placement.uncached_tokens
-            view = view.updated(worker.loaded(tokens, worker.waiting_requests + 1, worker.running_requests))
+        view, worker = self, placement.prefill
+        if decode := self.find(placement.decode.instance_id):
+            view = view.updated(decode.plus(1, 0 if worker else placement.uncached_tokens))
+        if worker and (prefill := self.find(worker.instance_id)):
+            view = view.updated(prefill.plus(1, placement.uncached_tokens))
         return view
 
     def with_links(self, links: Iterable[LinkView]) -> "ClusterView":
         return replace(self, links=_by_ends(links))
-
-
-def _told(part: ClusterPart | None, name: ClusterName, members: dict[InstanceId, InstanceView]) -> ClusterPart:
-    if part and list(part.members) == list(members) and all(map(is_, part.members.values(), members.values())):
-        return part
-    return ClusterPart.of(name, members.values())
 
 
 def _by_ends(links: Iterable[LinkView]) -> Mapping[tuple[ClusterName, ClusterName], LinkView]:
@@ -211,6 +187,8 @@ class PolicyParams:
     """Mean length of answers: how long a decode slot is taken."""
     slo_ttft_s: float | None = None
     """When the first token is due; None: whenever it comes."""
+    in_time_s: float | None = None
+    """`prfaas`: a first token that comes later is late, however late. None: sooner is always better."""
     max_queued_requests: int = 10_000
     """Requests that wait for a decode slot in the whole fleet, above which new ones are refused."""
     slo_patience: float = 2.0

@@ -48,6 +48,13 @@ def test_a_config_of_ones_own_is_computed_and_written(tmp_path: Path) -> None:
     assert json.loads(again.stdout) == {"profile": profile.model_dump(mode="json"), "comparisons": []}
 
 
+def test_a_catalogue_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    done = run("--catalogue", str(tmp_path / "file" / "below"))
+    assert done.exit_code == EXIT_USER_ERROR
+    assert done.stderr.endswith("Not a directory; give a folder that can be written\n")
+
+
 def test_the_catalogue_is_written_whole(tmp_path: Path) -> None:
     assert run("--catalogue", str(tmp_path / "new")).exit_code == 0
     assert {file.name: file.read_text() for file in (tmp_path / "new").iterdir()} == catalogue()

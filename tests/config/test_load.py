@@ -152,3 +152,11 @@ def test_files_that_are_no_fleet_files(tmp_path: Path) -> None:
     assert "not valid YAML" in fails(tmp_path, "a: [")
     assert "not a fleet file" in fails(tmp_path, "- 1")
     assert "this key is required" in fails(tmp_path, "model: {name: m}\n")
+    with pytest.raises(ConfigError, match="Is a directory; give a fleet file"):
+        load(tmp_path)
+
+
+def test_a_deployment_file_is_told_in_one_line(tmp_path: Path) -> None:
+    message = fails(tmp_path, "name: d\nworkload: {}\nclusters: []\n")
+    assert message.endswith("has name:, workload: and lacks model:; give a fleet file")
+    assert "\n" not in message

@@ -174,3 +174,4 @@ async def router_of(config: FleetConfig) -> AsyncIterator[RunningRouter]:
         await dialer.close()
         for fake in router_.fakes:
             await fake.stop()
+        assert registry.outstanding == 0, "whatever a test did, nothing stays counted as load"

@@ -196,17 +196,47 @@ def test_impossible_loads(table: Table, load: dict[str, Any]) -> None:
     assert table.registry.view().instances[0].waiting_tokens == 0
 
 
-def test_placements_count_until_the_next_heartbeat(table: Table) -> None:
+def loads(table: Table) -> list[tuple[str, int, int, int]]:
+    """Tokens and requests that wait, and requests that run."""
+    views = table.registry.view().instances
+    return [(i.instance_id, i.waiting_tokens, i.waiting_requests, i.running_requests) for i in views]
+
+
+def test_placements_count_until_their_first_token(table: Table) -> None:
+    """Heartbeats of the prefill instance cannot count them while the decode instance has no pages."""
     table.register("a")
     table.register("p", role=pb.ROLE_PREFILL)
     decode, prefill = table.registry.view().instances
-    table.registry.placed(Placement(decode, prefill, 500, "why"))
-    table.registry.placed(Placement(decode, None, 20, "why"))
+    beside = table.registry.placed(Placement(decode, prefill, 500, "why"))
+    whole = table.registry.placed(Placement(decode, None, 20, "why"))
+    assert loads(table) == [("a", 20, 0, 2), ("p", 500, 1, 0)]
+    for _ in range(2):
+        table.heartbeat("p")
+        table.heartbeat("a", waiting_requests=1, running_requests=1, waiting_tokens=20)
+        assert loads(table) == [("a", 20, 1, 1), ("p", 500, 1, 0)]
+    table.heartbeat("p", waiting_tokens=7, running_requests=1)
+    assert loads(table)[1] == ("p", 7, 0, 1), "it is there, and nearly prefilled"
+    table.registry.first_token(beside)
+    table.heartbeat("p")
+    assert loads(table)[1] == ("p", 0, 0, 0)
+    for ticket in (beside, whole):
+        table.registry.ended(ticket)
+    table.heartbeat("a")
+    assert (loads(table)[0], table.registry.outstanding) == (("a", 0, 0, 0), 0)
+
+
+def test_a_new_life_has_nothing_of_the_old_ones_load(table: Table) -> None:
+    table.register("a")
+    table.register("p", role=pb.ROLE_PREFILL)
     decode, prefill = table.registry.view().instances
-    assert (decode.running_requests, decode.waiting_tokens) == (2, 20)
-    assert (prefill.running_requests, prefill.waiting_tokens) == (0, 500)
-    table.heartbeat("p", waiting_tokens=7)
-    assert table.registry.view().instances[1].waiting_tokens == 7
+    ticket = table.registry.placed(Placement(decode, prefill, 500, "why"))
+    table.heartbeat("p", draining=True)
+    table.heartbeat("p")
+    assert loads(table)[1] == ("p", 500, 1, 0)
+    table.register("p", role=pb.ROLE_PREFILL, epoch=2)
+    assert loads(table)[1] == ("p", 0, 0, 0)
+    table.registry.ended(ticket)
+    assert table.registry.outstanding == 0
 
 
 def test_contexts(table: Table) -> None:

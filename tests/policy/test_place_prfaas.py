@@ -99,17 +99,20 @@ def test_prompts_that_wait_there_will_cross_first() -> None:
     assert told.ttft_s == pytest.approx((ahead + 32_768 * KV_BYTES + STATE_BYTES) / 4e8 + 0.02)
 
 
-def test_the_other_side_has_to_be_quicker_by_both_margins() -> None:
-    """8192 tokens: 1.55 s on H20, 0.755 s on H200 with what crosses: 0.79 s or 51 % less."""
+def test_short_prompts_cross_only_where_they_would_wait() -> None:
+    """8192 tokens: 1.55 s on H20, 0.755 s on H200 with what crosses. Behind another such prompt it is 3.1 s."""
     request = PlacementRequest(8192)
-    placement = decide(request)
+    assert decide(request).prefill == P0
+    busy = fleet(D0, seat("p0", "west", waiting_tokens=8192, waiting_requests=1), X0)
+    placement = decide(request, busy)
     assert placement.prefill == X0
-    assert placement.reason == (
-        "8192 uncached tokens <= threshold 19400, but the first token is expected in 0.75 s from east, "
-        "not 1.55 s from west"
+    assert placement.reason.startswith(
+        "8192 uncached tokens <= threshold 19400, but the first token is expected in 0.75 s from east, not 3."
     )
-    assert decide(request, params=replace(PARAMS, margin=0.6)).prefill == P0
-    assert decide(request, params=replace(PARAMS, margin_s=0.9)).prefill == P0
+    for stricter in (replace(PARAMS, margin=0.8), replace(PARAMS, margin_s=2.4)):
+        stays = decide(request, busy, stricter).prefill
+        assert stays
+        assert stays.instance_id == "p0"
 
 
 def test_a_long_remote_queue_sends_long_prompts_home() -> None:
@@ -117,6 +120,39 @@ def test_a_long_remote_queue_sends_long_prompts_home() -> None:
     placement = decide(PlacementRequest(32_768), fleet(D0, P0, busy))
     assert placement.prefill == P0
     assert "32768 uncached tokens > threshold 19400, but the first token is expected in 5.0" in placement.reason
+
+
+def waiting(name: str, cluster: str, tokens: int) -> Any:
+    """An instance where so many tokens wait, in prompts of 32768: 1.84 s each on H200, 5.05 s on H20."""
+    return seat(name, cluster, waiting_tokens=tokens, waiting_requests=-(-tokens // 32_768))
+
+
+@pytest.mark.parametrize(
+    ("far", "near", "sooner", "in_time"),
+    [
+        # 11.1 s remotely and 8.9 s locally: no quarter less, but in time.
+        (5 * 32_768, 24_576, "x0", "p0"),
+        # 24 s and 25 s, 39 s and 25 s: late everywhere.
+        (12 * 32_768, 4 * 32_768, "x0", "p0"),
+        (20 * 32_768, 4 * 32_768, "p0", "x0"),
+        # 1.9 s and 10.1 s.
+        (0, 32_768, "x0", "x0"),
+    ],
+    ids=["in time on the other side", "longer at home", "longer away", "in time on its own side"],
+)
+def test_what_is_late_everywhere_joins_the_longer_queue(far: int, near: int, sooner: str, in_time: str) -> None:
+    view = fleet(D0, waiting("p0", "west", near), waiting("x0", "east", far))
+    for params, name in ((PARAMS, sooner), (replace(PARAMS, in_time_s=10.0), in_time)):
+        placement = decide(PlacementRequest(32_768), view, params)
+        assert placement.prefill
+        assert placement.prefill.instance_id == name
+    assert ("so it joins the longer queue" in placement.reason) == (far > 10 * 32_768)
+
+
+def test_no_money_is_spent_on_what_is_late_everywhere() -> None:
+    far, near = waiting("x0", "east", 20 * 32_768), waiting("p0", "west", 4 * 32_768)
+    view = fleet(D0, near, far, links=(way("east", "west", usd_per_gb=0.001),))
+    assert decide(PlacementRequest(32_768), view, replace(PARAMS, in_time_s=10.0)).prefill == near
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from math import exp, log
 
 import plotly.graph_objects as go
 
+from prfaas.planner.log_axis import log_axis
 from prfaas.planner.page_style import colour, line, marker
 from prfaas.planner.plan.forecast import first_tokens_of
 from prfaas.planner.plan.plan import Plan, Planned
@@ -39,7 +40,7 @@ def stages_over_threshold(planned: Planned) -> go.Figure:
     figure.add_scatter(
         x=[at.threshold_tokens], y=[at.lambda_max], mode="markers", marker=best, name="best", showlegend=False
     )
-    figure.update_xaxes(title="threshold t, uncached tokens", **_log(low, high))
+    figure.update_xaxes(title="threshold t, uncached tokens", **log_axis(low, high))
     return figure.update_yaxes(title="requests/s", range=[0, top * 0.67])
 
 
@@ -104,7 +105,7 @@ def first_token_shares(plan: Plan) -> go.Figure:
             times = _spaced(alone[0], found.quantile_s(0.99))
             within = [found.share_within(seconds) for seconds in times]
             figure.add_scatter(x=times, y=within, mode="lines", line=line(name), name=TITLES[name])
-    figure.update_xaxes(title="seconds until the first token", **_log(0.1, 1000.0))
+    figure.update_xaxes(title="seconds until the first token", **log_axis(0.1, 30.0))
     return figure.update_yaxes(title="share of requests", tickformat=".0%", range=[0, 1])
 
 
@@ -130,17 +131,6 @@ def _spaced(low: float, high: float) -> list[float]:
     return [low * exp(i * log(high / low) / (POINTS - 1)) for i in range(POINTS)]
 
 
-def _log(low: float, high: float) -> dict[str, object]:
-    """An axis with a label at 1, 2 and 5 of each decade."""
-    values = [digit * 10.0**power for power in range(-3, 8) for digit in (1, 2, 5)]
-    inside = [value for value in values if low / 2 <= value <= high * 2]
-    return {"type": "log", "tickvals": inside, "ticktext": [_short(value) for value in inside]}
-
-
-def _short(value: float) -> str:
-    return f"{value / 1000:g}K" if value >= 1000 else f"{value:g}"
-
-
 def _over(rate: float, share: float, top: float) -> float | None:
     """The rate of all; None where that is beyond the plot."""
     return rate / share if share > 0 and rate / share <= top else None
@@ -158,5 +148,5 @@ def _line(x: Sequence[float], y: Sequence[float], series: str, curve: Curve, tit
     figure.add_scatter(
         x=[x[i] for i in planned], y=[y[i] for i in planned], mode="markers", marker=ring, showlegend=False
     )
-    figure.update_xaxes(title=curve.label, **(_log(min(x), max(x)) if curve.name == "link_gbit_s" else {}))
+    figure.update_xaxes(title=curve.label, **(log_axis(min(x), max(x)) if curve.name == "link_gbit_s" else {}))
     return figure.update_yaxes(title=title)

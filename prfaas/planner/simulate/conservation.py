@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from prfaas.core.errors import PrfaasError
 from prfaas.planner.simulate.fleet import Fleet
 from prfaas.planner.simulate.journeys import Journeys
+from prfaas.planner.simulate.router import Router
 from prfaas.planner.simulate.tally import Tally
 from prfaas.planner.simulate.way import Ends, Way
 
@@ -12,18 +13,20 @@ ROUNDING = 1e-9
 """Share of a link's bytes that sums of floating point numbers may be off."""
 
 
-def check(tally: Tally, journeys: Journeys, fleet: Fleet, ways: Mapping[Ends, Way]) -> None:
+def check(tally: Tally, router: Router, journeys: Journeys, fleet: Fleet, ways: Mapping[Ends, Way]) -> None:
     """Raises PrfaasError that lists every figure that does not add up: the simulation itself is wrong, then."""
-    faults = [*_requests(tally, journeys), *_instances(fleet), *_links(ways)]
+    faults = [*_requests(tally, router, journeys), *_instances(fleet), *_links(ways)]
     if faults:
         raise PrfaasError(f"the simulation contradicts itself; please report this: {'; '.join(faults)}")
 
 
-def _requests(tally: Tally, journeys: Journeys) -> Iterator[str]:
+def _requests(tally: Tally, router: Router, journeys: Journeys) -> Iterator[str]:
     if tally.finished + tally.refused != tally.arrived:
         yield f"{tally.arrived} requests arrived, {tally.finished} finished and {tally.refused} were refused"
     if journeys.open_jobs or journeys.in_transit:
         yield f"{journeys.open_jobs} requests never ended, {journeys.in_transit} of them on a link"
+    if router.outstanding:
+        yield f"the router still counts {router.outstanding} requests"
 
 
 def _instances(fleet: Fleet) -> Iterator[str]:

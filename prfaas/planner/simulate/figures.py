@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import plotly.graph_objects as go
 
+from prfaas.planner.log_axis import log_axis_of
 from prfaas.planner.page_style import colour, line
 from prfaas.planner.simulate.outcome import QUANTILES, Outcome, Spread
 
@@ -46,7 +47,8 @@ def ttft_cdf(outcomes: Sequence[Outcome]) -> go.Figure:
         figure.add_scatter(
             x=o.ttft_quantiles_s, y=[100 * q for q in QUANTILES], name=o.policy, line=line(o.policy), mode="lines"
         )
-    return figure.update_xaxes(type="log", title="TTFT, s").update_yaxes(title="% of the requests")
+    seconds = log_axis_of(second for o in outcomes for second in o.ttft_quantiles_s)
+    return figure.update_xaxes(title="TTFT, s", **seconds).update_yaxes(title="% of the requests")
 
 
 def ttft_split(outcomes: Sequence[Outcome]) -> go.Figure:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import plotly.graph_objects as go
 
+from prfaas.planner.log_axis import log_axis_of
 from prfaas.planner.page_style import line
 from prfaas.planner.simulate.outcome import Outcome, Series
 
@@ -31,7 +32,7 @@ def link_use(outcomes: Sequence[Outcome], link: str) -> go.Figure:
 
 def threshold(outcomes: Sequence[Outcome]) -> go.Figure:
     figure = _lines(outcomes, lambda series: [tokens or None for tokens in series.threshold_tokens], shape="hv")
-    return _shaded(figure, outcomes).update_yaxes(type="log", title="tokens")
+    return _shaded(figure, outcomes).update_yaxes(title="tokens", **_drawn_axis(figure))
 
 
 def goodput(outcomes: Sequence[Outcome]) -> go.Figure:
@@ -43,7 +44,7 @@ def goodput(outcomes: Sequence[Outcome]) -> go.Figure:
 
 def ttft_p90(outcomes: Sequence[Outcome]) -> go.Figure:
     figure = _lines(outcomes, lambda series: [p90 or None for p90 in series.ttft_p90_s], shape="linear")
-    return _shaded(figure, outcomes).update_yaxes(type="log", title="P90 TTFT, s")
+    return _shaded(figure, outcomes).update_yaxes(title="P90 TTFT, s", **_drawn_axis(figure))
 
 
 def waiting(outcomes: Sequence[Outcome]) -> go.Figure:
@@ -83,6 +84,10 @@ def _lines(outcomes: Sequence[Outcome], values: Values, *, shape: str) -> go.Fig
     for o in outcomes:
         _add(figure, o.policy, o.series, values, until_s, line(o.policy) | {"shape": shape})
     return figure.update_xaxes(title="s")
+
+
+def _drawn_axis(figure: go.Figure) -> dict[str, object]:
+    return log_axis_of(y for drawn in figure.data for y in drawn.y)
 
 
 def _grey(figure: go.Figure, outcomes: Sequence[Outcome], name: str, values: Values, *, shape: str) -> None:

@@ -22,33 +22,36 @@ class Member:
         self.jobs = 0
         """That were placed here and still need it."""
         self.coming_requests = self.coming_tokens = 0
-        """To be prefilled here once their decode instances have reserved pages: the router, which placed them, counts
-        them until then. An instance's own heartbeat cannot."""
+        """To be prefilled here once their decode instances have reserved pages."""
         self.draining = False
         """It gets no new ones."""
-        self._told: tuple[Load, int, int, InstanceView] | None = None
+        self._told: tuple[Load, InstanceView] | None = None
         """The last view, and what it was made of."""
 
     def view(self) -> InstanceView:
-        """As its next heartbeat would describe it, with what is known to come; the same one while nothing changes."""
+        """As its next heartbeat would describe it; the same one while nothing changes."""
         seat, instance, told = self.seat, self.instance, self._told
         load = instance.load()
-        if told and told[0] == load and told[1:3] == (self.coming_requests, self.coming_tokens):
-            return told[3]
+        if told and told[0] == load:
+            return told[1]
         view = InstanceView(
             instance_id=seat.instance_id,
             cluster=seat.cluster,
             kind=seat.kind,
             role=seat.role,
-            waiting_tokens=load.waiting_tokens + self.coming_tokens,
-            waiting_requests=load.waiting_requests + self.coming_requests,
+            waiting_tokens=load.waiting_tokens,
+            waiting_requests=load.waiting_requests,
             running_requests=load.running_requests,
             pages_free=load.pages_free,
             max_running=instance.max_running,
             profile=instance.profile,
         )
-        self._told = load, self.coming_requests, self.coming_tokens, view
+        self._told = load, view
         return view
+
+    def truth(self) -> InstanceView:
+        """With what is to come, which no heartbeat knows of."""
+        return self.view().plus(self.coming_requests, self.coming_tokens)
 
 
 class Fleet:
@@ -67,6 +70,10 @@ class Fleet:
     def views(self) -> list[InstanceView]:
         """Of those that may get new jobs, as they are now."""
         return [member.view() for member in self._members.values() if not member.draining]
+
+    def truths(self) -> list[InstanceView]:
+        """The same, with what is to come."""
+        return [member.truth() for member in self._members.values() if not member.draining]
 
     def count(self, role: Role) -> int:
         """Members of pd clusters in a role, those that leave it excluded."""

@@ -32,12 +32,13 @@ class Journeys:
         loop: EventLoop,
         ways: Mapping[Ends, Way],
         tally: Tally,
+        answered: Callable[[Job], None],
         ended: Callable[[Job], None],
         stall_s: float = STALL_S,
     ) -> None:
         self.fleet: Fleet
         """Set once: instances are made with their listener."""
-        self._loop, self._ways, self._tally, self._ended = loop, ways, tally, ended
+        self._loop, self._ways, self._tally, self._answered, self._ended = loop, ways, tally, answered, ended
         self._stall_s = stall_s
         self._members: dict[Job, tuple[Member, Member | None]] = {}
         """Who decodes, and who prefills elsewhere."""
@@ -112,6 +113,7 @@ class Journeys:
     def first_token(self, job: Job) -> None:
         job.first_token_s = self._loop.now_s
         self._tally.answers(job)
+        self._answered(job)
 
     def finished(self, job: Job) -> None:
         job.finished_s = self._loop.now_s

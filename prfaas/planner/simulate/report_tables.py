@@ -11,19 +11,22 @@ from prfaas.planner.simulate.outcome import Outcome
 from prfaas.planner.simulate.report_columns import BEST, TABLES, FigureTable, cells
 from prfaas.planner.simulate.report_words import conclusion
 
+WIDE_COLUMNS = 90
+"""Of a terminal on which figures stand two spaces apart; on others one."""
+
 
 def show(outcomes: Sequence[Outcome], console: Console) -> None:
     """The conclusion, then the tables; at least one outcome."""
     console.print(conclusion(outcomes), style="bold", highlight=False)
     for table in TABLES:
         console.print()
-        console.print(_table(table, outcomes))
+        console.print(_table(table, outcomes, narrow=console.width < WIDE_COLUMNS))
     console.print(f"{BEST} the best of its column", style="dim", highlight=False)
     for line in _fallbacks(outcomes):
         console.print(line, highlight=False)
 
 
-def _table(table: FigureTable, outcomes: Sequence[Outcome]) -> Table:
+def _table(table: FigureTable, outcomes: Sequence[Outcome], *, narrow: bool) -> Table:
     shown = Table(
         title=table.title,
         title_justify="left",
@@ -31,6 +34,7 @@ def _table(table: FigureTable, outcomes: Sequence[Outcome]) -> Table:
         box=box.SIMPLE_HEAD,
         pad_edge=False,
         collapse_padding=True,
+        padding=0 if narrow else (0, 1),
     )
     shown.add_column("policy", no_wrap=True, vertical="bottom")
     for column in table.columns:

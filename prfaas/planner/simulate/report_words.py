@@ -63,7 +63,7 @@ def _tie(equals: Sequence[Outcome], *, all_of_them: bool) -> str:
     if slowest.ttft_s.p90 <= (1 + TIE) * quickest.ttft_s.p90:
         return f"{said}, and their P90 TTFT of {quickest.ttft_s.p90:.2f} s is the same."
     return (
-        f"{said}; {quickest.policy} has the lowest P90 TTFT, {quickest.ttft_s.p90:.2f} s against up to "
+        f"{said}; of them {quickest.policy} has the lowest P90 TTFT, {quickest.ttft_s.p90:.2f} s against up to "
         f"{slowest.ttft_s.p90:.2f} s ({slowest.policy})."
     )
 

@@ -1,4 +1,4 @@
-"""Places arrivals as the live router does: by a view made of heartbeats, and of what it placed since the last."""
+"""Places arrivals as the live router does: by heartbeats, and by what it placed that they do not count."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -11,7 +11,9 @@ from prfaas.planner.simulate.holders import Holders
 from prfaas.planner.simulate.loop import EventLoop
 from prfaas.planner.simulate.way import Ends, Way
 from prfaas.policy.admit import Refusal, admit
+from prfaas.policy.counted_view import CountedView
 from prfaas.policy.matches import longest
+from prfaas.policy.outstanding import Ticket
 from prfaas.policy.place import place
 from prfaas.policy.view import ClusterView, Placement, PlacementRequest, PolicyParams
 
@@ -35,8 +37,20 @@ class Router:
         self._loop, self._fleet, self._ways = loop, fleet, ways
         self._params, self._policy, self._admission = params, policy, admission
         self._holders = Holders()
-        self.view = ClusterView.of(())
+        self._counted = CountedView()
+        self._tickets: dict[int, Ticket] = {}
+        """By the number of the arrival."""
         self.heartbeat()
+
+    @property
+    def view(self) -> ClusterView:
+        """What it knows now."""
+        return self._counted.view
+
+    @property
+    def outstanding(self) -> int:
+        """Requests that it placed and that have not ended."""
+        return self._counted.outstanding
 
     def heartbeat(self) -> None:
         """Every instance and every sender says how it stands."""
@@ -44,7 +58,15 @@ class Router:
         for way in self._ways.values():
             way.gauge.observe(now_s)
         links = [way.gauge.view(now_s) for way in self._ways.values()]
-        self.view = self.view.told(self._fleet.views(), links)
+        self._counted.heard_all(self._fleet.views(), links)
+
+    def first_token(self, arrival: Arrival) -> None:
+        """Its prompt waits nowhere any more."""
+        self._counted.first_token(self._tickets[arrival.number])
+
+    def ended(self, arrival: Arrival) -> None:
+        """Its answer is complete."""
+        self._counted.ended(self._tickets.pop(arrival.number))
 
     def retuned(self, threshold_tokens: int) -> None:
         if threshold_tokens != self._params.threshold_tokens:
@@ -62,7 +84,7 @@ class Router:
             return refusal
         if self._admission and (refusal := admit(request, placement, view, self._params)):
             return refusal
-        self.view = view.after(placement)
+        self._tickets[arrival.number] = self._counted.placed(placement)
         if arrival.blocks:
             both = (placement.prefill, placement.decode) if placement.prefill else (placement.decode,)
             self._holders.add(arrival, (instance.instance_id for instance in both))
@@ -84,4 +106,4 @@ class Router:
 
     def _perfect(self) -> ClusterView:
         now_s = self._loop.now_s
-        return ClusterView.of(self._fleet.views(), [way.gauge.truth(now_s) for way in self._ways.values()])
+        return ClusterView.of(self._fleet.truths(), [way.gauge.truth(now_s) for way in self._ways.values()])

@@ -84,7 +84,7 @@ class _Run:
         self._workload, self._requests, self._on_progress = workload, requests, on_progress
         self._tally = Tally(deployment.slo)
         self._ways = ways(deployment, self.loop)
-        self._journeys = Journeys(self.loop, self._ways, self._tally, self._ended)
+        self._journeys = Journeys(self.loop, self._ways, self._tally, self._answered, self._ended)
         self._fleet = Fleet(begin.seats, _maker(deployment, self.loop, self._journeys, fidelity))
         self._journeys.fleet = self._fleet
         params = _params(deployment, begin.threshold_tokens, begin.deployment.output_tokens, admission=admission)
@@ -105,7 +105,7 @@ class _Run:
         """Raises PrfaasError where the run contradicts itself."""
         if not self._tally.arrived:
             raise ConfigError("the workload has not one request; give one that has some")
-        check(self._tally, self._journeys, self._fleet, self._ways)
+        check(self._tally, self._router, self._journeys, self._fleet, self._ways)
         end_s = self._tally.last_s
         self._carried.sample(self.loop.now_s)
         return outcome_of(
@@ -143,7 +143,11 @@ class _Run:
         if own:
             self._next()
 
+    def _answered(self, job: Job) -> None:
+        self._router.first_token(job.arrival)
+
     def _ended(self, job: Job) -> None:
+        self._router.ended(job.arrival)
         if self._on_progress and self._tally.ended % PROGRESS_REQUESTS == 0:
             self._on_progress(self._tally.ended)
         if self._tally.arrived + self._expected < self._requests:
@@ -187,4 +191,5 @@ def _params(
         cache_transfers=True,
         output_tokens=round(output_tokens),
         slo_ttft_s=deployment.slo.ttft_s if admission else None,
+        in_time_s=deployment.slo.ttft_s,
     )

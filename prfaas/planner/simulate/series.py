@@ -1,6 +1,6 @@
 """A run over time, in buckets of which there are never too many. Knows no jobs and no instances."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from prfaas.planner.simulate.histogram import Histogram
@@ -57,7 +57,6 @@ class Buckets:
 
     def series(self) -> Series:
         buckets, width = self._buckets, self.bucket_s
-        last = buckets[-1] if buckets else Bucket()
         return Series(
             bucket_s=width,
             time_s=tuple(i * width for i in range(len(buckets))),
@@ -65,11 +64,12 @@ class Buckets:
             goodput_req_s=tuple(b.good / width for b in buckets),
             offloaded_fraction=tuple(b.offloaded / b.placed if b.placed else 0.0 for b in buckets),
             ttft_p90_s=tuple(b.ttft_s.quantiles((0.9,))[0] for b in buckets),
-            threshold_tokens=tuple(b.threshold_tokens for b in buckets),
-            gbit_s=_rates([b.link_bytes for b in buckets], list(last.link_bytes), width),
-            capacity_gbit_s=_rates([b.capacity_bytes for b in buckets], list(last.capacity_bytes), width),
+            threshold_tokens=tuple(_kept(b.threshold_tokens for b in buckets)),
+            gbit_s=_rates([b.link_bytes for b in buckets], width),
+            capacity_gbit_s=_rates([b.capacity_bytes for b in buckets], width),
             waiting_requests={
-                name: tuple(float(b.waiting.get(name, 0)) for b in buckets) for name in sorted(last.waiting)
+                name: tuple(float(b.waiting.get(name, 0)) for b in buckets)
+                for name in _names([b.waiting for b in buckets])
             },
         )
 
@@ -80,7 +80,18 @@ class Buckets:
         self.bucket_s *= 2
 
 
-def _rates(
-    by_bucket: Sequence[Mapping[str, float]], names: Sequence[str], width_s: float
-) -> dict[str, tuple[float, ...]]:
+def _kept(values: Iterable[float]) -> Iterator[float]:
+    """What was true holds until something else is: the run may end before its last bucket is looked at."""
+    last = 0.0
+    for value in values:
+        last = value or last
+        yield last
+
+
+def _names(by_bucket: Sequence[Mapping[str, float]]) -> list[str]:
+    return sorted({name for bucket in by_bucket for name in bucket})
+
+
+def _rates(by_bucket: Sequence[Mapping[str, float]], width_s: float) -> dict[str, tuple[float, ...]]:
+    names = _names(by_bucket)
     return {name: tuple(b.get(name, 0.0) * 8e-9 / width_s for b in by_bucket) for name in names}

@@ -30,7 +30,7 @@ from tests.planner.simulate.outcomes import outcome
             [outcome("prfaas", 3.0, 2.0), outcome("isl_or_load", 2.999, 1.5), outcome("local_only", 1.0)],
             (
                 "prfaas and isl_or_load answer about as much within the objectives (3.00 req/s, 75% of what is asked); "
-                "isl_or_load has the lowest P90 TTFT, 3.00 s against up to 4.00 s (prfaas)."
+                "of them isl_or_load has the lowest P90 TTFT, 3.00 s against up to 4.00 s (prfaas)."
             ),
         ),
         ([outcome("prfaas"), outcome("all_remote")], "All policies answer about as much"),
