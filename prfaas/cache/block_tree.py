@@ -7,6 +7,7 @@ in columns as long as the pool, one entry of a dict, and no object: an index of 
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 from prfaas.core.errors import PoolError
 from prfaas.core.ids import BlockHash
@@ -33,7 +34,7 @@ class BlockTree:
         self._pages: dict[BlockHash, int] = {}
         self._hashes: list[BlockHash | None] = [None] * size
         self._parents = array("i", [_NONE]) * size
-        self._children = array("i", bytes(4 * size))
+        self._children = [0] * size
         # A block's own snapshot, and each child at or below which there is one: 0 where no state can be read any more.
         self._covers = array("i", bytes(4 * size))
         self._depths = array("i", bytes(4 * size))
@@ -70,6 +71,13 @@ class BlockTree:
         block = page if self._hashes[page] is not None else self._snapshot_of[page]
         return None if block == _NONE else block
 
+    def owners(self, pages: Iterable[int]) -> Iterable[int]:
+        """The blocks whose KV or snapshots lie in pages of theirs, each once: those at which something can be evicted
+        first, since others follow blocks that lead nowhere else."""
+        hashes, snapshot_of, children, snapshots = self._hashes, self._snapshot_of, self._children, self.snapshots
+        owners = dict.fromkeys(page if hashes[page] is not None else snapshot_of[page] for page in pages)
+        return [block for block in owners if not children[block] or block in snapshots]
+
     def depth(self, block: int) -> int:
         """Blocks from the prompt's start to this one's end."""
         return self._depths[block]
@@ -86,17 +94,37 @@ class BlockTree:
         found = list(map(self._pages.get, hashes))
         if not found or found[0] is None or self._parents[found[0]] != _NONE:
             return []
-        end = found.index(None) if None in found else len(found)
-        return [page for page in found[:end] if page is not None]
+        if None in found:
+            del found[found.index(None) :]
+        return cast("list[int]", found)
 
-    def add(self, parent: int | None, block_hash: BlockHash, page: int) -> None:
-        self._pages[block_hash] = page
-        self._hashes[page] = block_hash
-        self._children[page] = 0
-        self._parents[page] = _NONE if parent is None else parent
-        self._depths[page] = 1 if parent is None else self._depths[parent] + 1
+    def leading_after(self, parent: int | None, hashes: Sequence[BlockHash]) -> tuple[list[int], int | None]:
+        """Pages of the first blocks that follow `parent` and each other; and a block that is held elsewhere."""
+        found, parents = list(map(self._pages.get, hashes)), self._parents
+        leading: list[int] = []
+        above = _NONE if parent is None else parent
+        for page in found:
+            if page is None:
+                break
+            if parents[page] != above:
+                return leading, page
+            leading.append(page)
+            above = page
+        rest = found[len(leading) :]
+        return leading, None if rest.count(None) == len(rest) else next(page for page in rest if page is not None)
+
+    def extend(self, parent: int | None, names: Sequence[BlockHash], pages: Sequence[int]) -> None:
+        """Blocks that follow each other."""
+        hashes, parents, children, depths = self._hashes, self._parents, self._children, self._depths
+        self._pages.update(zip(names, pages, strict=True))
+        above, depth = (_NONE, 0) if parent is None else (parent, depths[parent])
         if parent is not None:
-            self._children[parent] += 1
+            children[parent] += 1
+        for name, page in zip(names, pages, strict=True):
+            depth += 1
+            hashes[page], parents[page], children[page], depths[page] = name, above, 1, depth
+            above = page
+        children[above] = 0
 
     def line(self, leaf: int, limit: int) -> list[int]:
         """A leaf and the blocks above it, no more than `limit` in all, that lead only to it and have no snapshot."""

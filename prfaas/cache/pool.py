@@ -18,9 +18,11 @@ class PagePool:
         self._size = size
         # Last in, first out: a page freed a moment ago is still warm in the processor's cache.
         self._free = array("i", range(size - 1, -1, -1))
-        self._holders = array("i", bytes(4 * size))
-        self._kept = bytearray(size)
+        # A list is read and written in half the time that an array takes.
+        self._holders = [0] * size
+        self._kept = [0] * size
         self._lossy = bytearray(size)
+        self._marked = False
         self._num_kept = 0
         self._idle = 0
 
@@ -59,6 +61,7 @@ class PagePool:
         """What lies in them was rounded on its way here; known as long as they are not free."""
         for page in pages:
             self._lossy[page] = 1
+            self._marked = True
 
     def lossy(self, page: int) -> bool:
         """Whether the page has been marked so since it was allocated."""
@@ -66,6 +69,8 @@ class PagePool:
 
     def unmarked_until(self, pages: Sequence[int]) -> int:
         """How many of the leading pages are not marked so."""
+        if not self._marked:
+            return len(pages)
         return next((i for i, page in enumerate(pages) if self._lossy[page]), len(pages))
 
     def idle_until(self, pages: Sequence[int]) -> int:
@@ -80,14 +85,19 @@ class PagePool:
             return None
         pages = tuple(self._free[first:][::-1])
         del self._free[first:]
+        holders = self._holders
         for page in pages:
-            self._holders[page] = 1
-            self._lossy[page] = 0
+            holders[page] = 1
+        if self._marked:
+            for page in pages:
+                self._lossy[page] = 0
         return pages
 
     def share(self, pages: Iterable[int]) -> None:
         """One more reference each. PoolError, and nothing changed, if one of them is not allocated."""
         pages = tuple(pages)
+        if not pages:
+            return
         self._demand_in_range("share", pages)
         holders, kept = self._holders, self._kept
         unheld = {page for page in pages if not holders[page]}
@@ -104,15 +114,18 @@ class PagePool:
         pages = tuple(pages)
         self._demand_in_range("release", pages)
         holders, kept, free = self._holders, self._kept, self._free
-        for done, page in enumerate(pages):
-            if not holders[page]:
-                for taken in pages[:done]:
-                    holders[taken] += 1
-                self._demand("release", pages, [page])
+        for page in pages:
             holders[page] -= 1
-        idle: list[int] = []
-        for page in dict.fromkeys(page for page in pages if not holders[page]):
-            (idle if kept[page] else free).append(page)
+        last = [page for page in pages if holders[page] <= 0]
+        if last and min(map(holders.__getitem__, last)) < 0:
+            stray = [page for page in dict.fromkeys(last) if holders[page] < 0]
+            for page in pages:
+                holders[page] += 1
+            self._demand("release", pages, stray)
+        # In order: a page that is given back twice is freed once.
+        last = list(dict.fromkeys(last))
+        idle = [page for page in last if kept[page]]
+        free.extend([page for page in last if not kept[page]] if idle else last)
         self._idle += len(idle)
         return idle
 
@@ -120,8 +133,9 @@ class PagePool:
         """The index's reference on each. PoolError, and nothing changed, unless all are held and none is kept yet."""
         self._demand_in_range("keep", pages)
         holders, kept = self._holders, self._kept
-        stray = [page for page in pages if kept[page] or not holders[page]]
-        self._demand("keep", pages, stray if len(set(pages)) == len(pages) else pages)
+        if any(map(kept.__getitem__, pages)) or not all(map(holders.__getitem__, pages)):
+            self._demand("keep", pages, [page for page in pages if kept[page] or not holders[page]])
+        self._demand("keep", pages, () if len(set(pages)) == len(pages) else pages)
         for page in pages:
             kept[page] = 1
         self._num_kept += len(pages)

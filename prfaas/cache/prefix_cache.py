@@ -105,11 +105,8 @@ class PrefixCache:
 
         What is cached stays so. Raises PoolError, and changes nothing, for a page that nobody holds (so often).
         """
-        offer, owner = self._evictor.offer, self._tree.owner
-        for page in self.pool.release(pages):
-            block = owner(page)
-            assert block is not None
-            offer(block)
+        for block in self._tree.owners(self.pool.release(pages)):
+            self._evictor.offer(block)
 
     def match(self, hashes: Sequence[BlockHash], limit_blocks: int | None = None) -> Match:
         """What is held of a prompt whose blocks have these hashes, from the first on. Changes nothing.
@@ -128,6 +125,10 @@ class PrefixCache:
             snapshot = snapshots[pages[usable - 1]].pages if usable else ()
         branch = 0 if self._tree.is_leaf(pages[-1]) else len(pages)
         return Match(tuple(pages), usable, snapshot, branch, self._evictions)
+
+    def holds(self, hashes: Sequence[BlockHash]) -> bool:
+        """Whether all of these blocks are held; a first look before `match`."""
+        return all(self._tree.page(name) is not None for name in hashes)
 
     def pin_cost(self, match: Match, blocks: int, snapshot: bool) -> int:
         """Pages that `pin` would take from `available`."""
@@ -169,21 +170,25 @@ class PrefixCache:
         if not self.enabled or not hashes:
             return ()
         above = self._parent(parent)
-        known = [self._tree.page(name) for name in hashes]
-        self._demand_chain(above, known)
-        self.pool.keep([page for page, held in zip(pages, known, strict=True) if held is None])
-        shared = tuple(held for page, held in zip(pages, known, strict=True) if held is not None and held != page)
+        known = self._known_chain(above, hashes)
+        new, new_pages = len(known), pages[len(known) :]
+        self.pool.keep(new_pages)
+        shared = tuple(held for page, held in zip(pages, known, strict=False) if held != page)
         self.pool.share(shared)
         self._visits.tick()
-        for name, page, held, block_tokens in zip(hashes, pages, known, tokens, strict=True):
-            if held is None:
-                self._tree.add(above, name, page)
-                self._visits.begin(page)
-                if self._record_changes:
-                    self._changes.append(Stored("kv", name, parent, block_tokens))
-            else:
-                self._visits.touch(held)
-            above, parent = page if held is None else held, name
+        if known:
+            self._visits.touch(known)
+            above, parent = known[-1], hashes[new - 1]
+        if new_pages:
+            self._tree.extend(above, hashes[new:], new_pages)
+            self._visits.begin(new_pages)
+            if self._record_changes:
+                self._changes += [
+                    Stored("kv", name, before, block_tokens)
+                    for before, name, block_tokens in zip(
+                        (parent, *hashes[new:-1]), hashes[new:], tokens[new:], strict=True
+                    )
+                ]
         return shared
 
     def hold(self, pages: Iterable[int]) -> tuple[int, ...]:
@@ -360,15 +365,12 @@ class PrefixCache:
             raise PoolError(f"blocks after {parent.hex()}, which is held by nobody and may be evicted")
         return page
 
-    def _demand_chain(self, above: int | None, known: list[int | None]) -> None:
-        new = False
-        for page in known:
-            if page is None:
-                new = True
-            elif new or self._tree.parent(page) != above:
-                raise self._unknown(f"block {self._tree.hash(page).hex()} is known after another one")
-            else:
-                above = page
+    def _known_chain(self, above: int | None, hashes: Sequence[BlockHash]) -> list[int]:
+        """Pages of the leading blocks that are held after each other; nothing behind them may be held."""
+        known, stray = self._tree.leading_after(above, hashes)
+        if stray is not None:
+            raise self._unknown(f"block {self._tree.hash(stray).hex()} is known after another one")
+        return known
 
     def _unknown(self, fault: str) -> UnknownBlockError:
         self.unknown_blocks += 1

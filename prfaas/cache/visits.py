@@ -22,17 +22,21 @@ class Visits:
         """The next visit begins."""
         self.now += 1
 
-    def begin(self, block: int) -> None:
-        """A block is stored in this visit, and was not used yet."""
-        self._last[block], self._clocks[block], self._counts[block] = self.now, self.clock, 0
+    def begin(self, blocks: Sequence[int]) -> None:
+        """Blocks are stored in this visit, and were not used yet."""
+        last, clocks, counts, now, clock = self._last, self._clocks, self._counts, self.now, self.clock
+        for block in blocks:
+            last[block], clocks[block], counts[block] = now, clock, 0
 
-    def touch(self, block: int) -> None:
-        """A block that is stored already was computed again: it is as fresh as a new one, and no more used."""
-        self._last[block], self._clocks[block] = self.now, self.clock
+    def touch(self, blocks: Sequence[int]) -> None:
+        """Blocks that are stored already were computed again: as fresh as new ones, and no more used."""
+        last, clocks, now, clock = self._last, self._clocks, self.now, self.clock
+        for block in blocks:
+            last[block], clocks[block] = now, clock
 
     def note(self, block: int) -> None:
         """This visit used the prefix that ends in `block`."""
-        self.touch(block)
+        self._last[block], self._clocks[block] = self.now, self.clock
         self._counts[block] += 1
 
     def inherit(self, parent: int, child: int) -> None:

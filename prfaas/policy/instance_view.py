@@ -1,6 +1,6 @@
 """One live instance as a policy sees it. Knows nothing of the rest of the fleet."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Literal
 
 from prfaas.core.ids import ClusterName, InstanceId
@@ -47,10 +47,21 @@ class InstanceView:
 
     def plus(self, requests: int, tokens: int) -> "InstanceView":
         """With so many more requests, whose prompts have so many tokens to be prefilled here."""
-        waiting_tokens = self.waiting_tokens + tokens
-        if self.role == "decode":
-            return replace(self, running_requests=self.running_requests + requests, waiting_tokens=waiting_tokens)
-        return replace(self, waiting_requests=self.waiting_requests + requests, waiting_tokens=waiting_tokens)
+        decodes = self.role == "decode"
+        # Not `replace`, which takes three times as long: the router does this several times a request.
+        return InstanceView(
+            self.instance_id,
+            self.cluster,
+            self.kind,
+            self.role,
+            self.control_address,
+            self.waiting_tokens + tokens,
+            self.waiting_requests + (0 if decodes else requests),
+            self.running_requests + (requests if decodes else 0),
+            self.pages_free,
+            self.max_running,
+            self.profile,
+        )
 
     def _queue_s(self) -> float:
         assert self.profile

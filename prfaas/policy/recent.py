@@ -9,6 +9,7 @@ BIN_WIDTH = 0.02
 """Of a bin, relative to the lengths in it."""
 MAX_BINS = 1024
 """Up to 6e8 tokens; longer prompts are counted with the longest."""
+_LOG_WIDTH = log1p(BIN_WIDTH)
 _RENEWED_AT = 2.0**500
 
 
@@ -39,7 +40,7 @@ class Recent:
         if weight > _RENEWED_AT:
             self._renew()
             weight = 1.0
-        index = min(floor(log(max(tokens, 1.0)) / log1p(BIN_WIDTH)), MAX_BINS - 1)
+        index = min(floor(log(max(tokens, 1.0)) / _LOG_WIDTH), MAX_BINS - 1)
         self._weights[index] = self._weights.get(index, 0.0) + weight
         self._sums[index] = self._sums.get(index, 0.0) + weight * tokens
         self._seen = None

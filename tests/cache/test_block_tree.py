@@ -15,7 +15,7 @@ def tree_of(*parents: int | None) -> BlockTree:
     """Block i in page i."""
     tree = BlockTree(len(parents) + 4)
     for block, parent in enumerate(parents):
-        tree.add(parent, name(block), block)
+        tree.extend(parent, [name(block)], [block])
     return tree
 
 
@@ -84,7 +84,7 @@ def test_what_was_removed_is_not_found_and_its_page_can_hold_another_block() -> 
     tree = tree_of(None, 0, 1)
     assert tree.remove([2, 1]) == [name(2), name(1)]
     assert tree.leading([name(0), name(1)]) == [0]
-    tree.add(None, name(9), 1)
+    tree.extend(None, [name(9)], [1])
     assert (tree.is_leaf(0), tree.is_leaf(1), tree.depth(1), len(tree)) == (True, True, 1, 2)
     tree.check()
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
 from prfaas.core.ids import InstanceId
-from prfaas.planner.simulate.instance import SimulatedInstance
+from prfaas.planner.simulate.instance import Load, SimulatedInstance
 from prfaas.planner.simulate.seat import Seat
 from prfaas.policy.profile import Profile
 from prfaas.policy.view import InstanceView, Role
@@ -15,7 +15,7 @@ Make = Callable[[Seat, Profile], SimulatedInstance]
 class Member:
     """One instance, in the role that it has at present."""
 
-    __slots__ = ("coming_requests", "coming_tokens", "draining", "instance", "jobs", "seat")
+    __slots__ = ("_told", "coming_requests", "coming_tokens", "draining", "instance", "jobs", "seat")
 
     def __init__(self, seat: Seat, instance: SimulatedInstance) -> None:
         self.seat, self.instance = seat, instance
@@ -25,12 +25,16 @@ class Member:
         """To be prefilled here once their decode instances have reserved pages."""
         self.draining = False
         """It gets no new ones."""
+        self._told: tuple[Load, InstanceView] | None = None
+        """The last view, and what it was made of."""
 
     def view(self) -> InstanceView:
-        """As its next heartbeat would describe it."""
-        seat, instance = self.seat, self.instance
+        """As its next heartbeat would describe it; the same one while nothing changes."""
+        seat, instance, told = self.seat, self.instance, self._told
         load = instance.load()
-        return InstanceView(
+        if told and told[0] == load:
+            return told[1]
+        view = InstanceView(
             instance_id=seat.instance_id,
             cluster=seat.cluster,
             kind=seat.kind,
@@ -42,6 +46,8 @@ class Member:
             max_running=instance.max_running,
             profile=instance.profile,
         )
+        self._told = load, view
+        return view
 
     def truth(self) -> InstanceView:
         """With what is to come, which no heartbeat knows of."""

@@ -6,6 +6,7 @@ from prfaas.config.deployment import DeploymentFile
 from prfaas.core.errors import ConfigError
 from prfaas.planner.simulate.arrival import Arrival, Workload
 from prfaas.planner.simulate.carried import Carried
+from prfaas.planner.simulate.collector import rare_collections
 from prfaas.planner.simulate.conservation import check
 from prfaas.planner.simulate.fleet import Fleet
 from prfaas.planner.simulate.fluid.instance import FluidInstance
@@ -59,7 +60,8 @@ def simulate(
     if requests < 1:
         raise ConfigError(f"{requests} requests make no simulation; ask for 1 or more")
     run = _Run(deployment, workload, policy, requests, fidelity, on_progress, admission=admission)
-    run.loop.run()
+    with rare_collections():
+        run.loop.run()
     return run.outcome(policy, fidelity, seed)
 
 

@@ -7,6 +7,7 @@ all of it is computed. Does not know who should have memory first.
 from prfaas.cache.match import Match
 from prfaas.cache.prefix_cache import PrefixCache
 from prfaas.cache.snapshot_policy import SnapshotPolicy
+from prfaas.core.ids import BlockHash
 from prfaas.planner.simulate.arrival import ID_TOKENS, Arrival
 from prfaas.planner.simulate.fluid.names import answered_names, block_names
 from prfaas.planner.simulate.fluid.task import Task
@@ -23,6 +24,8 @@ class TaskMemory:
     def __init__(self, cache: PrefixCache, snapshots: SnapshotPolicy) -> None:
         self._cache = cache
         self._snapshots = snapshots
+        self._matched: tuple[tuple[BlockHash, ...], int, int, Match] | None = None
+        """What was found last, of which names, up to which block, and in which version of the cache."""
 
     def pages_for(self, tokens: int) -> int:
         return -(-tokens // ID_TOKENS) + self._cache.state_pages
@@ -31,10 +34,12 @@ class TaskMemory:
         """Leading tokens of a prompt that would not have to be computed. Changes nothing."""
         if not arrival.blocks or not self._cache.blocks:
             return 0
-        names, limit = block_names(arrival), (arrival.prompt_tokens - 1) // ID_TOKENS
-        match = self._cache.match(names[:_GLANCE], limit)
-        if len(match.pages) == _GLANCE:
-            match = self._cache.match(names, limit)
+        names = block_names(arrival)
+        limit = min(len(names), (arrival.prompt_tokens - 1) // ID_TOKENS)
+        if self._cache.holds(names[:_GLANCE]):
+            match = self._match(names, limit)
+        else:
+            match = self._cache.match(names[:_GLANCE], limit)
         return match.usable_blocks * ID_TOKENS
 
     def reserve(self, task: Task, keep_free: int, *, reuse: bool = True) -> bool:
@@ -44,7 +49,7 @@ class TaskMemory:
         task as much as has a snapshot, whose pages come on top.
         """
         cache, imports = self._cache, task.imports_prompt
-        match = cache.match(task.names, task.usable_blocks) if reuse and task.names else _NOTHING
+        match = self._match(task.names, task.usable_blocks) if reuse and task.names else _NOTHING
         blocks = len(match.pages) if imports else match.usable_blocks
         needed = self.pages_for(task.total_tokens) - blocks
         spare = cache.available - needed - keep_free
@@ -130,6 +135,15 @@ class TaskMemory:
             if states:
                 cache.insert_snapshot(names[-1], fresh[fits:])
         cache.release((*held, *(fresh or ())))
+
+    def _match(self, names: tuple[BlockHash, ...], limit_blocks: int) -> Match:
+        """The router asks, then whoever puts the request into a line, then who admits it: mostly nothing changes."""
+        version, known = self._cache.version, self._matched
+        if known and known[0] is names and known[1] == limit_blocks and known[2] == version:
+            return known[3]
+        match = self._cache.match(names, limit_blocks)
+        self._matched = names, limit_blocks, version, match
+        return match
 
     def _positions(self, task: Task, branch_blocks: int) -> tuple[int, ...]:
         if not task.names or not self._cache.state_pages or not self._cache.enabled:
