@@ -5,7 +5,6 @@ it. Where memory is short that takes many heartbeats, none of which can count th
 would be given everything.
 """
 
-from collections.abc import Mapping
 from itertools import islice
 
 from prfaas.policy.instance_view import InstanceView
@@ -14,7 +13,7 @@ Ticket = int
 """Names one placement of one request."""
 
 
-def uncounted(own: Mapping[Ticket, int], heartbeat_requests: int) -> tuple[int, int]:
+def uncounted(own: dict[Ticket, int], heartbeat_requests: int) -> tuple[int, int]:
     """How many of `own` a heartbeat with so many requests has no room for, and the tokens of so many, the newest.
 
     The instance then has max(heartbeat, own) requests. Of several routers each sees too few that way, and none counts
