@@ -59,6 +59,8 @@ def pressure(factor: float, before: Signals, signals: Signals, params: RetunePar
     idle = signals.link_utilisation < params.low_utilisation and signals.link_queue_s <= params.max_link_queue_s / 2
     if idle and _lasts(-lead_s, -lead_before_s, margin_s, look_s, params):
         return "lower", signals.of_queues()
+    if factor > 1 and signals.pdp_queue_s > params.queue_margin_s and lead_s <= margin_s:
+        return "back", f"{signals.of_queues()}, so a higher threshold spares nobody"
     short = max(signals.remote_s, signals.pdp_queue_s) <= params.queue_margin_s
     if short and (factor < 1 or (factor > 1 and idle)):
         return "back", f"{signals.of_link()}, and waits are short"
