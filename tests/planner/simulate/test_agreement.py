@@ -106,7 +106,7 @@ def test_the_case_study_under_load(seed: int) -> None:
 
 
 def test_conversations_whose_turns_are_cached() -> None:
-    """On average over runs: the policy answers to small differences, and after another placement each run is its own."""
+    """On average over runs: the policy answers to small differences, and one other placement makes another run."""
     runs = [both(partial(Conversations, rate_req_s=3.0, turns=TURNS, seed=seed), TURNS, seed) for seed in SEEDS]
     assert all(step.cached_fraction > 0.3 for step, _ in runs)
     steps, fluids = (_sums(outcomes) for outcomes in zip(*runs, strict=True))
