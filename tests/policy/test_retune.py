@@ -147,7 +147,17 @@ def test_calm_leads_back_to_the_best() -> None:
     assert look(look(back, replace(EVEN, at_s=130.0)), replace(EVEN, at_s=150.0)).factor == 1.0
     assert look(replace(raised, factor=0.25), replace(EVEN, at_s=110.0)).factor == pytest.approx(0.5)
     assert look(raised, replace(EVEN, at_s=110.0, link_utilisation=0.75)).factor == 2.0
-    assert look(raised, replace(EVEN, at_s=110.0, prfaas_queue_s=5.0, pdp_queue_s=5.0)).factor == 2.0
+    assert (
+        look(replace(raised, factor=0.5), replace(EVEN, at_s=110.0, prfaas_queue_s=5.0, pdp_queue_s=5.0)).factor == 0.5
+    )
+
+
+def test_a_raised_threshold_comes_back_where_local_prompts_wait_as_long() -> None:
+    raised = replace(START, threshold_tokens=2 * BEST, factor=2.0, changed_s=90.0)
+    back = look(raised, replace(HOT, at_s=110.0, link_queue_s=5.0, pdp_queue_s=5.0))
+    assert back.factor == pytest.approx(2**0.5)
+    assert "5.0 s locally, so a higher threshold spares nobody: " in back.reason
+    assert look(raised, replace(HOT, at_s=110.0, link_queue_s=9.0, pdp_queue_s=5.0)).factor > 2.0
 
 
 def test_a_way_back_that_was_wrong_is_tried_less_often() -> None:

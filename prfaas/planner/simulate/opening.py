@@ -1,7 +1,7 @@
 """What a simulation begins with: roles and threshold as the plan finds them best. Knows no policies' names."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from prfaas.config.deployment import DeploymentFile, FixedSection, LognormalSection, PlannedClusterSection
 from prfaas.core.errors import ConfigError
@@ -16,7 +16,7 @@ from prfaas.planner.simulate.workloads.first_prompts import first_prompts
 from prfaas.policy.lengths import Empirical, Fixed, Lengths, Lognormal
 from prfaas.policy.profile import Profile
 from prfaas.policy.solve import solve
-from prfaas.policy.throughput import Deployment
+from prfaas.policy.throughput import Deployment, Throughput, throughput
 from prfaas.policy.view import Role
 
 PROMPTS = 5_000
@@ -47,8 +47,12 @@ class ExpectedLoad:
     """Mean."""
 
 
-def opening(file: DeploymentFile) -> Opening:
-    """Raises ConfigError for profiles and traces that cannot be used, and where no decode step keeps the objective."""
+def opening(file: DeploymentFile, policy: str) -> Opening:
+    """Roles that the file does not fix are those with which the policy's kind of deployment does most: a comparison is
+    to show policies at their best.
+
+    Raises ConfigError for profiles and traces that cannot be used, and where no decode step keeps the objective.
+    """
     remote = [cluster for cluster in file.clusters if cluster.kind == "prfaas"]
     home = [cluster for cluster in file.clusters if cluster.kind == "pd"]
     profiles = {cluster.name: read_profile(cluster.profile) for cluster in file.clusters}
@@ -66,7 +70,8 @@ def opening(file: DeploymentFile) -> Opening:
     )
     fixed = [cluster.prefill for cluster in home]
     n_p = sum(count or 0 for count in fixed) if None not in fixed else None
-    best = solve(deployment, lengths, n_p=n_p)
+    deployment = _as_used(deployment, policy)
+    best = _best(deployment, lengths, policy, n_p)
     shares = _shares(home, best.n_p)
     seats = tuple(
         (seat, profiles[cluster.name])
@@ -74,6 +79,18 @@ def opening(file: DeploymentFile) -> Opening:
         for seat in _seats(cluster, shares.get(cluster.name))
     )
     return Opening(deployment, lengths, best.threshold_tokens, seats)
+
+
+def _as_used(deployment: Deployment, policy: str) -> Deployment:
+    """Where nothing is offloaded, all prefill is local."""
+    return replace(deployment, prfaas=None, n_prfaas=0) if policy == "local_only" else deployment
+
+
+def _best(deployment: Deployment, lengths: Lengths, policy: str, n_p: int | None) -> Throughput:
+    """Where everything is offloaded, everything else decodes: the naive heterogeneous deployment of table 6."""
+    if policy == "all_remote" and deployment.offloads:
+        return throughput(deployment, lengths, 0, n_p or 0)
+    return solve(deployment, lengths, n_p=n_p)
 
 
 def expected_load(file: DeploymentFile) -> ExpectedLoad:

@@ -38,11 +38,16 @@ def _alone(only: Outcome) -> str:
 
 def _victory(best: Outcome, others: Sequence[Outcome]) -> str:
     second = max(others, key=lambda o: o.goodput_req_s)
-    named = [second, *(o for o in others if o.policy == "local_only" and o is not second)]
+    named = [second, *(o for o in others if o.policy == "local_only" and o is not second and _comparable(best, o))]
     return (
         f"{best.policy} answers most within the objectives: {best.goodput_req_s:.2f} req/s, {_share(best)} of what is "
         f"asked, {' and '.join(_times(best, other) for other in named)}."
     )
+
+
+def _comparable(best: Outcome, other: Outcome) -> bool:
+    """How many times as good an overloaded deployment's is says nothing."""
+    return other.goodput_req_s * 10 >= best.goodput_req_s
 
 
 def _times(best: Outcome, other: Outcome) -> str:

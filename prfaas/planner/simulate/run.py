@@ -48,7 +48,7 @@ def simulate(
 ) -> Outcome:
     """The first `requests` requests of a workload, from an empty fleet until the last answer has ended.
 
-    Roles and the first threshold are what the plan finds best; all policies begin with the same. Without `admission`
+    Roles and the first threshold are what the plan finds best for the policy. Without `admission`
     everything is taken in, so that policies compare on the same load; with it, what `prfaas.policy.admit` refuses by
     the deployment's TTFT objective does not come again. `seed` only names the run: nothing here is random, and the
     workload has its own. `on_progress(ended)` is called every hundred requests.
@@ -79,7 +79,7 @@ class _Run:
         *,
         admission: bool,
     ) -> None:
-        begin = opening(deployment)
+        begin = opening(deployment, policy)
         self.loop = EventLoop()
         self._workload, self._requests, self._on_progress = workload, requests, on_progress
         self._tally = Tally(deployment.slo)
