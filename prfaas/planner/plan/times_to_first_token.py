@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from math import exp
 
 from prfaas.planner.plan.waiting import Station
+from prfaas.planner.simulate.running import DECODE_BATCHES
 from prfaas.policy.lengths import Lengths
 from prfaas.policy.throughput import Deployment, Throughput
 
@@ -30,7 +31,7 @@ class FirstTokens:
 
     prompts: tuple[Prompt, ...]
     decode_chance: float = 0.0
-    """That no decode slot is free..."""
+    """That no place on a decode instance is free..."""
     decode_wait_s: float = 0.0
     """...and how long it then takes on average: exponential too."""
 
@@ -77,8 +78,9 @@ def first_tokens(
     then, or all that the link could not carry in the meantime: max(S_state, S_kv(l) - B T) / B, where
     B = B_out (1 - utilisation), since transfers share the link; and one round trip.
 
-    Every request holds a decode slot from before its prefill until its last token; it waits for one as M/G/c, served in
-    order, with c = N_d BS_max and a service time of that length.
+    Every request holds a place on a decode instance from before its prefill until its last token; it waits for one as
+    M/G/c, served in order, with c = 2 N_d BS_max and a service time of that length: places for two batches, as the
+    simulator's instances have them.
     """
     threshold = at.threshold_tokens
     samples = lengths.samples(SAMPLES)
@@ -119,10 +121,9 @@ def _with_decode_wait(
     deployment: Deployment, lengths: Lengths, at: Throughput, rate_req_s: float, prompts: tuple[Prompt, ...]
 ) -> FirstTokens | None:
     until_first_s = FirstTokens(prompts).mean_s
-    answer_s = decode_slots(deployment, lengths, at) / at.theta_pdd
-    slots = int(decode_slots(deployment, lengths, at))
-    station = Station(slots, until_first_s + answer_s, rate_req_s)
-    if not slots or not station.stable:
+    slots = decode_slots(deployment, lengths, at)
+    station = Station(int(DECODE_BATCHES * slots), until_first_s + slots / at.theta_pdd, rate_req_s)
+    if not station.servers or not station.stable:
         return None
     chance = station.busy_chance
     return FirstTokens(prompts, chance, station.wait_s(scv=0.0) / chance if chance else 0.0)
