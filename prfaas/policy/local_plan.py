@@ -1,8 +1,9 @@
 """The quickest plan whose KV does not leave a cluster. Knows no links."""
 
 from prfaas.policy.expect import slot_s
+from prfaas.policy.leads import Near
 from prfaas.policy.plans import INF, Plan
-from prfaas.policy.survey import Near, Survey, promising
+from prfaas.policy.survey import Survey, promising
 from prfaas.policy.view import InstanceView
 
 

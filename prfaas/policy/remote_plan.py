@@ -1,9 +1,11 @@
 """The quickest plan that prefills in a `prfaas` cluster and sends the KV across a link."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from prfaas.core.ids import InstanceId
 from prfaas.policy.expect import cross, least_cross_s, slot_s, unmade_bytes, usable
+from prfaas.policy.leads import Target
 from prfaas.policy.plans import INF, Plan
 from prfaas.policy.survey import Survey, promising
 from prfaas.policy.view import InstanceView
@@ -15,9 +17,6 @@ TARGETS = 3
 """...of so many clusters that they have a link to."""
 HOLDERS = 2
 """Decode instances with a prefix, the longest first, are among them: the less they lack, the less has to cross."""
-
-Target = tuple[float, int, InstanceId, InstanceView]
-"""A decode instance: seconds until it has room, its requests, its name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,21 +69,17 @@ def _quick_leads(found: Survey, below_s: float) -> list[tuple[float, InstanceId,
     return leads
 
 
-def _targets(found: Survey, search: Search) -> list[Target]:
+def _targets(found: Survey, search: Search) -> Sequence[Target]:
     """The decode instances that KV may be sent to, in the order in which they are tried."""
-    targets: list[Target] = [
-        (room_s, decode.requests, decode.instance_id, decode) for decode, room_s, _ in found.near.values()
-    ]
-    targets.sort()
     if not found.decode_holders:
-        return targets
+        return found.targets
     holders = sorted(found.decode_holders)
     few = holders if search.every else holders[:HOLDERS]
-    return [(slot_s(i, found.params), i.requests, name, i) for _, name, i in few] + targets
+    return [*[(slot_s(i, found.params), i.requests, name, i) for _, name, i in few], *found.targets]
 
 
 def _better(
-    found: Survey, worker: InstanceView, targets: list[Target], best: Plan | None, search: Search
+    found: Survey, worker: InstanceView, targets: Sequence[Target], best: Plan | None, search: Search
 ) -> tuple[Plan | None, bool]:
     """The best of one worker's plans and `best`, and whether it has a link that can be relied on."""
     profile, params, links = worker.profile, found.params, found.view.links

@@ -7,6 +7,7 @@ from typing import Literal
 from prfaas.config.sections import CodecName
 from prfaas.core.ids import ClusterName, InstanceId
 from prfaas.policy.instance_view import ClusterKind, InstanceView, Role
+from prfaas.policy.leads import Leads
 from prfaas.policy.part import ClusterPart
 
 __all__ = [
@@ -66,6 +67,13 @@ class ClusterView:
     """The cluster of each instance."""
     links: Mapping[tuple[ClusterName, ClusterName], LinkView]
     """By source and target. Those that anybody has measured, or described in a file."""
+    leads: Leads = field(init=False, repr=False, compare=False)
+    profiled: bool = field(init=False, repr=False, compare=False)
+    """Whether it is known of every instance what a prompt takes it."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "leads", Leads.of(self.parts.values()))
+        object.__setattr__(self, "profiled", not any([part.unprofiled for part in self.parts.values()]))
 
     @classmethod
     def of(cls, instances: Iterable[InstanceView], links: Iterable[LinkView] = ()) -> "ClusterView":
@@ -95,11 +103,6 @@ class ClusterView:
     def beyond_slots(self) -> int:
         """Requests that wait for a decode slot."""
         return sum(part.beyond_slots for part in self.parts.values())
-
-    @property
-    def profiled(self) -> bool:
-        """Whether it is known of every instance what a prompt takes it."""
-        return not any(part.unprofiled for part in self.parts.values())
 
     def updated(self, instance: InstanceView) -> "ClusterView":
         """With one instance taken in, in the place of an earlier view of it."""

@@ -1,0 +1,73 @@
+"""The least loaded instances of each cluster, which every request is set against. Knows no request, links or seconds.
+
+A view works them out once: of a thousand instances, a placement looks at these and at those that hold a prefix.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from prfaas.core.ids import ClusterName, InstanceId
+from prfaas.policy.instance_view import InstanceView
+from prfaas.policy.part import ClusterPart
+
+CROWD_REQUESTS = 8
+"""A decode instance with so many requests more than twice the least is passed over, whatever it has cached."""
+
+Near = tuple[InstanceView, float, InstanceView | None]
+"""Of a cluster that can decode: its least loaded decode instance, the seconds until that has room for one more, and its
+least loaded prefill instance."""
+Target = tuple[float, int, InstanceId, InstanceView]
+"""A decode instance: seconds until it has room, its requests, its name, itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Leads:
+    """Of all clusters that have an instance."""
+
+    near: Mapping[ClusterName, Near]
+    """Of those that can decode, but for crowded ones; as if each had room."""
+    targets: tuple[Target, ...]
+    """The decode instances of `near`, those with the fewest requests first."""
+    far: tuple[InstanceView, ...]
+    """The least loaded prefill instance of each `prfaas` cluster."""
+    crowd_limit: int
+    """Requests above which a decode instance is passed over."""
+    full: bool
+    """Whether one of `near` may have no room."""
+
+    @classmethod
+    def of(cls, parts: Iterable[ClusterPart], exclude: frozenset[InstanceId] = frozenset()) -> "Leads":
+        """Without those that are in `exclude`."""
+        pairs: list[tuple[ClusterName, InstanceView, InstanceView | None]] = []
+        far = []
+        for part in parts:
+            prefill = first(part.prefills, exclude)
+            if prefill is not None and part.kind == "prfaas":
+                far.append(prefill)
+            if (decode := first(part.decodes, exclude)) is not None:
+                pairs.append((part.name, decode, prefill))
+        limit = crowd_limit_of(min([decode.requests for _, decode, _ in pairs], default=0))
+        near: dict[ClusterName, Near] = {}
+        targets: list[Target] = []
+        full = False
+        for name, decode, prefill in pairs:
+            requests = decode.requests
+            if requests <= limit:
+                near[name] = decode, 0.0, prefill
+                targets.append((0.0, requests, decode.instance_id, decode))
+                full = full or requests >= decode.max_running
+        targets.sort()
+        return cls(near, tuple(targets), tuple(far), limit, full)
+
+
+def crowd_limit_of(least: int) -> int:
+    """A prefix that everybody shares must not draw everybody to the one instance that has it."""
+    return 2 * least + CROWD_REQUESTS
+
+
+def first(views: tuple[InstanceView, ...], exclude: frozenset[InstanceId]) -> InstanceView | None:
+    """The first that is not excluded."""
+    for instance in views:
+        if not exclude or instance.instance_id not in exclude:
+            return instance
+    return None
