@@ -3,7 +3,7 @@
 A view works them out once: of a thousand instances, a placement looks at these and at those that hold a prefix.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from prfaas.core.ids import ClusterName, InstanceId
@@ -34,19 +34,24 @@ class Leads:
     """Requests above which a decode instance is passed over."""
     full: bool
     """Whether one of `near` may have no room."""
+    profiled: bool
+    """Whether it is known of every instance what a prompt takes it."""
 
     @classmethod
-    def of(cls, parts: Iterable[ClusterPart], exclude: frozenset[InstanceId] = frozenset()) -> "Leads":
+    def of(cls, parts: Collection[ClusterPart], exclude: frozenset[InstanceId] = frozenset()) -> "Leads":
         """Without those that are in `exclude`."""
         pairs: list[tuple[ClusterName, InstanceView, InstanceView | None]] = []
-        far = []
+        far, profiled = [], True
         for part in parts:
-            prefill = first(part.prefills, exclude)
+            prefills, decodes = part.prefills, part.decodes
+            prefill = first(prefills, exclude) if exclude else prefills[0] if prefills else None
             if prefill is not None and part.kind == "prfaas":
                 far.append(prefill)
-            if (decode := first(part.decodes, exclude)) is not None:
+            if decodes and (decode := first(decodes, exclude) if exclude else decodes[0]):
                 pairs.append((part.name, decode, prefill))
-        limit = crowd_limit_of(min([decode.requests for _, decode, _ in pairs], default=0))
+            if part.unprofiled:
+                profiled = False
+        limit = crowd_limit_of(min([pair[1].requests for pair in pairs], default=0))
         near: dict[ClusterName, Near] = {}
         targets: list[Target] = []
         full = False
@@ -55,9 +60,20 @@ class Leads:
             if requests <= limit:
                 near[name] = decode, 0.0, prefill
                 targets.append((0.0, requests, decode.instance_id, decode))
-                full = full or requests >= decode.max_running
+                if requests >= decode.max_running:
+                    full = True
         targets.sort()
-        return cls(near, tuple(targets), tuple(far), limit, full)
+        return cls(near, tuple(targets), tuple(far), limit, full, profiled)
+
+
+def alike(one: ClusterPart, other: ClusterPart) -> bool:
+    """Whether two states of a cluster make the same leads."""
+    return (
+        one.unprofiled == other.unprofiled
+        and first(one.prefills) is first(other.prefills)
+        and first(one.decodes) is first(other.decodes)
+        and one.kind == other.kind
+    )
 
 
 def crowd_limit_of(least: int) -> int:
@@ -65,7 +81,7 @@ def crowd_limit_of(least: int) -> int:
     return 2 * least + CROWD_REQUESTS
 
 
-def first(views: tuple[InstanceView, ...], exclude: frozenset[InstanceId]) -> InstanceView | None:
+def first(views: tuple[InstanceView, ...], exclude: frozenset[InstanceId] = frozenset()) -> InstanceView | None:
     """The first that is not excluded."""
     for instance in views:
         if not exclude or instance.instance_id not in exclude:
