@@ -25,9 +25,9 @@ class Leads:
     """Of all clusters that have an instance."""
 
     near: Mapping[ClusterName, Near]
-    """Of those that can decode, but for crowded ones; as if each had room."""
+    """Of those that can decode, but for crowded ones, those with the fewest requests first; as if each had room."""
     targets: tuple[Target, ...]
-    """The decode instances of `near`, those with the fewest requests first."""
+    """The decode instances of `near`, in the same order."""
     far: tuple[InstanceView, ...]
     """The least loaded prefill instance of each `prfaas` cluster."""
     crowd_limit: int
@@ -40,7 +40,7 @@ class Leads:
     @classmethod
     def of(cls, parts: Collection[ClusterPart], exclude: frozenset[InstanceId] = frozenset()) -> "Leads":
         """Without those that are in `exclude`."""
-        pairs: list[tuple[ClusterName, InstanceView, InstanceView | None]] = []
+        found: list[tuple[int, InstanceId, InstanceView, InstanceView | None]] = []
         far, profiled = [], True
         for part in parts:
             prefills, decodes = part.prefills, part.decodes
@@ -48,21 +48,21 @@ class Leads:
             if prefill is not None and part.kind == "prfaas":
                 far.append(prefill)
             if decodes and (decode := first(decodes, exclude) if exclude else decodes[0]):
-                pairs.append((part.name, decode, prefill))
+                found.append((decode.requests, decode.instance_id, decode, prefill))
             if part.unprofiled:
                 profiled = False
-        limit = crowd_limit_of(min([pair[1].requests for pair in pairs], default=0))
+        found.sort()
+        limit = crowd_limit_of(found[0][0]) if found else 0
         near: dict[ClusterName, Near] = {}
         targets: list[Target] = []
         full = False
-        for name, decode, prefill in pairs:
-            requests = decode.requests
-            if requests <= limit:
-                near[name] = decode, 0.0, prefill
-                targets.append((0.0, requests, decode.instance_id, decode))
-                if requests >= decode.max_running:
-                    full = True
-        targets.sort()
+        for requests, name, decode, prefill in found:
+            if requests > limit:
+                break
+            near[decode.cluster] = decode, 0.0, prefill
+            targets.append((0.0, requests, name, decode))
+            if requests >= decode.max_running:
+                full = True
         return cls(near, tuple(targets), tuple(far), limit, full, profiled)
 
 

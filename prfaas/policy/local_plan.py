@@ -17,9 +17,8 @@ def local_plan(found: Survey) -> Plan:
 
 def _best_of_leads(found: Survey) -> Plan:
     """The least loaded instances of each cluster."""
-    best: Plan | None = None
-    best_s, held = INF, found.held
-    tokens, whole = found.request.prompt_tokens, found.request.whole_on_decode
+    request, best, best_s = found.request, None, INF
+    tokens, known, whole = request.prompt_tokens, request.cached_tokens, request.whole_on_decode
     profile, whole_s, saved_s = None, 0.0, 0.0
     for near in found.near.values():
         decode, room_s, prefill = near
@@ -29,21 +28,20 @@ def _best_of_leads(found: Survey) -> Plan:
             if prefill.profile is not profile:
                 profile = prefill.profile
                 whole_s, saved_s = found.times.line(profile)
-            start_s = max(prefill.queue_s, room_s)
-            ttft_s = start_s + whole_s - held(prefill) * saved_s
+            queue_s, name = prefill.queue_s, decode.instance_id
+            ttft_s = (queue_s if queue_s > room_s else room_s) + whole_s
+            if known:
+                ttft_s -= min(tokens, known.get(prefill.instance_id, 0)) * saved_s
+            if ttft_s > best_s:
+                continue
             # Most often all are idle, and only company and names tell them apart.
-            if ttft_s > best_s or (ttft_s == best_s and best and _rank(decode, tokens - held(decode)) > best[1:4]):
+            if best and ttft_s == best_s and (decode.requests, tokens - known.get(name, 0), name) > best[1:4]:
                 continue
             plan = _beside(found, near, prefill)
         if best is None or plan < best:
             best, best_s = plan, plan.ttft_s
     assert best
     return best
-
-
-def _rank(decode: InstanceView, lacking: int) -> tuple[int, int, str]:
-    """What decides between plans that take equally long."""
-    return decode.requests, lacking, decode.instance_id
 
 
 def _or_a_holder(found: Survey, best: Plan) -> Plan:
