@@ -28,8 +28,7 @@ def _best_of_leads(found: Survey) -> Plan:
             if prefill.profile is not profile:
                 profile = prefill.profile
                 whole_s, saved_s = found.times.line(profile)
-            queue_s, name = prefill.queue_s, decode.instance_id
-            ttft_s = (queue_s if queue_s > room_s else room_s) + whole_s
+            name, ttft_s = decode.instance_id, max(prefill.queue_s, room_s) + whole_s
             if known:
                 ttft_s -= min(tokens, known.get(prefill.instance_id, 0)) * saved_s
             if ttft_s > best_s:

@@ -56,13 +56,15 @@ def remote_plan(found: Survey, search: Search = ANY) -> Plan | None:
 
 def _quick_leads(found: Survey, below_s: float) -> list[tuple[float, InstanceId, InstanceView]]:
     """The least loaded instances by the end of their prefill."""
-    held, leads, profile, whole_s = found.held, [], None, 0.0
+    known, tokens, times = found.request.cached_tokens, found.request.prompt_tokens, found.times
+    leads, profile, whole_s = [], None, 0.0
     for worker in found.far:
         if worker.profile is not profile:
             profile = worker.profile
-            whole_s, _ = found.times.line(profile)
-        cached = held(worker)
-        done_s = worker.queue_s + (found.times.prefill_s(profile, cached) if cached else whole_s)
+            whole_s, _ = times.line(profile)
+        done_s = worker.queue_s + whole_s
+        if known and (cached := known.get(worker.instance_id, 0)):
+            done_s = worker.queue_s + times.prefill_s(profile, min(tokens, cached))
         if done_s < below_s:
             leads.append((done_s, worker.instance_id, worker))
     leads.sort()
