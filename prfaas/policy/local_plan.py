@@ -19,6 +19,7 @@ def _best_of_leads(found: Survey) -> Plan:
     """The least loaded instances of each cluster."""
     request, best, best_s = found.request, None, INF
     tokens, known, whole = request.prompt_tokens, request.cached_tokens, request.whole_on_decode
+    best_rank: tuple[int, int, str] = 0, 0, ""
     profile, whole_s, saved_s = None, 0.0, 0.0
     for near in found.near.values():
         decode, room_s, prefill = near
@@ -29,16 +30,16 @@ def _best_of_leads(found: Survey) -> Plan:
                 profile = prefill.profile
                 whole_s, saved_s = found.times.line(profile)
             name, ttft_s = decode.instance_id, max(prefill.queue_s, room_s) + whole_s
-            if known:
-                ttft_s -= min(tokens, known.get(prefill.instance_id, 0)) * saved_s
+            if known and (cached := known.get(prefill.instance_id, 0)):
+                ttft_s -= min(tokens, cached) * saved_s
             if ttft_s > best_s:
                 continue
             # Most often all are idle, and only company and names tell them apart.
-            if best and ttft_s == best_s and (decode.requests, tokens - known.get(name, 0), name) > best[1:4]:
+            if ttft_s == best_s and best_rank < (decode.requests, tokens - known.get(name, 0), name):
                 continue
             plan = _beside(found, near, prefill)
         if best is None or plan < best:
-            best, best_s = plan, plan.ttft_s
+            best, best_s, best_rank = plan, plan.ttft_s, plan[1:4]
     assert best
     return best
 
