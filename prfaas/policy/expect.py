@@ -40,6 +40,11 @@ class Times:
             end = self._ends[id(profile)] = curve.until(self._tokens)
         return curve.overhead + max(0.0, end - curve.until(cached))
 
+    def overhead_s(self, profile: Profile | None) -> float:
+        """What `prefill_s` is not below, however much is cached."""
+        assert profile
+        return profile.prefill.overhead
+
     def line(self, profile: Profile | None) -> tuple[float, float]:
         """Seconds of the whole prompt, and what every cached token saves of them at most.
 

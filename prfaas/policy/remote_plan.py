@@ -57,11 +57,13 @@ def remote_plan(found: Survey, search: Search = ANY) -> Plan | None:
 def _quick_leads(found: Survey, below_s: float) -> list[tuple[float, InstanceId, InstanceView]]:
     """The least loaded instances by the end of their prefill."""
     known, tokens, times = found.request.cached_tokens, found.request.prompt_tokens, found.times
-    leads, profile, whole_s = [], None, 0.0
+    leads, profile, whole_s, least_s = [], None, 0.0, 0.0
     for worker in found.far:
         if worker.profile is not profile:
             profile = worker.profile
-            whole_s, _ = times.line(profile)
+            whole_s, least_s = times.line(profile)[0], times.overhead_s(profile)
+        if worker.queue_s + least_s >= below_s:
+            continue
         done_s = worker.queue_s + whole_s
         if known and (cached := known.get(worker.instance_id, 0)):
             done_s = worker.queue_s + times.prefill_s(profile, min(tokens, cached))
