@@ -6,12 +6,10 @@ Knows how many tokens wait, and nothing of seconds or links.
 from collections.abc import Iterable, Iterator, Mapping
 
 from prfaas.core.errors import UnavailableError
-from prfaas.core.ids import ClusterName, InstanceId
+from prfaas.core.ids import ClusterName
+from prfaas.policy.leads import crowd_limit_of, first
 from prfaas.policy.part import ClusterPart
 from prfaas.policy.view import ClusterView, InstanceView, PlacementRequest
-
-CROWD_REQUESTS = 8
-"""A decode instance with so many requests more than twice the least is passed over, whatever it has cached."""
 
 Holders = Mapping[ClusterName, list[InstanceView]]
 """By cluster, instances that may be used and hold a prefix of the prompt."""
@@ -67,10 +65,6 @@ def crowd_limit(request: PlacementRequest, view: ClusterView) -> int:
     return crowd_limit_of(min(least))
 
 
-def crowd_limit_of(least: int) -> int:
-    return 2 * least + CROWD_REQUESTS
-
-
 def decodes(request: PlacementRequest, part: ClusterPart, found: Holders, limit: int) -> list[InstanceView]:
     """Decode instances of a cluster: of those without a prefix one where the fewest tokens wait, and all with one."""
     those = [i for i in found.get(part.name, ()) if i.role == "decode" and i.requests <= limit]
@@ -86,11 +80,3 @@ def decodes(request: PlacementRequest, part: ClusterPart, found: Holders, limit:
         if rest.waiting_tokens == 0:
             break
     return those if rest is None else [rest, *those]
-
-
-def first(views: tuple[InstanceView, ...], exclude: frozenset[InstanceId]) -> InstanceView | None:
-    """The first that is not excluded."""
-    for instance in views:
-        if instance.instance_id not in exclude:
-            return instance
-    return None

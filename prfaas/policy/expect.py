@@ -23,16 +23,27 @@ _MOST_SAVED = max(SAVES.values())
 class Times:
     """T_prefill of one prompt, worked out once for each profile: most instances of a fleet are alike."""
 
-    __slots__ = ("_lines", "_tokens")
+    __slots__ = ("_ends", "_lines", "_tokens")
 
     def __init__(self, prompt_tokens: int) -> None:
         self._tokens = prompt_tokens
         self._lines: dict[int, tuple[float, float]] = {}
+        self._ends: dict[int, float] = {}
 
     def prefill_s(self, profile: Profile | None, cached: int) -> float:
         """With the first `cached` tokens of the prompt there."""
         assert profile
-        return profile.prefill.seconds(self._tokens, cached) if cached else self.line(profile)[0]
+        if not cached:
+            return self.line(profile)[0]
+        curve = profile.prefill
+        if (end := self._ends.get(id(profile))) is None:
+            end = self._ends[id(profile)] = curve.until(self._tokens)
+        return curve.overhead + max(0.0, end - curve.until(cached))
+
+    def overhead_s(self, profile: Profile | None) -> float:
+        """What `prefill_s` is not below, however much is cached."""
+        assert profile
+        return profile.prefill.overhead
 
     def line(self, profile: Profile | None) -> tuple[float, float]:
         """Seconds of the whole prompt, and what every cached token saves of them at most.

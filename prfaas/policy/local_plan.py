@@ -1,8 +1,9 @@
 """The quickest plan whose KV does not leave a cluster. Knows no links."""
 
 from prfaas.policy.expect import slot_s
+from prfaas.policy.leads import Near
 from prfaas.policy.plans import INF, Plan
-from prfaas.policy.survey import Near, Survey, promising
+from prfaas.policy.survey import Survey, promising
 from prfaas.policy.view import InstanceView
 
 
@@ -16,9 +17,9 @@ def local_plan(found: Survey) -> Plan:
 
 def _best_of_leads(found: Survey) -> Plan:
     """The least loaded instances of each cluster."""
-    best: Plan | None = None
-    best_s, held = INF, found.held
-    tokens, whole = found.request.prompt_tokens, found.request.whole_on_decode
+    request, best, best_s = found.request, None, INF
+    tokens, known, whole = request.prompt_tokens, request.cached_tokens, request.whole_on_decode
+    best_rank: tuple[int, int, str] = 0, 0, ""
     profile, whole_s, saved_s = None, 0.0, 0.0
     for near in found.near.values():
         decode, room_s, prefill = near
@@ -28,21 +29,19 @@ def _best_of_leads(found: Survey) -> Plan:
             if prefill.profile is not profile:
                 profile = prefill.profile
                 whole_s, saved_s = found.times.line(profile)
-            start_s = max(prefill.queue_s, room_s)
-            ttft_s = start_s + whole_s - held(prefill) * saved_s
+            name, ttft_s = decode.instance_id, max(prefill.queue_s, room_s) + whole_s
+            if known and (cached := known.get(prefill.instance_id, 0)):
+                ttft_s -= min(tokens, cached) * saved_s
+            if ttft_s > best_s:
+                continue
             # Most often all are idle, and only company and names tell them apart.
-            if ttft_s > best_s or (ttft_s == best_s and best and _rank(decode, tokens - held(decode)) > best[1:4]):
+            if ttft_s == best_s and best_rank < (decode.requests, tokens - known.get(name, 0), name):
                 continue
             plan = _beside(found, near, prefill)
         if best is None or plan < best:
-            best, best_s = plan, plan.ttft_s
+            best, best_s, best_rank = plan, plan.ttft_s, plan[1:4]
     assert best
     return best
-
-
-def _rank(decode: InstanceView, lacking: int) -> tuple[int, int, str]:
-    """What decides between plans that take equally long."""
-    return decode.requests, lacking, decode.instance_id
 
 
 def _or_a_holder(found: Survey, best: Plan) -> Plan:

@@ -28,7 +28,7 @@ class PrefillCurve:
     def __post_init__(self) -> None:
         assert len(self.points) != 1
         object.__setattr__(self, "_tokens", tuple(tokens for tokens, _ in self.points))
-        object.__setattr__(self, "_origin_s", max(0.0, self._whole(0.0)))
+        object.__setattr__(self, "_origin_s", max(0.0, self.until(0.0)))
 
     @property
     def overhead(self) -> float:
@@ -41,13 +41,14 @@ class PrefillCurve:
 
     def work(self, start: float, end: float) -> float:
         """Seconds of a chunk [start, end) alone, without the overhead that its prompt pays once."""
-        return max(0.0, self._whole(end) - self._whole(start))
+        return max(0.0, self.until(end) - self.until(start))
 
     def covers(self, tokens: float) -> bool:
         """Whether a length lies within what was measured; the formula alone covers everything."""
         return not self.points or tokens <= self._tokens[-1]
 
-    def _whole(self, tokens: float) -> float:
+    def until(self, tokens: float) -> float:
+        """Where the curve is at `tokens`, as measured or fitted: a chunk takes the difference of its ends."""
         if not self.points:
             return self.overhead_s + tokens * (self.per_token_s + tokens * self.per_token2_s)
         last, last_s = self.points[-1]

@@ -1,9 +1,11 @@
 """The quickest plan that prefills in a `prfaas` cluster and sends the KV across a link."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from prfaas.core.ids import InstanceId
 from prfaas.policy.expect import cross, least_cross_s, slot_s, unmade_bytes, usable
+from prfaas.policy.leads import Target
 from prfaas.policy.plans import INF, Plan
 from prfaas.policy.survey import Survey, promising
 from prfaas.policy.view import InstanceView
@@ -15,9 +17,6 @@ TARGETS = 3
 """...of so many clusters that they have a link to."""
 HOLDERS = 2
 """Decode instances with a prefix, the longest first, are among them: the less they lack, the less has to cross."""
-
-Target = tuple[float, int, InstanceId, InstanceView]
-"""A decode instance: seconds until it has room, its requests, its name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,34 +56,34 @@ def remote_plan(found: Survey, search: Search = ANY) -> Plan | None:
 
 def _quick_leads(found: Survey, below_s: float) -> list[tuple[float, InstanceId, InstanceView]]:
     """The least loaded instances by the end of their prefill."""
-    held, leads, profile, whole_s = found.held, [], None, 0.0
+    known, tokens, times = found.request.cached_tokens, found.request.prompt_tokens, found.times
+    leads, profile, whole_s, least_s = [], None, 0.0, 0.0
     for worker in found.far:
         if worker.profile is not profile:
             profile = worker.profile
-            whole_s, _ = found.times.line(profile)
-        cached = held(worker)
-        done_s = worker.queue_s + (found.times.prefill_s(profile, cached) if cached else whole_s)
+            whole_s, least_s = times.line(profile)[0], times.overhead_s(profile)
+        if worker.queue_s + least_s >= below_s:
+            continue
+        done_s = worker.queue_s + whole_s
+        if known and (cached := known.get(worker.instance_id, 0)):
+            done_s = worker.queue_s + times.prefill_s(profile, min(tokens, cached))
         if done_s < below_s:
             leads.append((done_s, worker.instance_id, worker))
     leads.sort()
     return leads
 
 
-def _targets(found: Survey, search: Search) -> list[Target]:
+def _targets(found: Survey, search: Search) -> Sequence[Target]:
     """The decode instances that KV may be sent to, in the order in which they are tried."""
-    targets: list[Target] = [
-        (room_s, decode.requests, decode.instance_id, decode) for decode, room_s, _ in found.near.values()
-    ]
-    targets.sort()
     if not found.decode_holders:
-        return targets
+        return found.targets
     holders = sorted(found.decode_holders)
     few = holders if search.every else holders[:HOLDERS]
-    return [(slot_s(i, found.params), i.requests, name, i) for _, name, i in few] + targets
+    return [*[(slot_s(i, found.params), i.requests, name, i) for _, name, i in few], *found.targets]
 
 
 def _better(
-    found: Survey, worker: InstanceView, targets: list[Target], best: Plan | None, search: Search
+    found: Survey, worker: InstanceView, targets: Sequence[Target], best: Plan | None, search: Search
 ) -> tuple[Plan | None, bool]:
     """The best of one worker's plans and `best`, and whether it has a link that can be relied on."""
     profile, params, links = worker.profile, found.params, found.view.links

@@ -1,32 +1,30 @@
 """One walk over the fleet for one request: who may decode, who may prefill, who holds a prefix. Compares no times."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from prfaas.core.errors import UnavailableError
 from prfaas.core.ids import ClusterName, InstanceId
-from prfaas.policy.candidates import crowd_limit_of, first
 from prfaas.policy.expect import Times, slot_s
+from prfaas.policy.leads import Leads, Near, Target
 from prfaas.policy.view import ClusterView, InstanceView, PlacementRequest, PolicyParams
 
 Holder = tuple[int, InstanceId, InstanceView]
 """Minus the tokens of the prompt that it has cached, its name, itself: the least has most."""
 
 
-Near = tuple[InstanceView, float, InstanceView | None]
-"""Of a cluster that can decode: its least loaded decode instance, the seconds until that has room for one more, and its
-least loaded prefill instance."""
-
-
-@dataclass(frozen=True, slots=True)
-class Survey:
+class Survey(NamedTuple):
     """What comes into question for a request."""
 
     request: PlacementRequest
     view: ClusterView
     params: PolicyParams
     times: Times
-    near: dict[ClusterName, Near]
-    far: list[InstanceView]
+    near: Mapping[ClusterName, Near]
+    """Of clusters that can decode, but for crowded ones."""
+    targets: Sequence[Target]
+    """The decode instances of `near`, those with room first."""
+    far: Sequence[InstanceView]
     """The least loaded prefill instance of each `prfaas` cluster."""
     near_holders: list[Holder]
     """Prefill instances with a prefix, in clusters of `near`."""
@@ -51,52 +49,41 @@ class Survey:
 
 def survey(request: PlacementRequest, view: ClusterView, params: PolicyParams) -> Survey:
     """Raises UnavailableError when nothing can decode."""
-    leads, far = _leads(request, view, params)
-    if not leads:
+    leads = Leads.of(view.parts.values(), request.exclude) if request.exclude else view.leads
+    near, targets = leads.near, leads.targets
+    if not near:
         raise UnavailableError("no decode instance is up and accepting requests; start one or wait for it")
-    limit = crowd_limit_of(min([lead[0].requests for _, lead in leads]))
-    near = {name: lead for name, lead in leads if lead[0].requests <= limit}
-    found = Survey(request, view, params, Times(request.prompt_tokens), near, far, [], [], [])
+    if leads.full:
+        near = {name: (decode, slot_s(decode, params), prefill) for name, (decode, _, prefill) in near.items()}
+        those = near.values()
+        targets = tuple(sorted((room_s, decode.requests, decode.instance_id, decode) for decode, room_s, _ in those))
+    found = Survey(request, view, params, Times(request.prompt_tokens), near, targets, leads.far, [], [], [])
     if request.cached_tokens:
-        _sort_holders(found, limit)
+        _sort_holders(found, leads.crowd_limit)
     return found
-
-
-def _leads(
-    request: PlacementRequest, view: ClusterView, params: PolicyParams
-) -> tuple[list[tuple[ClusterName, Near]], list[InstanceView]]:
-    """The least loaded of each cluster that can decode, and of each `prfaas` cluster."""
-    leads: list[tuple[ClusterName, Near]] = []
-    far, exclude = [], request.exclude
-    for part in view.parts.values():
-        prefills = part.prefills
-        prefill = first(prefills, exclude) if exclude else prefills[0] if prefills else None
-        if prefill is not None and part.kind == "prfaas":
-            far.append(prefill)
-        if part.decodes and (decode := first(part.decodes, exclude)) is not None:
-            room_s = slot_s(decode, params) if decode.requests >= decode.max_running else 0.0
-            leads.append((part.name, (decode, room_s, prefill)))
-    return leads, far
 
 
 def _sort_holders(found: Survey, limit: int) -> None:
     request, parts, homes, near = found.request, found.view.parts, found.view.homes, found.near
-    exclude, tokens = request.exclude, request.prompt_tokens
+    exclude, least = request.exclude, -request.prompt_tokens
     near_holders, decode_holders, far_holders = found.near_holders, found.decode_holders, found.far_holders
     matches = request.cached_tokens.items() if request.longest is None else request.longest
     for name, held in matches:
         home = homes.get(name)
-        if home is None or name in exclude:
+        if home is None or (exclude and name in exclude):
             continue
-        instance = parts[home].members[name]
-        holder = (-held if held < tokens else -tokens, name, instance)
+        part = parts[home]
+        instance = part.members[name]
+        missing = -held
+        if missing < least:
+            missing = least
         if instance.role == "decode":
             if instance.requests <= limit:
-                decode_holders.append(holder)
-        elif instance.kind == "prfaas":
-            far_holders.append(holder)
+                decode_holders.append((missing, name, instance))
+        elif part.kind == "prfaas":
+            far_holders.append((missing, name, instance))
         elif home in near:
-            near_holders.append(holder)
+            near_holders.append((missing, name, instance))
 
 
 def promising(

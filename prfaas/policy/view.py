@@ -7,6 +7,7 @@ from typing import Literal
 from prfaas.config.sections import CodecName
 from prfaas.core.ids import ClusterName, InstanceId
 from prfaas.policy.instance_view import ClusterKind, InstanceView, Role
+from prfaas.policy.leads import Leads, alike
 from prfaas.policy.part import ClusterPart
 
 __all__ = [
@@ -66,6 +67,8 @@ class ClusterView:
     """The cluster of each instance."""
     links: Mapping[tuple[ClusterName, ClusterName], LinkView]
     """By source and target. Those that anybody has measured, or described in a file."""
+    leads: Leads
+    """Those of `parts`."""
 
     @classmethod
     def of(cls, instances: Iterable[InstanceView], links: Iterable[LinkView] = ()) -> "ClusterView":
@@ -75,7 +78,8 @@ class ClusterView:
         for instance in {i.instance_id: i for i in instances}.values():
             members.setdefault(instance.cluster, []).append(instance)
             homes[instance.instance_id] = instance.cluster
-        return cls({name: ClusterPart.of(name, those) for name, those in members.items()}, homes, _by_ends(links))
+        parts = {name: ClusterPart.of(name, those) for name, those in members.items()}
+        return cls(parts, homes, _by_ends(links), Leads.of(parts.values()))
 
     @property
     def instances(self) -> tuple[InstanceView, ...]:
@@ -99,7 +103,7 @@ class ClusterView:
     @property
     def profiled(self) -> bool:
         """Whether it is known of every instance what a prompt takes it."""
-        return not any(part.unprofiled for part in self.parts.values())
+        return self.leads.profiled
 
     def updated(self, instance: InstanceView) -> "ClusterView":
         """With one instance taken in, in the place of an earlier view of it."""
@@ -108,8 +112,10 @@ class ClusterView:
             return self.without(instance.instance_id).updated(instance)
         part = self.parts.get(instance.cluster)
         changed = part.updated(instance) if part else ClusterPart.of(instance.cluster, [instance])
+        parts = {**self.parts, instance.cluster: changed}
         homes = self.homes if home is not None else {**self.homes, instance.instance_id: instance.cluster}
-        return ClusterView({**self.parts, instance.cluster: changed}, homes, self.links)
+        leads = self.leads if part and alike(part, changed) else Leads.of(parts.values())
+        return ClusterView(parts, homes, self.links, leads)
 
     def without(self, instance_id: InstanceId) -> "ClusterView":
         """An instance that is not there is left out already."""
@@ -122,19 +128,22 @@ class ClusterView:
             parts[home] = part
         else:
             del parts[home]
-        return ClusterView(parts, {i: c for i, c in self.homes.items() if i != instance_id}, self.links)
+        homes = {i: c for i, c in self.homes.items() if i != instance_id}
+        return ClusterView(parts, homes, self.links, Leads.of(parts.values()))
 
     def after(self, placement: "Placement") -> "ClusterView":
         """With a request added to the loads of its instances.
 
         Without it, all requests between two heartbeats would go to the one instance that was idle at the first.
         """
-        view, worker = self, placement.prefill
-        if decode := self.find(placement.decode.instance_id):
-            view = view.updated(decode.plus(1, 0 if worker else placement.uncached_tokens))
-        if worker and (prefill := self.find(worker.instance_id)):
-            view = view.updated(prefill.plus(1, placement.uncached_tokens))
-        return view
+        worker, tokens = placement.prefill, placement.uncached_tokens
+        loads = [(placement.decode, 0), (worker, tokens)] if worker else [(placement.decode, tokens)]
+        parts = dict(self.parts)
+        for instance, more_tokens in loads:
+            if home := self.homes.get(instance.instance_id):
+                part = parts[home]
+                parts[home] = part.updated(part.members[instance.instance_id].plus(1, more_tokens))
+        return ClusterView(parts, self.homes, self.links, Leads.of(parts.values()))
 
     def with_links(self, links: Iterable[LinkView]) -> "ClusterView":
         return replace(self, links=_by_ends(links))

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from prfaas.core.errors import UnavailableError
 from prfaas.core.ids import ClusterName, InstanceId
-from prfaas.policy.candidates import CROWD_REQUESTS
+from prfaas.policy.leads import CROWD_REQUESTS
 from prfaas.policy.place import place
 from prfaas.policy.view import ClusterKind, ClusterView, InstanceView, Placement, PlacementRequest, PolicyParams, Role
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from hypothesis import given, settings
 
 from prfaas.core.errors import UnavailableError
-from prfaas.policy.candidates import CROWD_REQUESTS
+from prfaas.policy.leads import CROWD_REQUESTS
 from prfaas.policy.place import place
 from prfaas.policy.view import ClusterView, InstanceView, Placement, PlacementRequest, PolicyParams
 from tests.policy.fleets import knobs, requests, views
