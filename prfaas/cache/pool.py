@@ -73,10 +73,20 @@ class PagePool:
             return len(pages)
         return next((i for i, page in enumerate(pages) if self._lossy[page]), len(pages))
 
+    def any_idle(self, pages: Iterable[int]) -> bool:
+        holders, kept = self._holders, self._kept
+        for page in pages:  # noqa: SIM110 - a generator takes twice as long
+            if kept[page] and not holders[page]:
+                return True
+        return False
+
     def idle_until(self, pages: Sequence[int]) -> int:
         """How many of the leading pages are idle."""
         holders, kept = self._holders, self._kept
-        return next((i for i, page in enumerate(pages) if holders[page] or not kept[page]), len(pages))
+        for i, page in enumerate(pages):
+            if holders[page] or not kept[page]:
+                return i
+        return len(pages)
 
     def allocate(self, count: int) -> tuple[int, ...] | None:
         """`count` pages with one reference each, or None (and nothing taken) when fewer are free."""
