@@ -5,7 +5,6 @@ told apart from theirs, so that it is known at any time how many pages nobody bu
 can be had again by evicting.
 """
 
-from array import array
 from collections.abc import Iterable, Sequence
 
 from prfaas.core.errors import PoolError
@@ -17,8 +16,8 @@ class PagePool:
     def __init__(self, size: int) -> None:
         self._size = size
         # Last in, first out: a page freed a moment ago is still warm in the processor's cache.
-        self._free = array("i", range(size - 1, -1, -1))
         # A list is read and written in half the time that an array takes.
+        self._free = list(range(size - 1, -1, -1))
         self._holders = [0] * size
         self._kept = [0] * size
         self._lossy = bytearray(size)
