@@ -127,7 +127,7 @@ class PagePool:
         pages = tuple(pages)
         self._demand_in_range("release", pages)
         holders, kept = self._holders, self._kept
-        idle, freed, stray = [], [], []
+        idle, freed, stray = list[int](), list[int](), list[int]()
         for page in pages:
             left = holders[page] - 1
             holders[page] = left

@@ -158,9 +158,9 @@ class Empirical:
         assert weights is None or (len(weights) == len(lengths) and min(weights) > 0)
         pairs = sorted(zip(lengths, weights or [1.0] * len(lengths), strict=True))
         tokens, weight = zip(*pairs, strict=True)
-        self._tokens = list(map(float, tokens))
-        self._weight = list(accumulate(weight))
-        self._sum = list(accumulate(map(mul, tokens, weight)))
+        self._tokens: list[float] = list(map(float, tokens))
+        self._weight: list[float] = list(accumulate(weight))
+        self._sum: list[float] = list(accumulate(map(mul, tokens, weight)))
 
     def above(self, t: float) -> float:
         return 1 - self._until(t)[0] / self._weight[-1]
