@@ -34,7 +34,8 @@ class BlockTree:
         self._pages: dict[BlockHash, int] = {}
         self._hashes: list[BlockHash | None] = [None] * size
         self._parents = array("i", [_NONE]) * size
-        self._children = [0] * size
+        # Not 0 where no block is, so that a 0 is a leaf.
+        self._children = [_NONE] * size
         # A block's own snapshot, and each child at or below which there is one: 0 where no state can be read any more.
         self._covers = array("i", bytes(4 * size))
         self._depths = array("i", bytes(4 * size))
@@ -44,6 +45,9 @@ class BlockTree:
 
     def __len__(self) -> int:
         return len(self._pages)
+
+    def __contains__(self, block_hash: BlockHash) -> bool:
+        return block_hash in self._pages
 
     def __iter__(self) -> Iterator[int]:
         """All blocks, parents first."""
@@ -71,12 +75,14 @@ class BlockTree:
         block = page if self._hashes[page] is not None else self._snapshot_of[page]
         return None if block == _NONE else block
 
-    def owners(self, pages: Iterable[int]) -> Iterable[int]:
-        """The blocks whose KV or snapshots lie in pages of theirs, each once: those at which something can be evicted
-        first, since others follow blocks that lead nowhere else."""
-        hashes, snapshot_of, children, snapshots = self._hashes, self._snapshot_of, self._children, self.snapshots
-        owners = dict.fromkeys(page if hashes[page] is not None else snapshot_of[page] for page in pages)
-        return [block for block in owners if not children[block] or block in snapshots]
+    def owners(self, pages: Sequence[int]) -> Iterable[int]:
+        """The leaves whose KV, and the blocks whose snapshots, lie in these pages: where eviction may begin, as other
+        blocks lead to these."""
+        children = self._children
+        owners = set(map(self._snapshot_of.__getitem__, pages))
+        owners.discard(_NONE)
+        owners.update([page for page in pages if not children[page]])
+        return owners
 
     def depth(self, block: int) -> int:
         """Blocks from the prompt's start to this one's end."""
@@ -139,6 +145,7 @@ class BlockTree:
         """A leaf and blocks of its `line`, without snapshots. Returns their hashes."""
         assert not self._children[line[0]]
         pages, hashes, parent = self._pages, self._hashes, self._parents[line[-1]]
+        self._children[line[0]] = _NONE
         gone = []
         for block in line:
             name = hashes[block]

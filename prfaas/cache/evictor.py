@@ -106,23 +106,27 @@ class Evictor:
         return self._priority(candidate), candidate.last_visit
 
     def _candidate(self, block: int) -> Candidate | None:
-        if self._tree.owner(block) != block:
-            return None
-        depth = self._tree.depth(block) * self._block_tokens
-        if self._snapshot_idle(block):
-            snapshot = self._tree.snapshots[block]
-            blocks, alone = self._tree.reach(block)
-            inner = self._tree.superseded(block)
-            pages = len(snapshot.pages) + alone
-            cost = blocks * self._block_tokens
-            return Candidate(cost, pages, depth, inner, snapshot.visits, snapshot.last_visit, snapshot.clock)
-        if self._tree.is_leaf(block) and self._pool.is_idle(block):
-            return Candidate(self._kv_cost_tokens, 1, depth, False, *self._visits.of(block))
+        tree = self._tree
+        snapshot = tree.snapshots.get(block)
+        if snapshot is not None and self._pool.any_idle(snapshot.pages):
+            blocks, alone = tree.reach(block)
+            return Candidate(
+                blocks * self._block_tokens,
+                len(snapshot.pages) + alone,
+                tree.depth(block) * self._block_tokens,
+                tree.superseded(block),
+                snapshot.visits,
+                snapshot.last_visit,
+                snapshot.clock,
+            )
+        if tree.is_leaf(block) and self._pool.is_idle(block):
+            depth_tokens = tree.depth(block) * self._block_tokens
+            return Candidate(self._kv_cost_tokens, 1, depth_tokens, False, *self._visits.of(block))
         return None
 
     def _snapshot_idle(self, block: int) -> bool:
         snapshot = self._tree.snapshots.get(block)
-        return snapshot is not None and any(map(self._pool.is_idle, snapshot.pages))
+        return snapshot is not None and self._pool.any_idle(snapshot.pages)
 
     def _drop(self, block: int, num_pages: int, gone: Evicted) -> None:
         if self._snapshot_idle(block):

@@ -1,10 +1,9 @@
 """The answer to a look into the prefix cache. Knows nothing of how it was found."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class Match:
+class Match(NamedTuple):
     """What is held of a prompt. Good until the cache next evicts something."""
 
     pages: tuple[int, ...] = ()

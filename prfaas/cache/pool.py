@@ -5,7 +5,6 @@ told apart from theirs, so that it is known at any time how many pages nobody bu
 can be had again by evicting.
 """
 
-from array import array
 from collections.abc import Iterable, Sequence
 
 from prfaas.core.errors import PoolError
@@ -17,8 +16,8 @@ class PagePool:
     def __init__(self, size: int) -> None:
         self._size = size
         # Last in, first out: a page freed a moment ago is still warm in the processor's cache.
-        self._free = array("i", range(size - 1, -1, -1))
         # A list is read and written in half the time that an array takes.
+        self._free = list(range(size - 1, -1, -1))
         self._holders = [0] * size
         self._kept = [0] * size
         self._lossy = bytearray(size)
@@ -73,10 +72,20 @@ class PagePool:
             return len(pages)
         return next((i for i, page in enumerate(pages) if self._lossy[page]), len(pages))
 
+    def any_idle(self, pages: Iterable[int]) -> bool:
+        holders, kept = self._holders, self._kept
+        for page in pages:  # noqa: SIM110 - a generator takes twice as long
+            if kept[page] and not holders[page]:
+                return True
+        return False
+
     def idle_until(self, pages: Sequence[int]) -> int:
         """How many of the leading pages are idle."""
         holders, kept = self._holders, self._kept
-        return next((i for i, page in enumerate(pages) if holders[page] or not kept[page]), len(pages))
+        for i, page in enumerate(pages):
+            if holders[page] or not kept[page]:
+                return i
+        return len(pages)
 
     def allocate(self, count: int) -> tuple[int, ...] | None:
         """`count` pages with one reference each, or None (and nothing taken) when fewer are free."""
@@ -99,12 +108,16 @@ class PagePool:
         if not pages:
             return
         self._demand_in_range("share", pages)
-        holders, kept = self._holders, self._kept
-        unheld = {page for page in pages if not holders[page]}
-        self._demand("share", pages, [page for page in unheld if not kept[page]])
-        self._idle -= len(unheld)
-        for page in pages:
+        holders, kept, unheld = self._holders, self._kept, 0
+        for done, page in enumerate(pages):
+            if not holders[page]:
+                if not kept[page]:
+                    for shared in pages[:done]:
+                        holders[shared] -= 1
+                    self._demand("share", pages, [p for p in dict.fromkeys(pages) if not (holders[p] or kept[p])])
+                unheld += 1
             holders[page] += 1
+        self._idle -= unheld
 
     def release(self, pages: Iterable[int]) -> list[int]:
         """A holder's reference back on each; pages are freed with their last one. Returns those that became idle.
@@ -113,19 +126,18 @@ class PagePool:
         """
         pages = tuple(pages)
         self._demand_in_range("release", pages)
-        holders, kept, free = self._holders, self._kept, self._free
+        holders, kept = self._holders, self._kept
+        idle, freed, stray = list[int](), list[int](), list[int]()
         for page in pages:
-            holders[page] -= 1
-        last = [page for page in pages if holders[page] <= 0]
-        if last and min(map(holders.__getitem__, last)) < 0:
-            stray = [page for page in dict.fromkeys(last) if holders[page] < 0]
+            left = holders[page] - 1
+            holders[page] = left
+            if left <= 0:
+                (stray if left else idle if kept[page] else freed).append(page)
+        if stray:
             for page in pages:
                 holders[page] += 1
-            self._demand("release", pages, stray)
-        # In order: a page that is given back twice is freed once.
-        last = list(dict.fromkeys(last))
-        idle = [page for page in last if kept[page]]
-        free.extend([page for page in last if not kept[page]] if idle else last)
+            self._demand("release", pages, list(dict.fromkeys(stray)))
+        self._free.extend(freed)
         self._idle += len(idle)
         return idle
 
@@ -133,10 +145,13 @@ class PagePool:
         """The index's reference on each. PoolError, and nothing changed, unless all are held and none is kept yet."""
         self._demand_in_range("keep", pages)
         holders, kept = self._holders, self._kept
-        if any(map(kept.__getitem__, pages)) or not all(map(holders.__getitem__, pages)):
-            self._demand("keep", pages, [page for page in pages if kept[page] or not holders[page]])
-        self._demand("keep", pages, () if len(set(pages)) == len(pages) else pages)
-        for page in pages:
+        for done, page in enumerate(pages):
+            if kept[page] or not holders[page]:
+                for taken in pages[:done]:
+                    kept[taken] = 0
+                stray = [p for p in pages if kept[p] or not holders[p]]
+                # None is: one of them is named twice.
+                self._demand("keep", pages, stray or pages)
             kept[page] = 1
         self._num_kept += len(pages)
 
@@ -144,9 +159,11 @@ class PagePool:
         """The index's reference back on each, which must be kept; the number of pages that this frees."""
         holders, kept = self._holders, self._kept
         assert all(map(kept.__getitem__, pages))
-        freed = [page for page in pages if not holders[page]]
+        freed = []
         for page in pages:
             kept[page] = 0
+            if not holders[page]:
+                freed.append(page)
         self._free.extend(freed)
         self._num_kept -= len(pages)
         self._idle -= len(freed)

@@ -105,8 +105,10 @@ class PrefixCache:
 
         What is cached stays so. Raises PoolError, and changes nothing, for a page that nobody holds (so often).
         """
-        for block in self._tree.owners(self.pool.release(pages)):
-            self._evictor.offer(block)
+        idle = self.pool.release(pages)
+        if idle:
+            for block in self._tree.owners(idle):
+                self._evictor.offer(block)
 
     def match(self, hashes: Sequence[BlockHash], limit_blocks: int | None = None) -> Match:
         """What is held of a prompt whose blocks have these hashes, from the first on. Changes nothing.
@@ -128,7 +130,7 @@ class PrefixCache:
 
     def holds(self, hashes: Sequence[BlockHash]) -> bool:
         """Whether all of these blocks are held; a first look before `match`."""
-        return all(self._tree.page(name) is not None for name in hashes)
+        return all(map(self._tree.__contains__, hashes))
 
     def pin_cost(self, match: Match, blocks: int, snapshot: bool) -> int:
         """Pages that `pin` would take from `available`."""

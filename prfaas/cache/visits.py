@@ -51,7 +51,10 @@ class Visits:
         Blocks between a leaf and it were used through the leaf only: they are worth just as much.
         """
         counts = self._counts
-        return next((i for i in range(start, len(blocks)) if counts[blocks[i]]), len(blocks))
+        for i in range(start, len(blocks)):
+            if counts[blocks[i]]:
+                return i
+        return len(blocks)
 
     def of(self, block: int) -> tuple[int, int, float]:
         """Visits (storing is the first), the last one, and the clock then; of a leaf."""

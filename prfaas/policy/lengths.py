@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate, pairwise
 from math import erfc, exp, log, sqrt
+from operator import mul
 from statistics import NormalDist
 from typing import Protocol
 
@@ -156,9 +157,10 @@ class Empirical:
             raise ConfigError("no lengths to take a distribution from; give a trace with at least one request")
         assert weights is None or (len(weights) == len(lengths) and min(weights) > 0)
         pairs = sorted(zip(lengths, weights or [1.0] * len(lengths), strict=True))
-        self._tokens = [float(tokens) for tokens, _ in pairs]
-        self._weight = list(accumulate(weight for _, weight in pairs))
-        self._sum = list(accumulate(tokens * weight for tokens, weight in pairs))
+        tokens, weight = zip(*pairs, strict=True)
+        self._tokens: list[float] = list(map(float, tokens))
+        self._weight: list[float] = list(accumulate(weight))
+        self._sum: list[float] = list(accumulate(map(mul, tokens, weight)))
 
     def above(self, t: float) -> float:
         return 1 - self._until(t)[0] / self._weight[-1]

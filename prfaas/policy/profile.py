@@ -51,11 +51,13 @@ class PrefillCurve:
         """Where the curve is at `tokens`, as measured or fitted: a chunk takes the difference of its ends."""
         if not self.points:
             return self.overhead_s + tokens * (self.per_token_s + tokens * self.per_token2_s)
-        last, last_s = self.points[-1]
+        points = self.points
+        last, last_s = points[-1]
         if tokens > last:
             return last_s + (tokens - last) * (self.per_token_s + (tokens + last) * self.per_token2_s)
-        right = min(max(bisect_right(self._tokens, tokens), 1), len(self.points) - 1)
-        (x0, y0), (x1, y1) = self.points[right - 1], self.points[right]
+        # As far as the last point but one: whatever is beyond it lies on the last line.
+        right = bisect_right(self._tokens, tokens, 1, len(points) - 1)
+        (x0, y0), (x1, y1) = points[right - 1], points[right]
         return y0 + (tokens - x0) * (y1 - y0) / (x1 - x0)
 
 

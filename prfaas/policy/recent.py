@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from math import floor, log, log1p
+from operator import truediv
 
 from prfaas.policy.lengths import Empirical
 
@@ -61,8 +62,8 @@ class Recent:
     def _lengths(self) -> Empirical:
         if self._seen is None:
             bins = sorted(self._weights)
-            weights = [self._weights[i] for i in bins]
-            self._seen = Empirical([self._sums[i] / w for i, w in zip(bins, weights, strict=True)], weights)
+            weights = list(map(self._weights.__getitem__, bins))
+            self._seen = Empirical(list(map(truediv, map(self._sums.__getitem__, bins), weights)), weights)
         return self._seen
 
     def above(self, t: float) -> float:

@@ -4,7 +4,7 @@ First come, first served would let one long prompt hold up every short one behin
 Shares are whole pages, so that few chunks are small and cuts lie where pages end.
 """
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 MAX_SHARES = 4
 """Prompts that one step works on at most: more would make the chunks small, and chunks pay for being many."""
@@ -12,8 +12,7 @@ CUT_TOKENS = 16
 """Cuts inside a page fall on multiples of this, which the kernels work in."""
 
 
-@dataclass(frozen=True, slots=True)
-class Want:
+class Want(NamedTuple):
     """A prompt of which tokens [start, start + remaining) are still to be computed."""
 
     start: int

@@ -1,7 +1,6 @@
 """What the simulation asks of an instance, whichever fidelity it is played at. Knows neither links nor policies."""
 
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from prfaas.core.ids import ClusterName, InstanceId
 from prfaas.planner.simulate.arrival import Arrival
@@ -10,8 +9,7 @@ from prfaas.policy.profile import Profile
 from prfaas.policy.view import ClusterKind, Role
 
 
-@dataclass(frozen=True, slots=True)
-class Load:
+class Load(NamedTuple):
     """What a heartbeat tells."""
 
     waiting_tokens: int

@@ -28,6 +28,7 @@ class EventLoop:
 
     def run(self) -> None:
         """Until nothing is to happen any more."""
-        while self._heap:
-            self.now_s, _, call, args = heappop(self._heap)
+        heap = self._heap
+        while heap:
+            self.now_s, _, call, args = heappop(heap)
             call(*args)

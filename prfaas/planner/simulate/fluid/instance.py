@@ -200,7 +200,9 @@ class FluidInstance:
 
     def _admit(self) -> list[Task]:
         """In order of arrival, as far as there is room. Returns imports."""
-        reserved = []
+        reserved: list[Task] = []
+        if self._running >= self._max_running:
+            return reserved
         computing = dict(end for task in self._prompts if (end := _end_computed(task)))
         while self._running < self._max_running:
             keep_free = watermark_pages(self._growing, self._cache.pool.size)
