@@ -107,3 +107,20 @@ def test_a_holder_cannot_give_back_the_reference_of_the_index() -> None:
     with pytest.raises(PoolError):
         pool.release(pages)
     assert (pool.used, pool.idle) == (1, 1)
+
+
+def test_what_is_refused_halfway_changes_nothing() -> None:
+    pool = PagePool(4)
+    held, kept = pool.allocate(1), pool.allocate(1)
+    assert held is not None
+    assert kept is not None
+    pool.keep(kept)
+    pool.release(kept)
+    with pytest.raises(PoolError, match=r"not allocated so: \[2\]"):
+        pool.share((*held, *kept, 2))
+    with pytest.raises(PoolError, match=r"not allocated so: \[1\]"):
+        pool.keep((*held, *kept))
+    with pytest.raises(PoolError, match=r"not allocated so: \[0, 0\]"):
+        pool.keep((*held, *held))
+    pool.check()
+    assert ([pool.refs(page) for page in range(4)], pool.kept, pool.idle) == ([1, 1, 0, 0], 1, 1)
