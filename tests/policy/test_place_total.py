@@ -8,15 +8,15 @@ from hypothesis import strategies as st
 
 from prfaas.core.errors import UnavailableError
 from prfaas.gateway import dispatch
-from prfaas.policy import place as policies
+from prfaas.planner.simulate import router
 from prfaas.policy.matches import longest
 from prfaas.policy.place import POLICIES, place
 from prfaas.policy.view import ClusterView, Placement, PlacementRequest, PolicyParams
 from tests.policy.fleets import knobs, requests, views
 
 
-def test_the_router_applies_the_very_same_function() -> None:
-    assert vars(dispatch)["place"] is policies.place
+def test_router_and_simulator_apply_the_very_same_function() -> None:
+    assert vars(dispatch)["place"] is vars(router)["place"] is place
 
 
 def answer(request: PlacementRequest, view: ClusterView, params: PolicyParams, policy: str) -> Placement | str:
