@@ -6,6 +6,8 @@ FUZZ_SECONDS ?= 60
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALL = $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt $(PIP_ARGS)
+# Tests that start no processes and measure nothing; the others want the machine to themselves.
+SIDE_BY_SIDE := $(addprefix tests/,cache config core docs kernels models planner policy scheduler telemetry wire)
 PROTO := prfaas/control/v1/fleet.proto
 PROTOC = $(BIN)/python -m grpc_tools.protoc -I. --plugin=protoc-gen-mypy_grpc=$(BIN)/protoc-gen-mypy_grpc
 
@@ -14,8 +16,13 @@ PROTOC = $(BIN)/python -m grpc_tools.protoc -I. --plugin=protoc-gen-mypy_grpc=$(
 demo: $(VENV)/.demo  ## a two-datacenter fleet on this machine answers a few prompts
 	@$(BIN)/prfaas demo $(ARGS)
 
-test: $(VENV)/.dev  ## all tests, those that start real fleets included
+test: $(VENV)/.dev  ## all tests, those that start real fleets included; ARGS chooses some
+ifeq ($(strip $(ARGS)),)
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(SIDE_BY_SIDE)
+	$(BIN)/python -m pytest $(addprefix --ignore=,$(SIDE_BY_SIDE))
+else
 	$(BIN)/python -m pytest $(ARGS)
+endif
 
 check: $(VENV)/.dev  ## lint, format, types, layers, generated code, test rules
 	$(BIN)/ruff check .
