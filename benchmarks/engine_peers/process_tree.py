@@ -1,6 +1,7 @@
 """What a process and all that it started cost in CPU time. Linux only, as the rest of this benchmark."""
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 TICK_S = 1 / os.sysconf("SC_CLK_TCK")
@@ -13,7 +14,9 @@ def children(pid: int) -> set[int]:
     """Processes that this one started and that have not ended."""
     found: set[int] = set()
     for task in Path(f"/proc/{pid}/task").glob("*"):
-        found.update(map(int, (task / "children").read_text().split()))
+        # A thread may have ended since it was listed.
+        with suppress(FileNotFoundError, ProcessLookupError):
+            found.update(map(int, (task / "children").read_text().split()))
     return found
 
 
