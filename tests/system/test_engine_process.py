@@ -141,6 +141,8 @@ async def test_engines_and_instances_killed_one_after_another(
         account = await _losing_its_engine(fleet, ("west-decode-0", "west-decode-1"))
         assert account["token_ids"] == expected["token_ids"]
         left = account["decode"]["instance"]
+        # Decode holds the prompt's pages by now: what is left to cross must take longer than the gauge is old.
+        await fleet.throttle(gbit_s=0.002)
         account = await _losing_its_engine(fleet, ("east-prefill-0",))
         # Its own words, unless the instance's end overtakes them.
         assert account["fallback"] in ("engine_failed", "peer_lost", "cancelled")
