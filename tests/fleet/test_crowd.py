@@ -98,6 +98,8 @@ def nothing_is_kept(engine: Engine) -> bool:
     return not (engine._times or drawer._counts or drawer._grammars or engine._scheduler.waiting_tokens)
 
 
+# The SDK's own generator of a stream whose reader was cancelled is at times collected while it still runs.
+@pytest.mark.filterwarnings("ignore:.*aiter_raw:pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("cached", [False, True])
 async def test_whoever_stays_is_answered_as_if_alone(model: Path, cached: bool) -> None:
     chance = random.Random(1)

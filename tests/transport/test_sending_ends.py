@@ -147,5 +147,5 @@ def test_peers_that_have_gone_are_forgotten() -> None:
                 sent.finish()
                 assert sent.result() is None
                 eventually(lambda: len(sender.outbox.peers()) == 1)
-            eventually(lambda: sender.connections() == 0)
+            eventually(lambda: sender.outbox.peers()[0].idle)
         assert sender.outbox.bytes_acknowledged() == 6 * FRAME
