@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from prfaas.config.sections import Name, PolicySection, PrefixCacheSection, Section
+from prfaas.config.sections import LoopsSection, Name, PolicySection, PrefixCacheSection, Section
 
 
 class LognormalSection(Section):
@@ -152,19 +152,6 @@ class BaselineSection(Section):
 
     profile: Path
     instances: int = Field(ge=2)
-
-
-class LoopsSection(Section):
-    """The two timescales (s3.4.3)."""
-
-    retune_s: float = Field(default=5.0, gt=0)
-    """How often the threshold is looked at."""
-    allocate_s: float = Field(default=120.0, gt=0)
-    """How often the roles are."""
-    convert: bool = False
-    """Whether instances may change their roles."""
-    convert_s: float = Field(default=30.0, ge=0)
-    """That an instance is out of service when it changes its role, after it has drained."""
 
 
 class DeploymentFile(Section):

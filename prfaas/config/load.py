@@ -35,6 +35,9 @@ def _anchored_cluster(cluster: ClusterSection, folder: Path) -> ClusterSection:
 
 
 def _anchored_engine(engine: EngineSection, folder: Path) -> EngineSection:
+    if emulated := engine.emulated:
+        emulated = emulated.model_copy(update={"profile": _from(folder, emulated.profile)})
+        engine = engine.model_copy(update={"emulated": emulated})
     prefixes = engine.prefix_cache
     if prefixes.disk is None:
         return engine

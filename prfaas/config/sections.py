@@ -78,6 +78,26 @@ class RouterSection(Section):
     first_token_deadline_s: float = Field(default=300.0, gt=0)
     drain_s: float = Field(default=30.0, ge=0)
     """How long running requests may take to end after SIGTERM."""
+    workers: int = Field(default=1, ge=1, le=64)
+    """Processes that share `http`; each decides by itself. Their control ports count up from `control`'s."""
+    siblings: tuple[Address, ...] = ()
+    """Control addresses of all workers of this router, set by the process that starts them."""
+    replicas: tuple[Address, ...] = ()
+    """Control addresses of routers elsewhere that instances register with as well."""
+    retry_budget: float = Field(default=0.2, ge=0, le=1)
+    """Requests that are placed a second time may be this share of the latest ones, and ten more."""
+    hedge_after_s: float | None = Field(default=None, gt=0)
+    """Without a first token for so long a request is sent to a second decode instance, too; null: never."""
+    cors_origins: tuple[str, ...] = ()
+    """Web pages of these origins may call the HTTP endpoints; `*`: all."""
+    max_body_mib: float = Field(default=16.0, gt=0, le=256)
+    head_timeout_s: float = Field(default=10.0, gt=0)
+    """Within which a client must have sent the head of a request, and then its body: slower ones are cut off."""
+    body_timeout_s: float = Field(default=60.0, gt=0)
+    idle_timeout_s: float = Field(default=75.0, gt=0)
+    """A connection without a request is closed; longer than load balancers keep theirs."""
+    max_connections: int = Field(default=16_384, ge=1)
+    """Open at once; further ones are answered 503 and closed."""
 
     @property
     def control_dial(self) -> str:
@@ -100,6 +120,64 @@ class PolicySection(Section):
     """...and by so many seconds."""
     usd_per_ttft_s: float = Field(default=0.01, gt=0)
     """What a second less until the first token is worth, where bytes cost money."""
+    cache_transfers: bool = True
+    """Whether a prefix that is cached elsewhere may cross to the instance that prefills."""
+    slo_ttft_s: float | None = Field(default=None, gt=0)
+    """When a first token is due; null: whenever it comes."""
+    slo_patience: float = Field(default=2.0, ge=1)
+    """Requests are refused when their first token is expected later than so many times `slo_ttft_s`."""
+    max_queued_requests: int = Field(default=10_000, ge=0)
+    """Requests that wait for a decode slot in the whole fleet, above which new ones are refused."""
+
+
+class LoopsSection(Section):
+    """The two timescales of the PrfaaS paper (s3.4.3)."""
+
+    retune: bool = True
+    """Whether the threshold follows load and link; it takes `policy.name: prfaas` and profiles, given or measured."""
+    retune_s: float = Field(default=5.0, gt=0)
+    """How often the threshold is looked at."""
+    allocate_s: float = Field(default=120.0, gt=0)
+    """How often the roles are."""
+    convert: bool = False
+    """Whether instances may change their roles."""
+    convert_s: float = Field(default=30.0, ge=0)
+    """That an instance is out of service when it changes its role, after it has drained."""
+    cooldown_s: float = Field(default=300.0, ge=0)
+    """Between two changes of roles."""
+
+
+Priority = Literal["interactive", "batch"]
+
+
+class ApiKeySection(Section):
+    """One tenant. The key itself is in no file: `prfaas key` prints a new one, and what belongs here."""
+
+    name: Name
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    """Of the key's UTF-8 bytes, in hexadecimal."""
+    priority: Priority = "interactive"
+    """Of its requests, unless they say "batch" themselves."""
+    requests_per_s: float | None = Field(default=None, gt=0)
+    """Null: no limit of its own."""
+    burst: int = Field(default=20, ge=1)
+    """Requests that may come at once."""
+    tokens_per_s: float | None = Field(default=None, gt=0)
+    """Prompt tokens and tokens generated; null: no limit."""
+    token_burst: int = Field(default=200_000, ge=1)
+
+
+class AdmissionSection(Section):
+    """Who may come in, and how many wait."""
+
+    api_keys: tuple[ApiKeySection, ...] = ()
+    """None: everybody may. Tenants never share cached prefixes."""
+    max_waiting_requests: int = Field(default=256, ge=0)
+    """In this router, while the fleet is contended; more are answered 429."""
+    max_wait_s: float = Field(default=10.0, ge=0)
+    """After which a request that still waits is answered 429."""
+    batch_share: float = Field(default=0.8, gt=0, le=1)
+    """Requests of class batch come in while the fleet's decode slots are taken up to this share."""
 
 
 class DiskTierSection(Section):
@@ -124,6 +202,17 @@ class PrefixCacheSection(Section):
     disk: DiskTierSection | None = None
 
 
+class EmulatedSection(Section):
+    """An engine that computes nothing: it takes the time that a profile says, and makes as many bytes."""
+
+    profile: Path
+    """A relative path starts at the file's folder."""
+    time_scale: float = Field(default=1.0, gt=0)
+    """So many of the profile's seconds pass in one of ours."""
+    kv_scale: float = Field(default=1.0, gt=0, le=1)
+    """Share of the profile's bytes that KV and states have here."""
+
+
 class EngineSection(Section):
     """One instance's engine."""
 
@@ -144,6 +233,8 @@ class EngineSection(Section):
     """Of each rank, on the CPU."""
     tensor_parallel: int = Field(default=1, ge=1, le=64)
     """Ranks, each a process, that share the model's heads, experts and vocabulary."""
+    emulated: EmulatedSection | None = None
+    """Instead of computing. The profile's memory then says how many pages there are, not `num_pages`."""
 
 
 CodecName = Literal["raw", "exact", "int8", "state16"]
@@ -269,6 +360,8 @@ class FleetConfig(Section):
     model: ModelSection
     router: RouterSection = RouterSection()
     policy: PolicySection = PolicySection()
+    loops: LoopsSection = LoopsSection()
+    admission: AdmissionSection = AdmissionSection()
     engine: EngineSection = EngineSection()
     transport: TransportSection = TransportSection()
     security: SecuritySection | None = None

@@ -50,6 +50,11 @@ class FleetStub:
                 request_serializer=prfaas_dot_control_dot_v1_dot_fleet__pb2.DeregisterRequest.SerializeToString,
                 response_deserializer=prfaas_dot_control_dot_v1_dot_fleet__pb2.DeregisterReply.FromString,
                 _registered_method=True)
+        self.SetRole = channel.unary_unary(
+                '/prfaas.control.v1.Fleet/SetRole',
+                request_serializer=prfaas_dot_control_dot_v1_dot_fleet__pb2.SetRoleRequest.SerializeToString,
+                response_deserializer=prfaas_dot_control_dot_v1_dot_fleet__pb2.SetRoleReply.FromString,
+                _registered_method=True)
 
 
 class FleetServicer:
@@ -74,6 +79,13 @@ class FleetServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SetRole(self, request, context):
+        """Operator to router: an instance shall change its role. Answered as soon as the instance has begun.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_FleetServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -91,6 +103,11 @@ def add_FleetServicer_to_server(servicer, server):
                     servicer.Deregister,
                     request_deserializer=prfaas_dot_control_dot_v1_dot_fleet__pb2.DeregisterRequest.FromString,
                     response_serializer=prfaas_dot_control_dot_v1_dot_fleet__pb2.DeregisterReply.SerializeToString,
+            ),
+            'SetRole': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetRole,
+                    request_deserializer=prfaas_dot_control_dot_v1_dot_fleet__pb2.SetRoleRequest.FromString,
+                    response_serializer=prfaas_dot_control_dot_v1_dot_fleet__pb2.SetRoleReply.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -185,6 +202,33 @@ class Fleet:
             metadata,
             _registered_method=True)
 
+    @staticmethod
+    def SetRole(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/prfaas.control.v1.Fleet/SetRole',
+            prfaas_dot_control_dot_v1_dot_fleet__pb2.SetRoleRequest.SerializeToString,
+            prfaas_dot_control_dot_v1_dot_fleet__pb2.SetRoleReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
 
 class InstanceStub:
     """Served by every prefill and decode instance.
@@ -200,6 +244,11 @@ class InstanceStub:
                 '/prfaas.control.v1.Instance/Generate',
                 request_serializer=prfaas_dot_control_dot_v1_dot_fleet__pb2.GenerateRequest.SerializeToString,
                 response_deserializer=prfaas_dot_control_dot_v1_dot_fleet__pb2.GenerateEvent.FromString,
+                _registered_method=True)
+        self.Attend = channel.stream_stream(
+                '/prfaas.control.v1.Instance/Attend',
+                request_serializer=prfaas_dot_control_dot_v1_dot_fleet__pb2.AttendCommand.SerializeToString,
+                response_deserializer=prfaas_dot_control_dot_v1_dot_fleet__pb2.AttendEvents.FromString,
                 _registered_method=True)
         self.Prefill = channel.unary_stream(
                 '/prfaas.control.v1.Instance/Prefill',
@@ -221,6 +270,11 @@ class InstanceStub:
                 request_serializer=prfaas_dot_control_dot_v1_dot_fleet__pb2.DrainRequest.SerializeToString,
                 response_deserializer=prfaas_dot_control_dot_v1_dot_fleet__pb2.DrainReply.FromString,
                 _registered_method=True)
+        self.ChangeRole = channel.unary_unary(
+                '/prfaas.control.v1.Instance/ChangeRole',
+                request_serializer=prfaas_dot_control_dot_v1_dot_fleet__pb2.ChangeRoleRequest.SerializeToString,
+                response_deserializer=prfaas_dot_control_dot_v1_dot_fleet__pb2.ChangeRoleReply.FromString,
+                _registered_method=True)
 
 
 class InstanceServicer:
@@ -229,6 +283,13 @@ class InstanceServicer:
 
     def Generate(self, request, context):
         """Router to decode: the decode instance owns the request until the stream ends.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Attend(self, request_iterator, context):
+        """Router to decode: one stream for all requests of a router. The decode instance owns a request until its last event.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -262,6 +323,13 @@ class InstanceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ChangeRole(self, request, context):
+        """Router to instance: finish what runs, then serve in another role. Answered at once; heartbeats tell how it goes.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_InstanceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -269,6 +337,11 @@ def add_InstanceServicer_to_server(servicer, server):
                     servicer.Generate,
                     request_deserializer=prfaas_dot_control_dot_v1_dot_fleet__pb2.GenerateRequest.FromString,
                     response_serializer=prfaas_dot_control_dot_v1_dot_fleet__pb2.GenerateEvent.SerializeToString,
+            ),
+            'Attend': grpc.stream_stream_rpc_method_handler(
+                    servicer.Attend,
+                    request_deserializer=prfaas_dot_control_dot_v1_dot_fleet__pb2.AttendCommand.FromString,
+                    response_serializer=prfaas_dot_control_dot_v1_dot_fleet__pb2.AttendEvents.SerializeToString,
             ),
             'Prefill': grpc.unary_stream_rpc_method_handler(
                     servicer.Prefill,
@@ -289,6 +362,11 @@ def add_InstanceServicer_to_server(servicer, server):
                     servicer.Drain,
                     request_deserializer=prfaas_dot_control_dot_v1_dot_fleet__pb2.DrainRequest.FromString,
                     response_serializer=prfaas_dot_control_dot_v1_dot_fleet__pb2.DrainReply.SerializeToString,
+            ),
+            'ChangeRole': grpc.unary_unary_rpc_method_handler(
+                    servicer.ChangeRole,
+                    request_deserializer=prfaas_dot_control_dot_v1_dot_fleet__pb2.ChangeRoleRequest.FromString,
+                    response_serializer=prfaas_dot_control_dot_v1_dot_fleet__pb2.ChangeRoleReply.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -319,6 +397,33 @@ class Instance:
             '/prfaas.control.v1.Instance/Generate',
             prfaas_dot_control_dot_v1_dot_fleet__pb2.GenerateRequest.SerializeToString,
             prfaas_dot_control_dot_v1_dot_fleet__pb2.GenerateEvent.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Attend(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/prfaas.control.v1.Instance/Attend',
+            prfaas_dot_control_dot_v1_dot_fleet__pb2.AttendCommand.SerializeToString,
+            prfaas_dot_control_dot_v1_dot_fleet__pb2.AttendEvents.FromString,
             options,
             channel_credentials,
             insecure,
@@ -427,6 +532,33 @@ class Instance:
             '/prfaas.control.v1.Instance/Drain',
             prfaas_dot_control_dot_v1_dot_fleet__pb2.DrainRequest.SerializeToString,
             prfaas_dot_control_dot_v1_dot_fleet__pb2.DrainReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ChangeRole(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/prfaas.control.v1.Instance/ChangeRole',
+            prfaas_dot_control_dot_v1_dot_fleet__pb2.ChangeRoleRequest.SerializeToString,
+            prfaas_dot_control_dot_v1_dot_fleet__pb2.ChangeRoleReply.FromString,
             options,
             channel_credentials,
             insecure,

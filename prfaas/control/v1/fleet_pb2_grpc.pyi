@@ -38,6 +38,8 @@ class FleetStub:
     Register: _grpc.UnaryUnaryMultiCallable[_fleet_pb2.RegisterRequest, _fleet_pb2.RegisterReply]
     Heartbeat: _grpc.UnaryUnaryMultiCallable[_fleet_pb2.HeartbeatRequest, _fleet_pb2.HeartbeatReply]
     Deregister: _grpc.UnaryUnaryMultiCallable[_fleet_pb2.DeregisterRequest, _fleet_pb2.DeregisterReply]
+    SetRole: _grpc.UnaryUnaryMultiCallable[_fleet_pb2.SetRoleRequest, _fleet_pb2.SetRoleReply]
+    """Operator to router: an instance shall change its role. Answered as soon as the instance has begun."""
 
 @_typing.type_check_only
 class FleetAsyncStub(FleetStub):
@@ -47,6 +49,8 @@ class FleetAsyncStub(FleetStub):
     Register: _aio.UnaryUnaryMultiCallable[_fleet_pb2.RegisterRequest, _fleet_pb2.RegisterReply]  # type: ignore[assignment]
     Heartbeat: _aio.UnaryUnaryMultiCallable[_fleet_pb2.HeartbeatRequest, _fleet_pb2.HeartbeatReply]  # type: ignore[assignment]
     Deregister: _aio.UnaryUnaryMultiCallable[_fleet_pb2.DeregisterRequest, _fleet_pb2.DeregisterReply]  # type: ignore[assignment]
+    SetRole: _aio.UnaryUnaryMultiCallable[_fleet_pb2.SetRoleRequest, _fleet_pb2.SetRoleReply]  # type: ignore[assignment]
+    """Operator to router: an instance shall change its role. Answered as soon as the instance has begun."""
 
 class FleetServicer(metaclass=_abc_1.ABCMeta):
     """Served by every router: how a fleet finds itself."""
@@ -72,6 +76,14 @@ class FleetServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_fleet_pb2.DeregisterReply, _abc.Awaitable[_fleet_pb2.DeregisterReply]]: ...
 
+    @_abc_1.abstractmethod
+    def SetRole(
+        self,
+        request: _fleet_pb2.SetRoleRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_fleet_pb2.SetRoleReply, _abc.Awaitable[_fleet_pb2.SetRoleReply]]:
+        """Operator to router: an instance shall change its role. Answered as soon as the instance has begun."""
+
 def add_FleetServicer_to_server(servicer: FleetServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
 
 class InstanceStub:
@@ -83,6 +95,8 @@ class InstanceStub:
     def __new__(cls, channel: _aio.Channel) -> InstanceAsyncStub: ...
     Generate: _grpc.UnaryStreamMultiCallable[_fleet_pb2.GenerateRequest, _fleet_pb2.GenerateEvent]
     """Router to decode: the decode instance owns the request until the stream ends."""
+    Attend: _grpc.StreamStreamMultiCallable[_fleet_pb2.AttendCommand, _fleet_pb2.AttendEvents]
+    """Router to decode: one stream for all requests of a router. The decode instance owns a request until its last event."""
     Prefill: _grpc.UnaryStreamMultiCallable[_fleet_pb2.PrefillRequest, _fleet_pb2.PrefillEvent]
     """Decode to prefill: compute the prompt's KV and send it where the ticket says."""
     Announce: _grpc.UnaryUnaryMultiCallable[_fleet_pb2.AnnounceRequest, _fleet_pb2.AnnounceReply]
@@ -91,6 +105,8 @@ class InstanceStub:
     """Anyone to instance: forget a request and free all that it holds. Idempotent."""
     Drain: _grpc.UnaryUnaryMultiCallable[_fleet_pb2.DrainRequest, _fleet_pb2.DrainReply]
     """Operator to instance: finish what runs, take nothing new."""
+    ChangeRole: _grpc.UnaryUnaryMultiCallable[_fleet_pb2.ChangeRoleRequest, _fleet_pb2.ChangeRoleReply]
+    """Router to instance: finish what runs, then serve in another role. Answered at once; heartbeats tell how it goes."""
 
 @_typing.type_check_only
 class InstanceAsyncStub(InstanceStub):
@@ -99,6 +115,8 @@ class InstanceAsyncStub(InstanceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     Generate: _aio.UnaryStreamMultiCallable[_fleet_pb2.GenerateRequest, _fleet_pb2.GenerateEvent]  # type: ignore[assignment]
     """Router to decode: the decode instance owns the request until the stream ends."""
+    Attend: _aio.StreamStreamMultiCallable[_fleet_pb2.AttendCommand, _fleet_pb2.AttendEvents]  # type: ignore[assignment]
+    """Router to decode: one stream for all requests of a router. The decode instance owns a request until its last event."""
     Prefill: _aio.UnaryStreamMultiCallable[_fleet_pb2.PrefillRequest, _fleet_pb2.PrefillEvent]  # type: ignore[assignment]
     """Decode to prefill: compute the prompt's KV and send it where the ticket says."""
     Announce: _aio.UnaryUnaryMultiCallable[_fleet_pb2.AnnounceRequest, _fleet_pb2.AnnounceReply]  # type: ignore[assignment]
@@ -107,6 +125,8 @@ class InstanceAsyncStub(InstanceStub):
     """Anyone to instance: forget a request and free all that it holds. Idempotent."""
     Drain: _aio.UnaryUnaryMultiCallable[_fleet_pb2.DrainRequest, _fleet_pb2.DrainReply]  # type: ignore[assignment]
     """Operator to instance: finish what runs, take nothing new."""
+    ChangeRole: _aio.UnaryUnaryMultiCallable[_fleet_pb2.ChangeRoleRequest, _fleet_pb2.ChangeRoleReply]  # type: ignore[assignment]
+    """Router to instance: finish what runs, then serve in another role. Answered at once; heartbeats tell how it goes."""
 
 class InstanceServicer(metaclass=_abc_1.ABCMeta):
     """Served by every prefill and decode instance."""
@@ -118,6 +138,14 @@ class InstanceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_fleet_pb2.GenerateEvent], _abc.AsyncIterator[_fleet_pb2.GenerateEvent]]:
         """Router to decode: the decode instance owns the request until the stream ends."""
+
+    @_abc_1.abstractmethod
+    def Attend(
+        self,
+        request_iterator: _MaybeAsyncIterator[_fleet_pb2.AttendCommand],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_fleet_pb2.AttendEvents], _abc.AsyncIterator[_fleet_pb2.AttendEvents]]:
+        """Router to decode: one stream for all requests of a router. The decode instance owns a request until its last event."""
 
     @_abc_1.abstractmethod
     def Prefill(
@@ -150,5 +178,13 @@ class InstanceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_fleet_pb2.DrainReply, _abc.Awaitable[_fleet_pb2.DrainReply]]:
         """Operator to instance: finish what runs, take nothing new."""
+
+    @_abc_1.abstractmethod
+    def ChangeRole(
+        self,
+        request: _fleet_pb2.ChangeRoleRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_fleet_pb2.ChangeRoleReply, _abc.Awaitable[_fleet_pb2.ChangeRoleReply]]:
+        """Router to instance: finish what runs, then serve in another role. Answered at once; heartbeats tell how it goes."""
 
 def add_InstanceServicer_to_server(servicer: InstanceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from math import exp, inf
 
-from prfaas.config.deployment import LoopsSection
+from prfaas.config.sections import LoopsSection
 from prfaas.planner.simulate.fleet import Fleet, Member
 from prfaas.planner.simulate.loop import EventLoop
 from prfaas.planner.simulate.opening import Opening

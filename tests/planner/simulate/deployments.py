@@ -7,13 +7,13 @@ from prfaas.config.deployment import (
     DeploymentFile,
     FixedSection,
     LognormalSection,
-    LoopsSection,
     PlannedClusterSection,
     PlannedEngineSection,
     PlannedLinkSection,
     SloSection,
     WorkloadSection,
 )
+from prfaas.config.sections import LoopsSection
 from prfaas.planner.simulate.arrival import Arrival
 from tests.planner.simulate.links import section
 

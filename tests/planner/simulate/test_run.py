@@ -10,7 +10,7 @@ from hypothesis import given as given_examples
 from hypothesis import settings
 from hypothesis import strategies as st
 
-from prfaas.config.deployment import LoopsSection
+from prfaas.config.sections import LoopsSection
 from prfaas.core.errors import ConfigError
 from prfaas.planner.simulate import series
 from prfaas.planner.simulate.outcome import Fidelity, Outcome
