@@ -28,27 +28,8 @@ _LONG_RUN = re.compile(r"\s{4096}")
 """Too much for the quicker library's search for words."""
 
 _WORDS = ("a", "Z", "é", "я", "中", "가", "あ", "ǆ")
-_OTHERS = (
-    "7",
-    "²",
-    "½",
-    " ",
-    "\n",
-    "\r",
-    "\t",
-    "\x85",
-    "\u3000",
-    "'",
-    "'ll",
-    "'S",
-    ".",
-    "_",
-    "-",
-    "€",
-    "🌍",
-    "<",
-    "\x00",
-)
+_SPACES = (" ", "\n", "\r", "\t", "\x85", "\u3000")
+_OTHERS = ("7", "²", "½", "'", "'ll", "'S", ".", "_", "-", "€", "🌍", "<", "\x00")
 _DEFAULTS = {
     "dropout": None,
     "unk_token": None,
