@@ -10,5 +10,6 @@ def policy_params(config: FleetConfig) -> PolicyParams:
         margin=config.policy.margin,
         margin_s=config.policy.margin_s,
         usd_per_ttft_s=config.policy.usd_per_ttft_s,
+        cache_transfers=config.policy.cache_transfers,
         codecs=frozenset({"raw", *config.transport.codecs}),
     )

@@ -69,6 +69,7 @@ class Servicer(InstanceServicer):
     async def Cancel(self, request: pb.CancelRequest, context: object) -> pb.CancelReply:  # noqa: ARG002
         found = self._prefill.cancel(request.request_id, request.transfer_id)
         if not request.transfer_id:
+            found = self._announce.cancel(request.request_id) or found
             found = self._decode.cancel(request.request_id) or self._end_generate(request.request_id) or found
         return pb.CancelReply(found=found)
 
@@ -76,6 +77,10 @@ class Servicer(InstanceServicer):
         self.draining = True
         log.info("draining: %d requests are running", self.num_running)
         return pb.DrainReply(running_requests=self.num_running)
+
+    async def close(self) -> None:
+        """Gives up what goes on without a call."""
+        await self._announce.close()
 
     async def finished(self) -> None:
         """Returns once nothing runs."""
