@@ -13,8 +13,8 @@ from prfaas.instance.kv_cut import cut
 from prfaas.instance.kv_encoding import Encoding
 from prfaas.instance.kv_rows import RequestRows
 from prfaas.instance.kv_source import EncodedSource, RawSource
+from prfaas.instance.late_peer import Way
 from prfaas.transport.outgoing import OutgoingTransfer, Source
-from prfaas.transport.peer import Peer
 from prfaas.wire.header import CODEC_NAMES, Codec, ObjectKey
 from prfaas.wire.sending import Summary
 
@@ -30,7 +30,7 @@ class KvExport:
         self,
         shape: ModelShape,
         memory: CacheMemory,
-        peer: Peer,
+        peer: Way,
         transfer: OutgoingTransfer,
         encoding: Encoding,
         *,

@@ -24,6 +24,7 @@ from prfaas.instance.front import Front
 from prfaas.instance.identity import Identity
 from prfaas.instance.kv import KvExport
 from prfaas.instance.kv_encoding import Encodings
+from prfaas.instance.late_peer import LatePeer
 from prfaas.instance.prefill_run import PrefillRun
 from prfaas.instance.prefix_fetch import PrefixFetches
 from prfaas.instance.stream import RequestStream
@@ -132,7 +133,7 @@ class PrefillService:
         request = self._checked(message)
         ended: asyncio.Future[PrfaasError | None] = asyncio.get_running_loop().create_future()
         transfer = self._transfer(message.ticket, request, ended)
-        export = self._export(message.ticket, transfer)
+        export = self._export(message, transfer)
         submit = partial(self._lend if message.cached_only else self._submit, request, export)
         patience_s = self._identity.transport.stall_s
         run = PrefillRun(request.request_id, _kind(message), transfer, submit, export, ended, patience_s=patience_s)
@@ -210,10 +211,12 @@ class PrefillService:
         deadline_s = self._clock() + ticket.deadline_s if ticket.deadline_s > 0 else float("inf")
         return OutgoingTransfer(TransferId(bytes(ticket.transfer_id)), ticket.epoch, opening, on_done, deadline_s)
 
-    def _export(self, ticket: pb.Ticket, transfer: OutgoingTransfer) -> KvExport:
-        # The connections come up while the prompt waits its turn.
+    def _export(self, message: pb.PrefillRequest, transfer: OutgoingTransfer) -> KvExport:
+        ticket = message.ticket
         proxy = self._dialer.proxy_to(ticket.receiver_cluster)
-        peer = self._outbox.start(ticket.data_address, proxy, ticket.receiver_cluster, transfer)
+        start = partial(self._outbox.start, ticket.data_address, proxy, ticket.receiver_cluster, transfer)
+        # The connections come up while the prompt waits its turn; what is cached, or is not, waits for none.
+        peer = LatePeer(start) if message.cached_only else start()
         return KvExport(
             self._identity.shape,
             self._memory,

@@ -237,6 +237,7 @@ async def test_requests_come_before_prefixes(own: Moving) -> None:
     await own.announce("west-p", "east-p", SECOND)
     await eventually_async(lambda: own.fetches("west-p") == {"no_room": 1})
     engine._cache.release(taken)
+    await own.ask(SECOND, "west-p")
 
 
 async def test_what_is_announced_too_late_is_not_fetched(fleet: Moving) -> None:
