@@ -142,7 +142,7 @@ class FakeInstance(InstanceServicer):
         reading = asyncio.create_task(self._read(stream))
         try:
             await asyncio.wait([reading, stream.aborted], return_when=asyncio.FIRST_COMPLETED)
-            if stream.aborted.done():
+            if stream.aborted.done() and stream.aborted.result() is not grpc.StatusCode.OK:
                 await context.abort(stream.aborted.result(), "as scripted")
         finally:
             stream.closed = True
