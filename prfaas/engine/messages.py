@@ -177,6 +177,8 @@ class Stepped(_Message, frozen=True):
     """Of these, inside the decoder; the rest is putting the batch together and drawing tokens."""
     decode_tokens: int
     prefill_tokens: int
+    late_s: float = 0.0
+    """How long after the moment that its profile says an emulated step ended."""
 
 
 class CacheChanged(_Message, frozen=True):
