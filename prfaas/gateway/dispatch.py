@@ -28,10 +28,20 @@ from prfaas.gateway.registry import Registry
 from prfaas.policy.matches import longest
 from prfaas.policy.outstanding import Ticket
 from prfaas.policy.place import place
-from prfaas.policy.view import Force, InstanceView, Placement, PlacementRequest
+from prfaas.policy.view import CacheTransfer, Force, Placement, PlacementRequest
 from prfaas.telemetry.metrics import RouterMetrics
 
 log = logging.getLogger(__name__)
+
+
+def _source(moved: CacheTransfer) -> pb.CacheSource:
+    source = moved.source
+    return pb.CacheSource(
+        instance_id=source.instance_id,
+        cluster=source.cluster,
+        control_address=source.control_address,
+        tokens=moved.tokens,
+    )
 
 
 class Dispatcher:
@@ -91,10 +101,22 @@ class Dispatcher:
         """It is no load any more."""
         self._registry.ended(ticket)
 
-    def announce(self, request_id: RequestId, blocks: PromptBlocks, prefill: InstanceView) -> None:
-        """Tells an instance that a prompt is to be prefilled there; it hears so before the decode instance asks."""
-        if names := self._directory.names_for(prefill.instance_id, blocks):
-            self.calls.announce_soon(prefill, request_id, names)
+    def announce(self, request: Request, blocks: PromptBlocks, placement: Placement) -> None:
+        """Tells the instance that prefills, if it is another than the one that decodes, or if a cached prefix is to go
+        there first; to be called before the decode instance is, so that it hears of it before it is asked."""
+        moved = placement.cache_transfer
+        if placement.prefill is None and moved is None:
+            return
+        prefill = placement.prefill or placement.decode
+        names = self._directory.names_for(prefill.instance_id, blocks)
+        message = pb.AnnounceRequest(request_id=request.request_id, block_hashes=names)
+        if moved is not None:
+            message.source.CopyFrom(_source(moved))
+            message.prompt_token_ids.extend(request.prompt_token_ids[: moved.tokens])
+            message.cache_salt = request.cache_salt
+            self.metrics.cache_transfers.labels(moved.source.cluster, prefill.cluster).inc()
+        if names or moved:
+            self.calls.announce_soon(prefill, message)
 
     async def prune(self) -> None:
         """Closes channels to instances that left the fleet."""
@@ -164,9 +186,8 @@ class Generation:
         # A prefill instance may still work for the first attempt, so the second needs an id of its own.
         request_id = RequestId(f"{self._request.request_id}.2") if self._failed else self._request.request_id
         attempt = replace(self._request, request_id=request_id)
+        dispatcher.announce(attempt, self._blocks, self.placement)
         self._call = dispatcher.calls.generate(attempt, self.placement, deadline_s)
-        if self.placement.prefill:
-            dispatcher.announce(request_id, self._blocks, self.placement.prefill)
         return self._call
 
     def _note(self, event: Event, call: GenerateCall) -> None:

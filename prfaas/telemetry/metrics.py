@@ -6,6 +6,7 @@ Names starting with `vllm:` repeat ours for dashboards and endpoint pickers that
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from prfaas.telemetry.link_metrics import LinkMetrics, RouterLinkMetrics
+from prfaas.telemetry.prefix_fetch_metrics import PrefixFetchMetrics
 from prfaas.telemetry.prefix_metrics import PrefixMetrics
 from prfaas.telemetry.role_metrics import RoleMetrics, RouterRoleMetrics
 from prfaas.telemetry.security_metrics import SecurityMetrics
@@ -111,6 +112,12 @@ class RouterMetrics:
             "prfaas_router_announce_failures_total",
             "Announcements of a request that its prefill instance did not get",
             ["code"],
+            registry=registry,
+        )
+        self.cache_transfers = Counter(
+            "prfaas_router_cache_transfers_total",
+            "Cached prefixes that were to go to another instance for a request",
+            ["source_cluster", "prefill_cluster"],
             registry=registry,
         )
         self.directory = Gauge(
@@ -224,6 +231,7 @@ class InstanceMetrics:
             "prfaas_pages_cached", "Pages that hold cached prefixes and that nothing uses now", registry=registry
         )
         self.prefix = PrefixMetrics(registry)
+        self.prefix_fetches = PrefixFetchMetrics(registry)
         self.links = LinkMetrics(registry)
         self.roles = RoleMetrics(registry)
         self.waiting = Gauge("prfaas_requests_waiting", "Requests waiting for pages", registry=registry)
