@@ -15,6 +15,7 @@ from prfaas.core.ids import RequestId
 from prfaas.core.request import Request
 from prfaas.gateway import parse
 from prfaas.gateway.answer import Answer, Arrival, Piece
+from prfaas.gateway.body_reader import BodyReader
 from prfaas.gateway.choices import Choices, choice_seed
 from prfaas.gateway.dispatch import Dispatcher
 from prfaas.gateway.errors import ApiError, ClientGoneError
@@ -29,7 +30,6 @@ from prfaas.gateway.tokenizer import ModelTokenizer
 from prfaas.policy.view import Force
 from prfaas.telemetry.metrics import RouterMetrics
 
-MAX_BODY_BYTES = 16 << 20
 JSON = "application/json"
 
 
@@ -49,6 +49,7 @@ class OpenAIApi:
     """Handlers of `/v1`. `unix_time` stamps answers; `draw_seed` serves requests that name no seed."""
 
     model: ServedModel
+    read_body: BodyReader
     tokenizer: ModelTokenizer
     grammars: GrammarCheck
     registry: Registry
@@ -62,7 +63,7 @@ class OpenAIApi:
     async def chat_completions(self, http: HttpRequest) -> Response:
         """`POST /v1/chat/completions`"""
         arrived_s = self.clock()
-        body = parse.parse(ChatBody, await parse.read_body(http, MAX_BODY_BYTES))
+        body = parse.parse(ChatBody, await self.read_body(http))
         self._check_model(body.model)
         prompt = await self.tokenizer.encode_chat(
             [message.for_template() for message in body.messages],
@@ -76,7 +77,7 @@ class OpenAIApi:
     async def completions(self, http: HttpRequest) -> Response:
         """`POST /v1/completions`"""
         arrived_s = self.clock()
-        body = parse.parse(CompletionBody, await parse.read_body(http, MAX_BODY_BYTES))
+        body = parse.parse(CompletionBody, await self.read_body(http))
         self._check_model(body.model)
         prompts = [await self._encode(prompt) for prompt in body.prompts]
         form = TextForm(self._head(http, body), self.tokenizer.token_bytes)
