@@ -6,8 +6,8 @@ import grpc
 
 from prfaas.control.v1 import fleet_pb2 as pb
 from prfaas.control.v1.fleet_pb2_grpc import FleetServicer
-from prfaas.gateway.admission import RefusedError
 from prfaas.gateway.kv_follower import KvFollower
+from prfaas.gateway.registration import RefusedError
 from prfaas.gateway.registry import Registry
 
 log = logging.getLogger(__name__)

@@ -11,11 +11,11 @@ from prfaas.config.sections import Address, FleetConfig
 from prfaas.control.v1 import fleet_pb2 as pb
 from prfaas.core.clock import Clock
 from prfaas.core.ids import ClusterName, InstanceId
-from prfaas.gateway.admission import RefusedError, check_instance, check_load, link_fault
 from prfaas.gateway.decode_contexts import DecodeContexts
 from prfaas.gateway.described_links import described_links
 from prfaas.gateway.live_view import LiveView
 from prfaas.gateway.measured_links import InstanceLink, link_views
+from prfaas.gateway.registration import RefusedError, check_instance, check_load, link_fault
 from prfaas.policy.outstanding import Ticket
 from prfaas.policy.profile import Profile
 from prfaas.policy.view import ClusterKind, ClusterView, InstanceView, LinkView, Placement, Role
