@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 from starlette.requests import ClientDisconnect, Request
 
+from prfaas.config.sections import Priority
 from prfaas.gateway import body_limits
 from prfaas.gateway.errors import ApiError, ClientGoneError
 from prfaas.gateway.generation_body import GenerationBody
@@ -16,6 +17,7 @@ B = TypeVar("B", bound=GenerationBody)
 
 TRACE_HEADER = "x-prfaas-trace"
 PREFILL_HEADER = "x-prfaas-prefill"
+PRIORITY_HEADER = "x-prfaas-priority"
 MAX_FAULTS = 5
 MAX_LISTED = 1000
 """Of more faults only the number is told: the report of a million takes seconds, in which no other answer moves."""
@@ -80,6 +82,21 @@ def wants_trace(request: Request) -> bool:
             400, f"{TRACE_HEADER} is {value!r}; it must be '0' or '1'", param=TRACE_HEADER, code="invalid_request"
         )
     return value == "1"
+
+
+def priority(request: Request) -> Priority | None:
+    """The class that the client asks for. Raises ApiError 400."""
+    value = request.headers.get(PRIORITY_HEADER)
+    match value:
+        case None | "interactive" | "batch":
+            return value
+        case _:
+            raise ApiError(
+                400,
+                f"{PRIORITY_HEADER} is {value!r}; it must be 'interactive' or 'batch'",
+                param=PRIORITY_HEADER,
+                code="invalid_request",
+            )
 
 
 def _too_large(limit_bytes: int) -> ApiError:
