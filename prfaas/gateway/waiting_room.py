@@ -77,10 +77,10 @@ class WaitingRoom:
 
     def _try_at_once(self, attempt: Attempt, priority: Priority) -> ContendedError | None:
         """None: it is in."""
-        ahead = len(self._queues["interactive"]) + (len(self._queues["batch"]) if priority == "batch" else 0)
+        ahead = [*self._queues["interactive"], *(self._queues["batch"] if priority == "batch" else ())]
         if ahead:
             self.look_soon()
-            return ContendedError(f"{ahead} requests wait already")
+            return ContendedError(f"requests that came before wait, too: {len(ahead)}", ahead[0].refusal.retry_after_s)
         try:
             attempt()
         except ContendedError as refusal:
@@ -154,7 +154,7 @@ class WaitingRoom:
     def _refusal(self, reason: Refused, priority: Priority, refusal: ContendedError) -> ContendedError:
         self._metrics.refused(reason, priority)
         why = {
-            "room_full": f"; {self.waiting} requests wait already, as many as may",
+            "room_full": "; no more requests may wait",
             "waited_too_long": f"; it waited {self._section.max_wait_s:g} s at most",
         }.get(reason, "")
         return ContendedError(f"the fleet is contended: {refusal}{why}", refusal.retry_after_s)
