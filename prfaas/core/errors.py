@@ -67,17 +67,39 @@ class LeaseError(PrfaasError):
     code = "lease_stale"
 
 
-class UnavailableError(PrfaasError):
+class NotNowError(PrfaasError):
+    """Nothing is wrong with the request: it is worth another try after `retry_after_s`."""
+
+    code = "not_now"
+    retryable = True
+
+    def __init__(self, message: str, retry_after_s: float = 1.0) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class UnavailableError(NotNowError):
     """No instance can take the request now (none registered, all stale or draining)."""
 
     code = "unavailable"
-    retryable = True
 
 
 class DrainingError(UnavailableError):
     """The instance finishes what it has and takes nothing new."""
 
     code = "draining"
+
+
+class ContendedError(NotNowError):
+    """Instances are there, and have so much to do that the request would come too late."""
+
+    code = "contended"
+
+
+class RateLimitError(NotNowError):
+    """An API key has used up what it may use for now."""
+
+    code = "rate_limit_exceeded"
 
 
 class CancelledError(PrfaasError):

@@ -5,6 +5,8 @@ Names starting with `vllm:` repeat ours for dashboards and endpoint pickers that
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from prfaas.telemetry.admission_metrics import AdmissionMetrics
+from prfaas.telemetry.connection_metrics import ConnectionMetrics
 from prfaas.telemetry.link_metrics import LinkMetrics, RouterLinkMetrics
 from prfaas.telemetry.prefix_fetch_metrics import PrefixFetchMetrics
 from prfaas.telemetry.prefix_metrics import PrefixMetrics
@@ -21,6 +23,8 @@ class RouterMetrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         self.registry = registry
         self.security = SecurityMetrics(registry)
+        self.admission = AdmissionMetrics(registry)
+        self.connections = ConnectionMetrics(registry)
         self.requests = Counter(
             "prfaas_router_requests_total", "HTTP requests answered", ["endpoint", "status"], registry=registry
         )
