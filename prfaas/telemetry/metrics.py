@@ -107,6 +107,12 @@ class RouterMetrics:
             "Times that following an instance's KV events broke",
             registry=registry,
         )
+        self.kv_unusable = Counter(
+            "prfaas_router_kv_unusable_blocks_total",
+            "Blocks of engines with names of their own that cannot be used: unnamed or private",
+            ["why"],
+            registry=registry,
+        )
         self.directory_dropped = Counter(
             "prfaas_router_directory_dropped_total",
             "Entries that the directory had no room for",
