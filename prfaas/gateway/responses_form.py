@@ -8,7 +8,7 @@ from msgspec import UNSET, UnsetType
 from msgspec.structs import replace
 
 from prfaas.gateway.answer import Piece
-from prfaas.gateway.errors import INVALID_REQUEST, ApiError
+from prfaas.gateway.errors import INVALID_REQUEST, RATE_LIMIT, ApiError
 from prfaas.gateway.forms import Ending, Head
 from prfaas.gateway.logprob_replies import chat_logprobs
 from prfaas.gateway.replies import FinishWord, TokenLogprob, Traces, Usage
@@ -35,6 +35,7 @@ from prfaas.gateway.responses_replies import (
 from prfaas.gateway.token_bytes import TokenBytes
 
 _encode = msgspec.json.Encoder().encode
+_CODES: dict[str, FailureCode] = {INVALID_REQUEST: "invalid_prompt", RATE_LIMIT: "rate_limit_exceeded"}
 _STATUS: dict[FinishWord, ItemStatus] = {"stop": "completed", "length": "incomplete"}
 
 
@@ -95,8 +96,7 @@ class ResponsesForm:
         return _framed(ResponseEvent(type=kind, sequence_number=self._next(), response=response))
 
     def failure(self, error: ApiError) -> bytes:
-        code: FailureCode = "invalid_prompt" if error.kind == INVALID_REQUEST else "server_error"
-        failure = ResponseFailure(code, error.message, error.kind, error.param)
+        failure = ResponseFailure(_CODES.get(error.kind, "server_error"), error.message, error.kind, error.param)
         self._status = "incomplete"
         response = self._reply("failed", [self._message()], error=failure)
         return _framed(ResponseEvent(type="response.failed", sequence_number=self._next(), response=response))

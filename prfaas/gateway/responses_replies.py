@@ -45,7 +45,7 @@ class OutputMessage(msgspec.Struct, frozen=True, tag="message", tag_field="type"
     role: Literal["assistant"] = "assistant"
 
 
-FailureCode = Literal["server_error", "invalid_prompt"]
+FailureCode = Literal["server_error", "invalid_prompt", "rate_limit_exceeded"]
 EndKind = Literal["response.completed", "response.incomplete"]
 
 
