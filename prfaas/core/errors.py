@@ -128,6 +128,12 @@ class PeerRefusedError(PrfaasError):
     code = "peer_refused"
 
 
+class NoRoomError(PrfaasError):
+    """Memory that was asked for only if nobody else needs it, and somebody does."""
+
+    code = "no_room"
+
+
 class TransferError(PrfaasError):
     """A KV transfer that did not commit. Subclasses say why; nothing of it is ever used for decoding."""
 
@@ -157,6 +163,12 @@ class ManifestError(TransferError):
     """A manifest that is incomplete, or that disagrees with what arrived or with the receiver's model."""
 
     code = "manifest_invalid"
+
+
+class PrefixGoneError(TransferError):
+    """A prefix that was to be sent because it was cached, and is not cached here (any more)."""
+
+    code = "prefix_gone"
 
 
 class DeadlineError(TransferError):

@@ -21,6 +21,7 @@ from prfaas.core.errors import PrfaasError
 from prfaas.core.request import MAX_SEED
 from prfaas.engine.grammar import GrammarCompiler
 from prfaas.gateway import errors
+from prfaas.gateway.body_reader import BodyReader
 from prfaas.gateway.directory import Directory
 from prfaas.gateway.dispatch import Dispatcher
 from prfaas.gateway.edge import REQUEST_ID_HEADER, Edge
@@ -63,7 +64,10 @@ def build_app(
     """The router's HTTP side. `max_context_tokens` is the model's limit, already shortened by the config's."""
     model = ServedModel(config.model.name, int(unix_time()), max_context_tokens, config.router.default_max_tokens)
     grammars = GrammarCheck(GrammarCompiler(config.model.path / "tokenizer.json"))
-    openai = OpenAIApi(model, tokenizer, grammars, registry, dispatcher, gate, metrics, clock, unix_time, seeds)
+    read_body = BodyReader(int(config.router.max_body_mib * (1 << 20)), config.router.body_timeout_s)
+    openai = OpenAIApi(
+        model, read_body, tokenizer, grammars, registry, dispatcher, gate, metrics, clock, unix_time, seeds
+    )
     status = StatusApi(config, registry, gate, metrics, directory)
     app = FastAPI(title="prfaas", version=__version__, redoc_url=None, redirect_slashes=False)
     app.add_middleware(Guard, tenants=Tenants(config.admission.api_keys, clock), metrics=metrics)

@@ -16,6 +16,7 @@ from prfaas.core.ids import RequestId
 from prfaas.core.request import Request
 from prfaas.gateway import parse
 from prfaas.gateway.answer import Answer, Arrival, Piece
+from prfaas.gateway.body_reader import BodyReader
 from prfaas.gateway.charge import charged
 from prfaas.gateway.choices import Choices, choice_seed
 from prfaas.gateway.dispatch import Dispatcher
@@ -32,7 +33,6 @@ from prfaas.gateway.tokenizer import ModelTokenizer
 from prfaas.policy.view import Force
 from prfaas.telemetry.metrics import RouterMetrics
 
-MAX_BODY_BYTES = 16 << 20
 JSON = "application/json"
 
 
@@ -52,6 +52,7 @@ class OpenAIApi:
     """Handlers of `/v1`. `unix_time` stamps answers; `draw_seed` serves requests that name no seed."""
 
     model: ServedModel
+    read_body: BodyReader
     tokenizer: ModelTokenizer
     grammars: GrammarCheck
     registry: Registry
@@ -65,7 +66,7 @@ class OpenAIApi:
     async def chat_completions(self, http: HttpRequest) -> Response:
         """`POST /v1/chat/completions`"""
         arrived_s = self.clock()
-        body = parse.parse(ChatBody, await parse.read_body(http, MAX_BODY_BYTES))
+        body = parse.parse(ChatBody, await self.read_body(http))
         self._check_model(body.model)
         prompt = await self.tokenizer.encode_chat(
             [message.for_template() for message in body.messages],
@@ -79,7 +80,7 @@ class OpenAIApi:
     async def completions(self, http: HttpRequest) -> Response:
         """`POST /v1/completions`"""
         arrived_s = self.clock()
-        body = parse.parse(CompletionBody, await parse.read_body(http, MAX_BODY_BYTES))
+        body = parse.parse(CompletionBody, await self.read_body(http))
         self._check_model(body.model)
         prompts = [await self._encode(prompt) for prompt in body.prompts]
         form = TextForm(self._head(http, body), self.tokenizer.token_bytes)
@@ -113,7 +114,7 @@ class OpenAIApi:
             message = "the logprobs of the first token do not travel: a prompt whose answer has them is not sent away"
             raise ApiError(400, message, param=parse.PREFILL_HEADER, code=RequestError.code)
         tenant: Tenant = http.state.tenant
-        priority = tenant.priority(parse.priority(http))
+        priority = tenant.priority(parse.priority(http, body))
         salt = tenant.cache_salt(body.cache_salt or "")
         requests = self._requests(RequestId(http.state.request_id), body, prompts, salt)
         if grammar := requests[0].sampling.grammar:
