@@ -22,9 +22,10 @@ from prfaas.core.logprobs import TokenLogprobs
 from prfaas.core.request import FinishReason, Request
 from prfaas.gateway.calls import GenerateCall, InstanceCalls
 from prfaas.gateway.directory import Directory
-from prfaas.gateway.policy_params import policy_params
+from prfaas.gateway.policy_params import LiveParams, policy_params
 from prfaas.gateway.prompt_blocks import PromptBlocks
 from prfaas.gateway.registry import Registry
+from prfaas.gateway.traffic import Traffic
 from prfaas.policy.matches import longest
 from prfaas.policy.outstanding import Ticket
 from prfaas.policy.place import place
@@ -67,7 +68,10 @@ class Dispatcher:
         clock: Clock,
     ) -> None:
         self._policy = config.policy.name
-        self._params = policy_params(config)
+        self.params = LiveParams(policy_params(config))
+        """The knobs in force; the short loop changes them."""
+        self.traffic = Traffic(clock)
+        """What was placed."""
         self.first_token_deadline_s = config.router.first_token_deadline_s
         self._registry = registry
         self._directory = directory
@@ -96,7 +100,8 @@ class Dispatcher:
             exclude=failed | self._registry.too_small_for(tokens),
             longest=longest(cached, view),
         )
-        placement = place(wanted, view, self._params, self._policy)
+        placement = place(wanted, view, self.params.now, self._policy)
+        self.traffic.add(request.prompt_tokens, placement.uncached_tokens)
         ticket = self._registry.placed(placement)
         prefill = placement.prefill or placement.decode
         self.metrics.placements.labels("remote" if placement.remote else "local", prefill.cluster).inc()

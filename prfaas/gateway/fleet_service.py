@@ -44,9 +44,14 @@ class FleetService(FleetServicer):
     ) -> pb.HeartbeatReply:
         """known=false asks the instance to register again; an impossible load is refused with INVALID_ARGUMENT."""
         try:
-            known = self._registry.heartbeat(request.instance_id, request.epoch, request.load, request.links)
+            known = self._registry.heartbeat(
+                request.instance_id,
+                request.epoch,
+                request.load,
+                request.links,
+                request.rates if request.HasField("rates") else None,
+            )
         except RefusedError as refused:
-            log.warning("heartbeat from %s refused: %s", context.peer(), refused.message)
             await context.abort(refused.status, refused.message)
         return pb.HeartbeatReply(known=known)
 

@@ -6,6 +6,7 @@ Names starting with `vllm:` repeat ours for dashboards and endpoint pickers that
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from prfaas.telemetry.link_metrics import LinkMetrics, RouterLinkMetrics
+from prfaas.telemetry.loop_metrics import RouterLoopMetrics
 from prfaas.telemetry.prefix_metrics import PrefixMetrics
 from prfaas.telemetry.security_metrics import SecurityMetrics
 
@@ -113,6 +114,7 @@ class RouterMetrics:
             registry=registry,
         )
         self.links = RouterLinkMetrics(registry)
+        self.loops = RouterLoopMetrics(registry)
 
 
 class InstanceMetrics:
