@@ -4,8 +4,8 @@ from prfaas.engine.messages import Stepped
 from prfaas.scheduler.plan import Chunk, StepPlan
 
 
-def stepped(plan: StepPlan, seconds: float, forward_seconds: float) -> Stepped:
-    """`forward_seconds`: of these, inside the decoder."""
+def stepped(plan: StepPlan, seconds: float, forward_seconds: float, late_s: float) -> Stepped:
+    """`forward_seconds`: of these, inside the decoder. `late_s`: of an emulated step, behind its profile."""
     return Stepped(
         seconds,
         forward_seconds,
@@ -15,6 +15,7 @@ def stepped(plan: StepPlan, seconds: float, forward_seconds: float) -> Stepped:
         prompts_begun=sum(map(_begins, plan.prefills)),
         prompts_done=sum(chunk.completes_prompt for chunk in plan.prefills),
         squared_tokens=sum(chunk.end**2 - chunk.start**2 for chunk in plan.prefills),
+        late_s=late_s,
     )
 
 
