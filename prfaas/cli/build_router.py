@@ -16,6 +16,7 @@ from prfaas.gateway.dispatch import Dispatcher
 from prfaas.gateway.gate import Gate
 from prfaas.gateway.kv_follower import KvFollower
 from prfaas.gateway.registry import Registry
+from prfaas.gateway.role_calls import RoleCalls
 from prfaas.gateway.server import RouterServer
 from prfaas.gateway.timescales import Timescales
 from prfaas.gateway.tokenizer import ModelTokenizer
@@ -36,5 +37,8 @@ def build_router(
     tokenizer = ModelTokenizer.load(config.model.path)
     app = build_app(config, tokenizer, context_tokens, registry, directory, dispatcher, gate, metrics, time.monotonic)
     follower = KvFollower(directory, dialer, metrics, keys=CurveKeys.new() if credentials else None)
-    timescales = Timescales(config, registry, dispatcher.params, dispatcher.traffic, metrics.loops, time.monotonic)
-    return RouterServer(config.router, app, registry, dispatcher, follower, gate, credentials, timescales)
+    roles = RoleCalls(registry, dialer, metrics.roles)
+    timescales = Timescales(
+        config, registry, dispatcher.params, dispatcher.traffic, metrics.loops, time.monotonic, roles.change_role
+    )
+    return RouterServer(config.router, app, registry, dispatcher, follower, gate, credentials, roles, timescales)

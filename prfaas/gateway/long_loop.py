@@ -3,14 +3,13 @@
 Decides nothing itself: `policy.allocate` does. Knows no instance's address, and its clock is its caller's.
 """
 
-import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from math import exp
 
 from prfaas.config.sections import FleetConfig
-from prfaas.core.errors import PrfaasError
 from prfaas.core.ids import InstanceId
+from prfaas.gateway.admission import RefusedError
 from prfaas.gateway.loop_state import RoleChange
 from prfaas.gateway.registry import FleetEntry
 from prfaas.policy.allocate import AllocateParams, Allocation, Conversion, allocate
@@ -19,16 +18,13 @@ from prfaas.policy.fleet_deployment import Seats
 from prfaas.policy.lengths import Lengths
 from prfaas.policy.signals import Signals
 from prfaas.policy.view import ClusterView, Role
-from prfaas.telemetry.loop_metrics import RouterLoopMetrics
 
-ChangeRole = Callable[[InstanceId, Role, str], Awaitable[None]]
-"""Asks an instance to serve in another role, with the reason; raises PrfaasError where it does not begin to."""
+ChangeRole = Callable[[InstanceId, Role, str], Awaitable[object]]
+"""Asks an instance to serve in another role, with the reason; raises RefusedError where it does not begin to."""
 
 HISTORY = 200
 EGRESS_S = 600.0
 """Time constant of what the link is taken to deliver: roles must not follow an outage of a minute."""
-
-log = logging.getLogger(__name__)
 
 
 class SlowEgress:
@@ -49,8 +45,8 @@ class LongLoop:
     """Asks for one change at a time. What it remembers is for people: all that counts is in the heartbeats, which
     every router hears, so that all of them wait for the same cool-down and ask the same instance."""
 
-    def __init__(self, config: FleetConfig, metrics: RouterLoopMetrics, change_role: ChangeRole | None) -> None:
-        self._metrics, self._change_role = metrics, change_role
+    def __init__(self, config: FleetConfig, change_role: ChangeRole | None) -> None:
+        self._change_role = change_role
         self._params = AllocateParams(
             convert_s=config.loops.convert_s, drain_s=config.router.drain_s, cooldown_s=config.loops.cooldown_s
         )
@@ -82,9 +78,6 @@ class LongLoop:
         refusal = ""
         try:
             await self._change_role(instance_id, conversion.role_to, conversion.reason)
-        except PrfaasError as error:
-            refusal = str(error)
+        except RefusedError as refused:
+            refusal = refused.message
         self.conversions.append(RoleChange(now_s, instance_id, conversion.role_to, conversion.reason, refusal))
-        self._metrics.role_changes.labels(conversion.role_to, "refused" if refusal else "begun").inc()
-        answer = f"refused: {refusal}" if refusal else "begun"
-        log.info("%s shall %s: %s: %s", instance_id, conversion.role_to, conversion.reason, answer)

@@ -39,7 +39,7 @@ class Timescales:
         self._config, self._registry, self._params, self._traffic = config, registry, params, traffic
         self._metrics, self._clock = metrics, clock
         self._short = ShortLoop(params, metrics, clock())
-        self._long = LongLoop(config, metrics, change_role)
+        self._long = LongLoop(config, change_role)
         self._egress = SlowEgress()
         self._retuned_s = self._allocated_s = clock()
         self._output_tokens, self._uncached = float(params.now.output_tokens), 1.0

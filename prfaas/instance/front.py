@@ -82,6 +82,8 @@ class Front:
         self._opened = 0
         self._unsent: list[Command] = []
         self._on_cache_changed = on_cache_changed
+        self.on_stats: Callable[[], None] = lambda: None
+        """Hears that `stats` has changed; must not block."""
         self._speed = PrefillSpeed()
         self.rates = MeasuredRates(self._loop.time)
         """What the engine takes for prompts and steps, as it went so far."""
@@ -160,6 +162,7 @@ class Front:
                     self.stats = event
                     disk = event.prefix.disk
                     self._metrics.prefix.read(asdict(event.prefix), asdict(disk) if disk else None)
+                    self.on_stats()
                 case CacheChanged(changes):
                     self._on_cache_changed(changes)
                 case Stepped():

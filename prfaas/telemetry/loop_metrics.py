@@ -4,7 +4,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 
 
 class RouterLoopMetrics:
-    """`prfaas_router_…`: the threshold, the roles, and the measured profiles that both rest on."""
+    """`prfaas_router_…`: the threshold, and what it and the roles rest on."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.threshold_tokens = Gauge(
@@ -18,12 +18,6 @@ class RouterLoopMetrics:
         self.retuning = Gauge(
             "prfaas_router_retuning",
             "1 while the threshold follows load and link, 0 while it is held",
-            registry=registry,
-        )
-        self.role_changes = Counter(
-            "prfaas_router_role_changes_total",
-            "Changes of role that the long loop asked for, by the new role and how it was answered (begun, refused)",
-            ["role", "result"],
             registry=registry,
         )
         self.queue_seconds = Gauge(
