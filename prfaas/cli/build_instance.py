@@ -176,7 +176,12 @@ def _wire(
             (config.router.control_dial, *config.router.replicas),
             lambda address: dialer.channel(address, config.router_cluster),
             dialer.forget,
-            Reports(lambda: _info(config, section, identity, addresses, kv_key, served), load, plane.links.reports),
+            Reports(
+                lambda: _info(config, section, identity, addresses, kv_key, served),
+                load,
+                plane.links.reports,
+                front.rates.rates,
+            ),
             parts.kv.allow if parts.kv else lambda _: None,
         ),
         metrics=metrics,

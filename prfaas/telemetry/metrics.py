@@ -8,6 +8,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prfaas.telemetry.admission_metrics import AdmissionMetrics
 from prfaas.telemetry.connection_metrics import ConnectionMetrics
 from prfaas.telemetry.link_metrics import LinkMetrics, RouterLinkMetrics
+from prfaas.telemetry.loop_metrics import RouterLoopMetrics
 from prfaas.telemetry.prefix_fetch_metrics import PrefixFetchMetrics
 from prfaas.telemetry.prefix_metrics import PrefixMetrics
 from prfaas.telemetry.role_metrics import RoleMetrics, RouterRoleMetrics
@@ -137,6 +138,7 @@ class RouterMetrics:
             registry=registry,
         )
         self.links = RouterLinkMetrics(registry)
+        self.loops = RouterLoopMetrics(registry)
         self.roles = RouterRoleMetrics(registry)
 
 
