@@ -20,9 +20,9 @@ from prfaas.engine.drawer import build_drawer
 from prfaas.engine.engine import Engine
 from prfaas.engine.link import EngineLink
 from prfaas.engine.messages import Ready
+from prfaas.engine.model_runner import Forward, ModelRunner
 from prfaas.engine.parallel import Leader
 from prfaas.engine.prefixes import Prefixes
-from prfaas.engine.runner import Forward, Runner
 from prfaas.engine.settings import EngineSettings
 from prfaas.engine.warm_up import warm_up
 from prfaas.models.ranks import ALONE
@@ -89,7 +89,7 @@ def _engine(
     )
     tier = _disk_moves(settings, link, loaded, cache, scheduler)
     prefixes = Prefixes(cache, tier, time.monotonic, section.prefix_cache.announced_s)
-    runner = Runner(forward, loaded.cache, build_drawer(settings.model_path, model.eos_token_ids))
+    runner = ModelRunner(forward, loaded.cache, build_drawer(settings.model_path, model.eos_token_ids))
     _compile_for_device(settings, loaded, forward)
     engine = Engine(scheduler, runner, model.shape, cache, prefixes, link, time.monotonic, loaded.copies)
     return BuiltEngine(engine, _ready(loaded), stop)

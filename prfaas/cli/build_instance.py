@@ -29,6 +29,7 @@ from prfaas.core.ids import new_epoch
 from prfaas.core.model_files import read_config
 from prfaas.core.shape import ModelShape, model_shape, sent_shapes
 from prfaas.instance.announce import AnnounceService
+from prfaas.instance.attend import MAX_CONCURRENT_CALLS
 from prfaas.instance.decode import DecodeService
 from prfaas.instance.fetch import Fetcher
 from prfaas.instance.front import nobody_listens
@@ -41,8 +42,6 @@ from prfaas.instance.servicer import Servicer
 from prfaas.telemetry.metrics import InstanceMetrics
 from prfaas.transport.congestion import check_congestion_control
 
-MAX_CONCURRENT_CALLS = 4096
-"""Beyond these an instance refuses calls, rather than queue prompts without bound."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from prfaas.core.ids import RequestId
 from prfaas.core.logprobs import TokenLogprobs
 from prfaas.core.request import FinishReason
 from prfaas.core.shape import ModelShape
-from prfaas.engine.drawer import Drawn
+from prfaas.engine.drawn import Drawn
 from prfaas.engine.link import EngineLink
 from prfaas.engine.messages import (
     Admitted,
@@ -30,13 +30,13 @@ from prfaas.engine.messages import (
     Progressed,
     Release,
     Stats,
-    Stepped,
     Stop,
     Submit,
 )
 from prfaas.engine.page_copies import PageCopies, SharedPages
 from prfaas.engine.prefixes import Prefixes
 from prfaas.engine.runner import Runner
+from prfaas.engine.step_account import stepped
 from prfaas.scheduler.plan import StepPlan
 from prfaas.scheduler.scheduler import Scheduler
 from prfaas.scheduler.sequence import Mode, Phase, Sequence
@@ -96,6 +96,8 @@ class Engine:
                 self._step(plan)
             elif self._scheduler.starved and self._prefixes.give_way():
                 continue
+            else:
+                self._runner.rest()
             self._report()
             # After a step more may fit; with nothing to compute and all admitted that fits, only a command changes it.
             stopped = self._take_commands(wait=plan is None)
@@ -193,7 +195,7 @@ class Engine:
         self._scheduler.observe(plan, seconds)
         self._prefixes.stepped(plan.num_prefill_tokens, seconds)
         self._commit(plan, drawn)
-        self._events.append(Stepped(seconds, self._runner.forward_seconds, len(plan.decodes), plan.num_prefill_tokens))
+        self._events.append(stepped(plan, seconds, self._runner.forward_seconds, self._runner.late_s))
 
     def _tell_preempted(self, plan: StepPlan) -> None:
         if plan.preempted:
