@@ -43,7 +43,6 @@ from prfaas.telemetry.metrics import InstanceMetrics
 from prfaas.transport.congestion import check_congestion_control
 
 
-
 @dataclass(frozen=True, slots=True)
 class BuiltInstance:
     """A server ready to start, and the addresses that it will have."""
@@ -167,7 +166,12 @@ def _wire(
             (config.router.control_dial, *config.router.replicas),
             lambda address: dialer.channel(address, config.router_cluster),
             dialer.forget,
-            Reports(lambda: _info(config, section, identity, addresses, kv_key, served), load, plane.links.reports),
+            Reports(
+                lambda: _info(config, section, identity, addresses, kv_key, served),
+                load,
+                plane.links.reports,
+                front.rates.rates,
+            ),
             parts.kv.allow if parts.kv else lambda _: None,
         ),
         metrics=metrics,

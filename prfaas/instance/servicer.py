@@ -102,9 +102,7 @@ class Servicer(InstanceServicer):
     def cut(self) -> None:
         """Cancels all that runs; each caller hears so."""
         self._prefill.cut()
-        for name, task in self._running.items():
-            if name.startswith("generate "):
-                task.cancel()
+        self._attend.cut()
 
     async def finished(self) -> None:
         """Returns once nothing runs."""
