@@ -36,6 +36,7 @@ from prfaas.instance.front import nobody_listens
 from prfaas.instance.identity import Identity
 from prfaas.instance.kv_codec import KvCodec
 from prfaas.instance.prefill import PrefillService
+from prfaas.instance.prefix_fetch import PrefixFetches
 from prfaas.instance.served_role import ServedRole
 from prfaas.instance.server import InstanceServer
 from prfaas.instance.servicer import Servicer
@@ -140,15 +141,24 @@ def _wire(
     dialer = Dialer(config, identity.cluster, parts.credentials)
     plane = build_data_plane(config, identity, parts.data_socket, parts.codec, parts.credentials, metrics)
     fetcher = Fetcher(identity, plane.inbox, memory, dialer, metrics, now, front.prefill_s, parts.codec)
-    block_tokens = (section.engine or config.engine).page_tokens
     home = config.cluster(identity.cluster)
     assert home
     served = ServedRole(identity.instance_id, section.role, home.kind, config.loops.cooldown_s, now)
+    engine = section.engine or config.engine
+    fetches = PrefixFetches(
+        front,
+        fetcher,
+        metrics.prefix_fetches,
+        now,
+        stall_s=config.transport.stall_s,
+        announced_s=engine.prefix_cache.announced_s,
+        prefill_s=front.prefill_s,
+    )
     servicer = Servicer(
         identity.instance_id,
-        DecodeService(identity, front, fetcher, metrics, now),
-        PrefillService(identity, front, memory, plane.outbox, dialer, plane.encodings, metrics, now),
-        AnnounceService(front, identity.max_context_tokens // block_tokens),
+        DecodeService(identity, front, fetcher, fetches, metrics, now),
+        PrefillService(identity, front, memory, plane.outbox, dialer, plane.encodings, fetches, metrics, now),
+        AnnounceService(identity, front, fetches, identity.max_context_tokens // engine.page_tokens),
         served,
     )
     kv_key = parts.kv.public_key if parts.kv else ""

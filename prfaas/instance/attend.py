@@ -80,8 +80,8 @@ class AttendService:
         return self._requests.cancel(request_id) or (task is not None and task.cancel())
 
     def cut(self) -> None:
-        """Ends all requests, each with a failure."""
-        for task in list(self._running.values()):
+        """Cancels all that runs; each router hears so."""
+        for task in self._running.values():
             task.cancel()
 
     async def finished(self) -> None:
