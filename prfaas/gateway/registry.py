@@ -95,7 +95,7 @@ class Registry:
     def register(self, info: pb.InstanceInfo, load: pb.Load) -> None:
         """Takes an instance in, in the place of an earlier life of it. Raises RefusedError with the reason.
 
-        The same life may register again, also in another role: what was placed on it still counts as its load.
+        The same life may register again, also in another role: what was placed on it counts, and what it told of links holds.
         """
         check_instance(info, self._kinds)
         check_load(info.instance_id, load)
@@ -107,10 +107,12 @@ class Registry:
                 f"{info.control_address} may not use that name; rename one, or try again once the other is gone",
             )
         self._check_fingerprint(info)
-        same_life = known is not None and known.info.epoch == info.epoch
-        self._forget(info.instance_id, for_good=not same_life)
+        earlier = known if known and known.info.epoch == info.epoch else None
+        self._forget(info.instance_id, for_good=earlier is None)
         view = self._view_of(info, load)
         self._members[info.instance_id] = member = _Member(info, load, self._clock(), view)
+        if earlier:
+            member.links, member.links_s = earlier.links, earlier.links_s
         if view.role == "decode":
             self._contexts.put(view.instance_id, info.max_context_tokens)
         self._show(member)
