@@ -177,8 +177,8 @@ class Stepped(_Message, frozen=True):
     """Of these, inside the decoder; the rest is putting the batch together and drawing tokens."""
     decode_tokens: int
     prefill_tokens: int
-    late_s: float = 0.0
-    """How long after the moment that its profile says an emulated step ended."""
+    late_s: float | None = None
+    """How long after the moment that its profile says an emulated step ended; None of a step that was computed."""
 
 
 class CacheChanged(_Message, frozen=True):

@@ -5,6 +5,7 @@ Names starting with `vllm:` repeat ours for dashboards and endpoint pickers that
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from prfaas.telemetry.emulation_metrics import EmulationMetrics
 from prfaas.telemetry.link_metrics import LinkMetrics, RouterLinkMetrics
 from prfaas.telemetry.prefix_metrics import PrefixMetrics
 from prfaas.telemetry.security_metrics import SecurityMetrics
@@ -217,6 +218,7 @@ class InstanceMetrics:
         )
         self.prefix = PrefixMetrics(registry)
         self.links = LinkMetrics(registry)
+        self.emulation = EmulationMetrics(registry)
         self.waiting = Gauge("prfaas_requests_waiting", "Requests waiting for pages", registry=registry)
         self.running = Gauge("prfaas_requests_running", "Requests that hold pages", registry=registry)
         self.vllm_waiting = Gauge("vllm:num_requests_waiting", "Requests waiting for pages", registry=registry)
