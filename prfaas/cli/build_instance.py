@@ -26,6 +26,7 @@ from prfaas.core.errors import ConfigError
 from prfaas.core.ids import new_epoch
 from prfaas.core.shape import DType, ModelShape
 from prfaas.instance.announce import AnnounceService
+from prfaas.instance.attend import MAX_CONCURRENT_CALLS
 from prfaas.instance.decode import DecodeService
 from prfaas.instance.fetch import Fetcher
 from prfaas.instance.front import nobody_listens
@@ -36,9 +37,6 @@ from prfaas.instance.server import InstanceServer
 from prfaas.instance.servicer import Servicer
 from prfaas.telemetry.metrics import InstanceMetrics
 from prfaas.transport.congestion import check_congestion_control
-
-MAX_CONCURRENT_CALLS = 4096
-"""Beyond these an instance refuses calls, rather than queue prompts without bound."""
 
 ROLES = {"prefill": pb.ROLE_PREFILL, "decode": pb.ROLE_DECODE}
 

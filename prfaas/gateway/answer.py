@@ -12,7 +12,8 @@ from prfaas.core.clock import Clock
 from prfaas.core.request import FinishReason, Request
 from prfaas.gateway.alignment import Alignment, ScoredToken
 from prfaas.gateway.detokenize import Detokenizer
-from prfaas.gateway.dispatch import Finished, Generation, Tokens
+from prfaas.gateway.dispatch import Generation
+from prfaas.gateway.events import Finished, Tokens
 from prfaas.gateway.replies import DecodeTrace, FinishWord, KvTrace, PrefillTrace, Trace
 from prfaas.telemetry.metrics import RouterMetrics
 

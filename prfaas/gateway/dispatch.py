@@ -1,12 +1,11 @@
 """From a request to its tokens: place it, call the decode instance, and place once more if nothing came yet."""
 
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from types import TracebackType
 from typing import Self
 
 from prfaas.config.sections import FleetConfig
-from prfaas.control.convert import failure_from_pb, logprobs_from_pb
 from prfaas.control.v1 import fleet_pb2 as pb
 from prfaas.core.clock import Clock
 from prfaas.core.errors import (
@@ -18,10 +17,11 @@ from prfaas.core.errors import (
     UnavailableError,
 )
 from prfaas.core.ids import InstanceId, RequestId
-from prfaas.core.logprobs import TokenLogprobs
 from prfaas.core.request import FinishReason, Request
-from prfaas.gateway.calls import GenerateCall, InstanceCalls
+from prfaas.gateway.calls import InstanceCalls
 from prfaas.gateway.directory import Directory
+from prfaas.gateway.events import Event, Finished
+from prfaas.gateway.generate_call import GenerateCall
 from prfaas.gateway.policy_params import policy_params
 from prfaas.gateway.prompt_blocks import PromptBlocks
 from prfaas.gateway.registry import Registry
@@ -32,26 +32,6 @@ from prfaas.policy.view import Force, InstanceView, Placement, PlacementRequest
 from prfaas.telemetry.metrics import RouterMetrics
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Tokens:
-    """Decode → client: the next tokens of the answer."""
-
-    token_ids: tuple[int, ...]
-    logprobs: tuple[TokenLogprobs, ...] = ()
-    """One for each token if the request asks for them, else none."""
-
-
-@dataclass(frozen=True, slots=True)
-class Finished:
-    """Decode → client: the answer is complete, and this is what it took."""
-
-    reason: FinishReason
-    account: pb.Account
-
-
-Event = Tokens | Finished
 
 
 class Dispatcher:
@@ -155,14 +135,18 @@ class Generation:
         while not self._ended:
             try:
                 call = self._call or self._start()
-                message = await call.read()
-                event = self._event(message, call)
+                event = await call.read()
+                self._note(event, call)
             except PrfaasError as error:
                 self._place_again(error)
-                continue
-            if event:
+            else:
                 return event
         raise StopAsyncIteration
+
+    @property
+    def ready(self) -> bool:
+        """The next event would come without a wait."""
+        return self._call is not None and self._call.ready
 
     async def stop(self) -> pb.Account | None:
         """Ends the request on the client's behalf, e.g. at a stop string; its account if that comes at once."""
@@ -185,44 +169,24 @@ class Generation:
             dispatcher.announce(request_id, self._blocks, self.placement.prefill)
         return self._call
 
-    def _event(self, message: pb.GenerateEvent, call: GenerateCall) -> Event | None:
-        match message.WhichOneof("event"):
-            case "tokens":
-                return self._tokens(message.tokens, call)
-            case "finished":
-                return self._finished(message.finished, call)
-            case "failure":
-                call.end()
-                self._call = None
-                raise failure_from_pb(message.failure)
-            case _:
-                raise PrfaasError(f"{call.instance.instance_id} sent an event that this router does not know")
-
-    def _tokens(self, tokens: pb.Tokens, call: GenerateCall) -> Tokens | None:
-        if not tokens.token_ids:
-            return None
+    def _note(self, event: Event, call: GenerateCall) -> None:
+        """Raises a PrfaasError for events that make no answer."""
+        if isinstance(event, Finished):
+            self._finished(event, call)
+            return
         if not self._has_tokens and self._ticket is not None:
             self._dispatcher.first_token(self._ticket)
         self._has_tokens = True
-        if self._request.sampling.logprobs is None:
-            return Tokens(tuple(tokens.token_ids))
-        logprobs = logprobs_from_pb(tokens)
-        if not logprobs:
+        if not event.logprobs and self._request.sampling.logprobs is not None:
             raise PrfaasError(f"{call.instance.instance_id} sent tokens without the logprobs that were asked for")
-        return Tokens(tuple(tokens.token_ids), logprobs)
 
-    def _finished(self, finished: pb.Finished, call: GenerateCall) -> Finished:
-        try:
-            reason = FinishReason(finished.reason)
-        except ValueError:
-            raise PrfaasError(f"{call.instance.instance_id} ended for an unknown reason {finished.reason!r}") from None
-        if reason is FinishReason.CANCELLED:
+    def _finished(self, event: Finished, call: GenerateCall) -> None:
+        if event.reason is FinishReason.CANCELLED:
             raise CancelledError(f"{call.instance.instance_id} cancelled the request")
         self._ended = True
         self._uncount()
         call.end()
         self._call = None
-        return Finished(reason, finished.account)
 
     def _place_again(self, error: PrfaasError) -> None:
         """Prepares the second attempt, or raises `error` where there can be none."""

@@ -6,15 +6,16 @@ The decode instance owns the request, so every failure before the first token en
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
-from prfaas.control.convert import failure_to_pb, request_from_pb, tokens_to_pb
+from prfaas.control.convert import request_from_pb
 from prfaas.control.v1 import fleet_pb2 as pb
 from prfaas.core.clock import Clock
 from prfaas.core.errors import CancelledError, ContextLengthError, DeadlineError, PrfaasError
 from prfaas.core.request import FinishReason, Request
 from prfaas.engine.messages import Admitted, BeginDecode, Generated, Prefilled, PrefillHere
+from prfaas.instance.attend import Answer
 from prfaas.instance.fetch import Fetcher, Undelivered
 from prfaas.instance.front import Front
 from prfaas.instance.identity import Identity
@@ -84,7 +85,7 @@ class _Journal:
 
 
 class DecodeService:
-    """Serves `Instance.Generate`."""
+    """Runs the requests of `Instance.Attend`."""
 
     def __init__(
         self, identity: Identity, front: Front, fetcher: Fetcher, metrics: InstanceMetrics, clock: Clock
@@ -103,18 +104,15 @@ class DecodeService:
             stream.interrupt()
         return stream is not None
 
-    async def generate(self, message: pb.GenerateRequest) -> AsyncGenerator[pb.GenerateEvent, None]:
-        """Tokens, and at the end either `finished` with the account or `failure`."""
+    async def generate(self, message: pb.GenerateRequest, answer: Answer) -> None:
+        """Puts tokens into `answer`, and at the end either `finished` with the account or `failed`."""
         code = "cancelled"
         try:
-            request = self._checked(message)
-            async with contextlib.aclosing(self._run(request, message)) as events:
-                async for event in events:
-                    yield event
+            await self._run(self._checked(message), message, answer)
             code = "ok"
         except PrfaasError as error:
             code = error.code
-            yield pb.GenerateEvent(failure=failure_to_pb(error))
+            answer.failed(error)
         finally:
             self._metrics.requests.labels("decode", code).inc()
 
@@ -129,7 +127,7 @@ class DecodeService:
             )
         return request
 
-    async def _run(self, request: Request, message: pb.GenerateRequest) -> AsyncGenerator[pb.GenerateEvent, None]:
+    async def _run(self, request: Request, message: pb.GenerateRequest, answer: Answer) -> None:
         target = message.prefill if message.HasField("prefill") else None
         if target and target.instance_id == self._identity.instance_id:
             target = None
@@ -142,18 +140,13 @@ class DecodeService:
                 journal.queue_ms = admitted.queue_s * 1e3
                 if target:
                     await self._import(request, stream, admitted, target, due_s, journal)
-                event = await self._first_token(request, stream, journal)
+                first = await self._first_token(request, stream, journal)
             self._streaming[request.request_id] = stream
-            finish = None
-            while finish is None:
-                yield pb.GenerateEvent(tokens=tokens_to_pb(event.token_id, event.logprobs))
-                finish = event.finish
-                if finish is None:
-                    try:
-                        event = await self._next_token(stream)
-                    except CancelledError:
-                        finish = FinishReason.CANCELLED
-            yield pb.GenerateEvent(finished=pb.Finished(reason=finish.value, account=journal.account()))
+            try:
+                finish = await stream.follow(first, lambda token: answer.token(token.token_id, token.logprobs))
+            except CancelledError:
+                finish = FinishReason.CANCELLED
+            answer.finished(finish, journal.account())
         finally:
             self._streaming.pop(request.request_id, None)
             stream.close()
@@ -210,11 +203,6 @@ class DecodeService:
                 self._metrics.verified_tokens.inc(event.tokens_verified)
             if isinstance(event, Generated):
                 return event
-
-    async def _next_token(self, stream: RequestStream) -> Generated:
-        while not isinstance(event := await stream.next(), Generated):
-            pass
-        return event
 
 
 async def _expect_admitted(stream: RequestStream) -> Admitted:

@@ -4,7 +4,6 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import TypeVar
 
 import grpc
 
@@ -13,13 +12,12 @@ from prfaas.control.v1 import fleet_pb2 as pb
 from prfaas.control.v1.fleet_pb2_grpc import InstanceServicer
 from prfaas.core.errors import CancelledError, DrainingError, EngineError, PrfaasError, RequestError
 from prfaas.instance.announce import AnnounceService
+from prfaas.instance.attend import AttendContext, AttendService
 from prfaas.instance.decode import DecodeService
 from prfaas.instance.prefill import PrefillService
 
 log = logging.getLogger(__name__)
 
-E = TypeVar("E", pb.GenerateEvent, pb.PrefillEvent)
-GenerateContext = grpc.aio.ServicerContext[pb.GenerateRequest, pb.GenerateEvent]
 PrefillContext = grpc.aio.ServicerContext[pb.PrefillRequest, pb.PrefillEvent]
 AnnounceContext = grpc.aio.ServicerContext[pb.AnnounceRequest, pb.AnnounceReply]
 
@@ -31,11 +29,11 @@ class Servicer(InstanceServicer):
         self, instance_id: str, decode: DecodeService, prefill: PrefillService, announce: AnnounceService
     ) -> None:
         self._instance_id = instance_id
-        self._decode = decode
+        self._attend = AttendService(instance_id, decode)
         self._prefill = prefill
         self._announce = announce
         self._prefill_calls = 0
-        self._running: dict[str, asyncio.Task[None]] = {}
+        self._prefilling: dict[str, asyncio.Task[None]] = {}
         self._idle = asyncio.Event()
         self._idle.set()
         self.draining = False
@@ -43,21 +41,19 @@ class Servicer(InstanceServicer):
     @property
     def num_running(self) -> int:
         """Requests; a prefill counts also while its call is broken."""
-        return sum(name.startswith("generate ") for name in self._running) + self._prefill.num_running
+        return self._attend.num_running + self._prefill.num_running
 
     # The stubs know handlers that return iterators; writing to the context instead closes our generators at once when
     # the caller goes away, rather than when the garbage collector finds them.
-    async def Generate(self, request: pb.GenerateRequest, context: GenerateContext) -> None:  # type: ignore[override]
-        name = f"generate {request.request_id}"
-        takes = not self.draining
-        await self._stream(name, self._decode.generate(request), context, pb.GenerateEvent, takes=takes)
+    async def Attend(self, commands: object, context: AttendContext) -> None:  # type: ignore[override] # noqa: ARG002
+        await self._attend.serve(context, takes=lambda: not self.draining)
 
     async def Prefill(self, request: pb.PrefillRequest, context: PrefillContext) -> None:  # type: ignore[override]
         # A call that broke may seem to run still when it is made again.
         self._prefill_calls += 1
         name = f"prefill {request.request_id}#{self._prefill_calls}"
         takes = not self.draining or self._prefill.knows(request)
-        await self._stream(name, self._prefill.prefill(request), context, pb.PrefillEvent, takes=takes)
+        await self._stream(name, self._prefill.prefill(request), context, takes=takes)
 
     async def Announce(self, request: pb.AnnounceRequest, context: AnnounceContext) -> pb.AnnounceReply:
         try:
@@ -69,7 +65,7 @@ class Servicer(InstanceServicer):
     async def Cancel(self, request: pb.CancelRequest, context: object) -> pb.CancelReply:  # noqa: ARG002
         found = self._prefill.cancel(request.request_id, request.transfer_id)
         if not request.transfer_id:
-            found = self._decode.cancel(request.request_id) or self._end_generate(request.request_id) or found
+            found = self._attend.cancel(request.request_id) or found
         return pb.CancelReply(found=found)
 
     async def Drain(self, request: pb.DrainRequest, context: object) -> pb.DrainReply:  # noqa: ARG002
@@ -79,30 +75,22 @@ class Servicer(InstanceServicer):
 
     async def finished(self) -> None:
         """Returns once nothing runs."""
-        while self._running or self._prefill.num_running:
+        while self._prefilling or self.num_running:
             await self._idle.wait()
             await self._prefill.finished()
-
-    def _end_generate(self, request_id: str) -> bool:
-        task = self._running.get(f"generate {request_id}")
-        return task is not None and task.cancel()
+            await self._attend.finished()
+        # What ended last may not have been told yet.
+        await self._attend.finished()
 
     async def _stream(
-        self,
-        name: str,
-        events: AsyncGenerator[E, None],
-        context: "grpc.aio.ServicerContext[pb.GenerateRequest, E] | grpc.aio.ServicerContext[pb.PrefillRequest, E]",
-        kind: type[E],
-        *,
-        takes: bool,
+        self, name: str, events: AsyncGenerator[pb.PrefillEvent, None], context: PrefillContext, *, takes: bool
     ) -> None:
-        if not takes or name in self._running:
-            refusal = self._refusal(name)
-            await context.write(kind(failure=failure_to_pb(refusal)))
+        if not takes or name in self._prefilling:
+            await context.write(pb.PrefillEvent(failure=failure_to_pb(self._refusal(name))))
             return
         task = asyncio.current_task()
         assert task is not None
-        self._running[name] = task
+        self._prefilling[name] = task
         self._idle.clear()
         try:
             async with aclosing(events):
@@ -114,16 +102,17 @@ class Servicer(InstanceServicer):
             # Cancelled on somebody else's behalf: gRPC would end the call without a word to the caller.
             task.uncancel()
             refusal = CancelledError("the request was cancelled")
-            await context.write(kind(failure=failure_to_pb(refusal)))
+            await context.write(pb.PrefillEvent(failure=failure_to_pb(refusal)))
         except Exception as error:  # a request's edge: whatever it was, others go on
             log.exception("%s failed", name)
-            await context.write(kind(failure=failure_to_pb(EngineError(f"{type(error).__name__}: {error}"))))
+            failure = failure_to_pb(EngineError(f"{type(error).__name__}: {error}"))
+            await context.write(pb.PrefillEvent(failure=failure))
         finally:
-            del self._running[name]
-            if not self._running:
+            del self._prefilling[name]
+            if not self._prefilling:
                 self._idle.set()
 
     def _refusal(self, name: str) -> PrfaasError:
-        if name not in self._running:
+        if name not in self._prefilling:
             return DrainingError(f"{self._instance_id} is draining; send the request elsewhere")
         return EngineError(f"{name} is already running on {self._instance_id}")

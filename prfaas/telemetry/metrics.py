@@ -38,6 +38,12 @@ class RouterMetrics:
         self.disconnects = Counter(
             "prfaas_router_client_disconnects_total", "Clients that left before their answer ended", registry=registry
         )
+        self.streams_lost = Counter(
+            "prfaas_router_streams_lost_total",
+            "Streams to decode instances that ended unasked, each with all its requests",
+            ["code"],
+            registry=registry,
+        )
         self.fallbacks = Counter(
             "prfaas_router_fallbacks_total",
             "Requests placed on another prefill instance and yet prefilled by decode",

@@ -33,7 +33,7 @@ class SilentPrefill(InstanceServicer):
             self.cancelled += 1
             raise
 
-    async def Generate(self, request: pb.GenerateRequest, context: object) -> None:  # type: ignore[override] # noqa: ARG002
+    async def Attend(self, commands: object, context: object) -> None:  # type: ignore[override] # noqa: ARG002
         raise AssertionError("nobody asks a prefill instance to generate")
 
     async def Announce(self, request: pb.AnnounceRequest, context: object) -> pb.AnnounceReply:  # noqa: ARG002

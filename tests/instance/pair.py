@@ -30,6 +30,7 @@ from prfaas.instance.prefill import PrefillService
 from prfaas.instance.servicer import Servicer
 from prfaas.telemetry.metrics import InstanceMetrics
 from prfaas.transport.inbox import Inbox
+from tests.generating import Generating
 from tests.instance.paged_memory import PagedMemory
 from tests.instance.played_engine import PlayedEngine
 
@@ -83,7 +84,7 @@ class Pair:
 
     async def ask(self, *token_ids: int, remote: bool = True, salt: str = "") -> tuple[list[int], pb.Account]:
         """Tokens and account of one request to `near`."""
-        call = self.near.stub.Generate(self.request(*token_ids, remote=remote, salt=salt))
+        call = Generating(self.near.stub, self.request(*token_ids, remote=remote, salt=salt))
         events = [event async for event in call]
         assert events[-1].WhichOneof("event") == "finished", events[-1]
         return [i for event in events for i in event.tokens.token_ids], events[-1].finished.account
