@@ -16,10 +16,12 @@ from prfaas.cli.build_kv_events import BuiltKvEvents, build_kv_events
 from prfaas.cli.emulation import served_shapes, sized_engine
 from prfaas.cli.start_engine import Launch, RunningEngine, launch_process, start_engine
 from prfaas.config.sections import EngineSection, FleetConfig, InstanceSection, split_address
+from prfaas.control.convert import ROLE_TO_PB
 from prfaas.control.credentials import Credentials
 from prfaas.control.dial import Dialer
 from prfaas.control.listen import advertised, listener, unusable
-from prfaas.control.registrar import Registrar
+from prfaas.control.membership import Membership
+from prfaas.control.registrar import Reports
 from prfaas.control.serve_grpc import add_port, grpc_server
 from prfaas.control.v1 import fleet_pb2 as pb
 from prfaas.core.errors import ConfigError
@@ -33,12 +35,12 @@ from prfaas.instance.front import nobody_listens
 from prfaas.instance.identity import Identity
 from prfaas.instance.kv_codec import KvCodec
 from prfaas.instance.prefill import PrefillService
+from prfaas.instance.served_role import ServedRole
 from prfaas.instance.server import InstanceServer
 from prfaas.instance.servicer import Servicer
 from prfaas.telemetry.metrics import InstanceMetrics
 from prfaas.transport.congestion import check_congestion_control
 
-ROLES = {"prefill": pb.ROLE_PREFILL, "decode": pb.ROLE_DECODE}
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,14 +142,22 @@ def _wire(
     plane = build_data_plane(config, identity, parts.data_socket, parts.codec, parts.credentials, metrics)
     fetcher = Fetcher(identity, plane.inbox, memory, dialer, metrics, now, front.prefill_s, parts.codec)
     block_tokens = (section.engine or config.engine).page_tokens
+    home = config.cluster(identity.cluster)
+    assert home
+    served = ServedRole(identity.instance_id, section.role, home.kind, config.loops.cooldown_s, now)
     servicer = Servicer(
         identity.instance_id,
         DecodeService(identity, front, fetcher, metrics, now),
         PrefillService(identity, front, memory, plane.outbox, dialer, plane.encodings, metrics, now),
         AnnounceService(front, identity.max_context_tokens // block_tokens),
+        served,
     )
+<<<<<<< HEAD
     info = _info(config, section, identity, addresses, parts.kv.public_key if parts.kv else "")
     info.engine = parts.engine.ready.device
+=======
+    kv_key = parts.kv.public_key if parts.kv else ""
+>>>>>>> gateway
     return InstanceServer(
         servicer=servicer,
         grpc_server=control,
@@ -157,24 +167,31 @@ def _wire(
         front=front,
         kv_events=parts.kv.events if parts.kv else None,
         dialer=dialer,
-        registrar=lambda load: Registrar(
-            lambda: dialer.channel(config.router.control_dial, config.router_cluster),
-            info,
-            load,
-            plane.links.reports,
+        served=served,
+        membership=lambda load: Membership(
+            (config.router.control_dial, *config.router.replicas),
+            lambda address: dialer.channel(address, config.router_cluster),
+            dialer.forget,
+            Reports(lambda: _info(config, section, identity, addresses, kv_key, served), load, plane.links.reports),
             parts.kv.allow if parts.kv else lambda _: None,
         ),
         metrics=metrics,
+        drain_s=config.router.drain_s,
     )
 
 
 def _info(
-    config: FleetConfig, section: InstanceSection, identity: Identity, addresses: dict[str, str], kv_key: str
+    config: FleetConfig,
+    section: InstanceSection,
+    identity: Identity,
+    addresses: dict[str, str],
+    kv_key: str,
+    served: ServedRole,
 ) -> pb.InstanceInfo:
     return pb.InstanceInfo(
         instance_id=identity.instance_id,
         cluster=identity.cluster,
-        role=ROLES[section.role],
+        role=ROLE_TO_PB[served.role],
         epoch=identity.epoch,
         control_address=addresses["control"],
         data_address=addresses["data"],

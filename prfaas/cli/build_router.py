@@ -15,6 +15,7 @@ from prfaas.gateway.dispatch import Dispatcher
 from prfaas.gateway.gate import Gate
 from prfaas.gateway.kv_follower import KvFollower
 from prfaas.gateway.registry import Registry
+from prfaas.gateway.role_calls import RoleCalls
 from prfaas.gateway.server import RouterServer
 from prfaas.gateway.tokenizer import ModelTokenizer
 from prfaas.telemetry.metrics import RouterMetrics
@@ -35,4 +36,5 @@ def build_router(
     tokenizer = ModelTokenizer.load(config.model.path)
     app = build_app(config, tokenizer, context_tokens, registry, directory, dispatcher, gate, metrics, time.monotonic)
     follower = KvFollower(directory, dialer, metrics, keys=CurveKeys.new() if credentials else None)
-    return RouterServer(config.router, app, registry, dispatcher, follower, gate, credentials)
+    roles = RoleCalls(registry, dialer, metrics.roles)
+    return RouterServer(config.router, app, registry, dispatcher, follower, gate, credentials, roles)

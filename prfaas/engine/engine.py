@@ -30,13 +30,13 @@ from prfaas.engine.messages import (
     Progressed,
     Release,
     Stats,
-    Stepped,
     Stop,
     Submit,
 )
 from prfaas.engine.page_copies import PageCopies, SharedPages
 from prfaas.engine.prefixes import Prefixes
 from prfaas.engine.runner import Runner
+from prfaas.engine.step_account import stepped
 from prfaas.scheduler.plan import StepPlan
 from prfaas.scheduler.scheduler import Scheduler
 from prfaas.scheduler.sequence import Mode, Phase, Sequence
@@ -195,8 +195,7 @@ class Engine:
         self._scheduler.observe(plan, seconds)
         self._prefixes.stepped(plan.num_prefill_tokens, seconds)
         self._commit(plan, drawn)
-        computed_s, late_s = self._runner.forward_seconds, self._runner.late_s
-        self._events.append(Stepped(seconds, computed_s, len(plan.decodes), plan.num_prefill_tokens, late_s))
+        self._events.append(stepped(plan, seconds, self._runner.forward_seconds, self._runner.late_s))
 
     def _tell_preempted(self, plan: StepPlan) -> None:
         if plan.preempted:

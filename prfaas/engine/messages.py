@@ -177,8 +177,21 @@ class Stepped(_Message, frozen=True):
     """Of these, inside the decoder; the rest is putting the batch together and drawing tokens."""
     decode_tokens: int
     prefill_tokens: int
+<<<<<<< HEAD
     late_s: float | None = None
     """How long after the moment that its profile says an emulated step ended; None of a step that was computed."""
+=======
+    context_tokens: int = 0
+    """That the decodes looked back at together, themselves included."""
+    prompts_begun: int = 0
+    """That had their first chunk in this step..."""
+    prompts_done: int = 0
+    """...and those that had their last."""
+    squared_tokens: int = 0
+    """Sum over the chunks [start, end) of end² - start²: twice what attention looked at."""
+    late_s: float = 0.0
+    """How long after the moment that its profile says an emulated step ended."""
+>>>>>>> gateway
 
 
 class CacheChanged(_Message, frozen=True):

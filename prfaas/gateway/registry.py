@@ -38,6 +38,8 @@ class _Member:
     seen_s: float
     view: InstanceView
     links: list[pb.LinkReport] = field(default_factory=list)
+    links_s: float = 0.0
+    """When they were told."""
     reported_stale: bool = False
     reported_links: bool = False
 
@@ -78,7 +80,10 @@ class Registry:
         self._contexts = DecodeContexts()
 
     def register(self, info: pb.InstanceInfo, load: pb.Load) -> None:
-        """Takes an instance in, in the place of an earlier life of it. Raises RefusedError with the reason."""
+        """Takes an instance in, in the place of an earlier life of it. Raises RefusedError with the reason.
+
+        The same life may register again, also in another role: what was placed on it still counts as its load.
+        """
         check_instance(info, self._kinds)
         check_load(info.instance_id, load)
         known = self._members.get(info.instance_id)
@@ -89,18 +94,28 @@ class Registry:
                 f"{info.control_address} may not use that name; rename one, or try again once the other is gone",
             )
         self._check_fingerprint(info)
-        self._forget(info.instance_id)
+        same_life = known is not None and known.info.epoch == info.epoch
+        self._forget(info.instance_id, for_good=not same_life)
         view = self._view_of(info, load)
         self._members[info.instance_id] = member = _Member(info, load, self._clock(), view)
         if view.role == "decode":
             self._contexts.put(view.instance_id, info.max_context_tokens)
         self._show(member)
-        log.info("%s of %s registered at %s", info.instance_id, info.cluster, info.control_address)
+        log.info("%s of %s registered at %s as %s", info.instance_id, info.cluster, info.control_address, view.role)
         self.refresh_metrics()
 
-    def heartbeat(self, instance_id: str, epoch: int, load: pb.Load, links: Sequence[pb.LinkReport] = ()) -> bool:
+    def heartbeat(
+        self,
+        instance_id: str,
+        epoch: int,
+        load: pb.Load,
+        links: Sequence[pb.LinkReport] = (),
+        *,
+        partial: bool = False,
+    ) -> bool:
         """Notes a sign of life. False: not known, register again. Raises RefusedError for a load that cannot be.
 
+        `partial`: it tells only of the load, and all else is as it was told before.
         Measurements of links that cannot be are left out: nobody is to lose an instance over them.
         """
         member = self._members.get(instance_id)
@@ -114,10 +129,20 @@ class Registry:
         if member.reported_stale:
             log.info("%s is heard again after %.1f s", instance_id, self._clock() - member.seen_s)
         member.load, member.seen_s, member.reported_stale = load, self._clock(), False
-        member.links = self._usable(member, links)
+        if not partial:
+            member.links, member.links_s = self._usable(member, links), member.seen_s
         member.view = self._view_of(member.info, load)
         self._show(member)
         return True
+
+    def converting(self, instance_id: str, role: pb.Role) -> None:
+        """It has begun to change its role, and gets nothing new even before its next heartbeat says so."""
+        if member := self._members.get(instance_id):
+            begun = pb.Load()
+            begun.CopyFrom(member.load)
+            begun.draining, begun.converting_to = True, role
+            member.load = begun
+            self._show(member)
 
     def deregister(self, instance_id: str, epoch: int) -> None:
         """Takes an instance out; a message of an earlier life changes nothing."""
@@ -155,7 +180,7 @@ class Registry:
         """What every instance alive measured of the ways to other clusters, however long ago."""
         now = self._clock()
         return [
-            InstanceLink(InstanceId(m.info.instance_id), ClusterName(m.info.cluster), report, now - m.seen_s)
+            InstanceLink(InstanceId(m.info.instance_id), ClusterName(m.info.cluster), report, now - m.links_s)
             for m in self._members.values()
             if self._live(m)
             for report in m.links
@@ -174,6 +199,10 @@ class Registry:
         """Everything known, silent and draining instances included."""
         now = self._clock()
         return [FleetEntry(m.info, m.view.role, self._state(m), m.load, now - m.seen_s) for m in self._members.values()]
+
+    def entry(self, instance_id: str) -> FleetEntry | None:
+        """One of `entries`."""
+        return next((entry for entry in self.entries() if entry.info.instance_id == instance_id), None)
 
     def infos(self) -> list[pb.InstanceInfo]:
         """What everything known said of itself."""
@@ -225,9 +254,10 @@ class Registry:
         else:
             self._live_view.put(member.view, member.seen_s)
 
-    def _forget(self, instance_id: str) -> None:
+    def _forget(self, instance_id: str, *, for_good: bool = True) -> None:
         if member := self._members.pop(instance_id, None):
-            self._live_view.forget(member.view.instance_id)
+            # Out of the view in any case: what it was may be another role.
+            (self._live_view.forget if for_good else self._live_view.drop)(member.view.instance_id)
             self._contexts.drop(member.view.instance_id)
 
     def _live(self, member: _Member) -> bool:

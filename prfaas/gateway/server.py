@@ -21,6 +21,7 @@ from prfaas.gateway.fleet_service import FleetService
 from prfaas.gateway.gate import Gate
 from prfaas.gateway.kv_follower import KvFollower
 from prfaas.gateway.registry import Registry
+from prfaas.gateway.role_calls import RoleCalls
 
 KEEP_ALIVE_S = 75
 """Longer than common load balancers keep idle connections, so that it is not the router that closes under a request."""
@@ -57,6 +58,7 @@ class RouterServer:
         follower: KvFollower,
         gate: Gate,
         credentials: Credentials | None,
+        roles: RoleCalls,
     ) -> None:
         """`credentials` are for `router.control` only; HTTP is as it is."""
         self._credentials = credentials
@@ -65,7 +67,9 @@ class RouterServer:
         self._dispatcher = dispatcher
         self._follower = follower
         self._gate = gate
-        self._service = FleetService(registry, follower, config.heartbeat_interval_s)
+        self._service = FleetService(
+            registry, follower, roles, config.heartbeat_interval_s, self._routers, dispatcher.metrics.roles
+        )
         self._uvicorn = _Uvicorn(
             uvicorn.Config(
                 app,
@@ -123,6 +127,11 @@ class RouterServer:
         assert self._grpc
         await self._grpc.stop(STOP_GRACE_S)
         await self._follower.close()
+
+    def _routers(self) -> tuple[str, ...]:
+        """Where instances register: with all workers of this router, and with its replicas."""
+        own = self._config.model_copy(update={"control": self.control_address}).control_dial
+        return (*(self._config.siblings or (own,)), *self._config.replicas)
 
     async def _start_grpc(self) -> None:
         address = self._config.control

@@ -18,15 +18,18 @@ from prfaas.engine.messages import (
     Command,
     Event,
     Failed,
+    Generated,
     NotReady,
     Preempted,
     Ready,
+    RequestEvent,
     Stats,
     Stepped,
     Stop,
     Submit,
 )
 from prfaas.instance.prefill_speed import PrefillSpeed
+from prfaas.instance.rates import MeasuredRates
 from prfaas.instance.stream import Listener, RequestStream
 from prfaas.scheduler.sequence import Mode
 from prfaas.telemetry.metrics import InstanceMetrics
@@ -79,7 +82,11 @@ class Front:
         self._opened = 0
         self._unsent: list[Command] = []
         self._on_cache_changed = on_cache_changed
+        self.on_stats: Callable[[], None] = lambda: None
+        """Hears that `stats` has changed; must not block."""
         self._speed = PrefillSpeed()
+        self.rates = MeasuredRates(self._loop.time)
+        """What the engine takes for prompts and steps, as it went so far."""
         self._closed = False
         self._ready: asyncio.Future[Ready] = self._loop.create_future()
         self._watching = asyncio.create_task(self._watch())
@@ -134,6 +141,7 @@ class Front:
 
     def detach(self, request_id: RequestId) -> None:
         self._streams.pop(request_id, None)
+        self.rates.forget(request_id)
 
     def _flush(self) -> None:
         if self._unsent and not self._closed:
@@ -154,10 +162,12 @@ class Front:
                     self.stats = event
                     disk = event.prefix.disk
                     self._metrics.prefix.read(asdict(event.prefix), asdict(disk) if disk else None)
+                    self.on_stats()
                 case CacheChanged(changes):
                     self._on_cache_changed(changes)
                 case Stepped():
                     self._speed.observe(event.prefill_tokens, event.seconds)
+                    self.rates.stepped(event)
                     self._metrics.stepped(
                         event.seconds, event.forward_seconds, event.decode_tokens, event.prefill_tokens
                     )
@@ -171,10 +181,16 @@ class Front:
                 case NotReady(code, message):
                     self._ready.set_exception(from_code(code, message))
                 case _:
-                    if isinstance(event, Failed) and event.reason is not None:
-                        self._metrics.engine_failures.labels(event.reason).inc()
-                    if stream := self._streams.get(event.request_id):
-                        stream.put(event)
+                    self._route_one(event)
+
+    def _route_one(self, event: RequestEvent) -> None:
+        """To whoever asked for the request."""
+        if isinstance(event, Failed) and event.reason is not None:
+            self._metrics.engine_failures.labels(event.reason).inc()
+        elif isinstance(event, Generated):
+            self.rates.generated(event.request_id, ended=event.finish is not None)
+        if stream := self._streams.get(event.request_id):
+            stream.put(event)
 
     async def _watch(self) -> None:
         self.death = await self._host.ended()

@@ -89,6 +89,11 @@ class PrefillService:
             run.abandon(CancelledError("the request was cancelled"))
         return bool(found)
 
+    def cut(self) -> None:
+        """Ends all that runs."""
+        for run in list(self._running.values()):
+            run.abandon(CancelledError("the request was cancelled"))
+
     async def prefill(self, message: pb.PrefillRequest) -> AsyncGenerator[pb.PrefillEvent, None]:
         """Progress, and at the end either `done` (the receiver has committed) or `failure`."""
         try:

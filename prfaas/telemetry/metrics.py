@@ -8,6 +8,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prfaas.telemetry.emulation_metrics import EmulationMetrics
 from prfaas.telemetry.link_metrics import LinkMetrics, RouterLinkMetrics
 from prfaas.telemetry.prefix_metrics import PrefixMetrics
+from prfaas.telemetry.role_metrics import RoleMetrics, RouterRoleMetrics
 from prfaas.telemetry.security_metrics import SecurityMetrics
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100)
@@ -120,6 +121,7 @@ class RouterMetrics:
             registry=registry,
         )
         self.links = RouterLinkMetrics(registry)
+        self.roles = RouterRoleMetrics(registry)
 
 
 class InstanceMetrics:
@@ -214,6 +216,7 @@ class InstanceMetrics:
             "1 when the CPU kernels are compiled for this machine, 0 when torch's operations stand in",
             registry=registry,
         )
+        self.emulation = EmulationMetrics(registry)
         self.preemptions = Counter(
             "prfaas_preemptions_total", "Times that a running request gave its pages up to others", registry=registry
         )
@@ -224,7 +227,7 @@ class InstanceMetrics:
         )
         self.prefix = PrefixMetrics(registry)
         self.links = LinkMetrics(registry)
-        self.emulation = EmulationMetrics(registry)
+        self.roles = RoleMetrics(registry)
         self.waiting = Gauge("prfaas_requests_waiting", "Requests waiting for pages", registry=registry)
         self.running = Gauge("prfaas_requests_running", "Requests that hold pages", registry=registry)
         self.vllm_waiting = Gauge("vllm:num_requests_waiting", "Requests waiting for pages", registry=registry)

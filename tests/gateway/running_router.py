@@ -25,6 +25,7 @@ from prfaas.gateway.dispatch import Dispatcher
 from prfaas.gateway.gate import Gate
 from prfaas.gateway.kv_follower import KvFollower
 from prfaas.gateway.registry import Registry
+from prfaas.gateway.role_calls import RoleCalls
 from prfaas.gateway.server import RouterServer
 from prfaas.gateway.tokenizer import ModelTokenizer
 from prfaas.telemetry.metrics import RouterMetrics
@@ -79,6 +80,7 @@ class RunningRouter:
     gate: Gate
     app: FastAPI
     server: RouterServer
+    roles: RoleCalls
     control: grpc.aio.Channel
     http: httpx2.AsyncClient
     openai: AsyncOpenAI
@@ -144,7 +146,8 @@ async def router_of(config: FleetConfig) -> AsyncIterator[RunningRouter]:
         seeds=lambda: DRAWN_SEED,
     )
     follower = KvFollower(directory, dialer, metrics, probe_s=0.05)
-    server = RouterServer(config.router, app, registry, dispatcher, follower, gate, credentials=None)
+    roles = RoleCalls(registry, dialer, metrics.roles)
+    server = RouterServer(config.router, app, registry, dispatcher, follower, gate, credentials=None, roles=roles)
     await server.start()
     url = f"http://{server.http_address}"
     async with (
@@ -164,6 +167,7 @@ async def router_of(config: FleetConfig) -> AsyncIterator[RunningRouter]:
             gate,
             app,
             server,
+            roles,
             channel,
             http,
             openai,

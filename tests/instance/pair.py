@@ -27,6 +27,7 @@ from prfaas.instance.fetch import Fetcher
 from prfaas.instance.front import Front, nobody_listens
 from prfaas.instance.identity import Identity
 from prfaas.instance.prefill import PrefillService
+from prfaas.instance.served_role import ServedRole
 from prfaas.instance.servicer import Servicer
 from prfaas.telemetry.metrics import InstanceMetrics
 from prfaas.transport.inbox import Inbox
@@ -133,6 +134,7 @@ async def _member(name: str, cluster: str, shape: ModelShape, config: FleetConfi
         DecodeService(identity, front, fetcher, metrics, now),
         prefill,
         AnnounceService(front, MAX_TOKENS // PAGE_TOKENS),
+        ServedRole(name, "decode", "pd", 0.0, now),
     )
     control = grpc.aio.server()
     add_InstanceServicer_to_server(servicer, control)
