@@ -42,7 +42,6 @@ from prfaas.telemetry.metrics import InstanceMetrics
 from prfaas.transport.congestion import check_congestion_control
 
 
-
 @dataclass(frozen=True, slots=True)
 class BuiltInstance:
     """A server ready to start, and the addresses that it will have."""
@@ -152,12 +151,7 @@ def _wire(
         AnnounceService(front, identity.max_context_tokens // block_tokens),
         served,
     )
-<<<<<<< HEAD
-    info = _info(config, section, identity, addresses, parts.kv.public_key if parts.kv else "")
-    info.engine = parts.engine.ready.device
-=======
-    kv_key = parts.kv.public_key if parts.kv else ""
->>>>>>> gateway
+    kv_key, engine = parts.kv.public_key if parts.kv else "", parts.engine.ready.device
     return InstanceServer(
         servicer=servicer,
         grpc_server=control,
@@ -172,7 +166,9 @@ def _wire(
             (config.router.control_dial, *config.router.replicas),
             lambda address: dialer.channel(address, config.router_cluster),
             dialer.forget,
-            Reports(lambda: _info(config, section, identity, addresses, kv_key, served), load, plane.links.reports),
+            Reports(
+                lambda: _info(config, section, identity, addresses, kv_key, served, engine), load, plane.links.reports
+            ),
             parts.kv.allow if parts.kv else lambda _: None,
         ),
         metrics=metrics,
@@ -187,6 +183,7 @@ def _info(
     addresses: dict[str, str],
     kv_key: str,
     served: ServedRole,
+    engine: str,
 ) -> pb.InstanceInfo:
     return pb.InstanceInfo(
         instance_id=identity.instance_id,
@@ -203,6 +200,7 @@ def _info(
         kv_events_address=addresses.get("kv_events", ""),
         kv_replay_address=addresses.get("kv_replay", ""),
         kv_events_key=kv_key,
+        engine=engine,
     )
 
 

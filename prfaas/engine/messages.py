@@ -177,10 +177,6 @@ class Stepped(_Message, frozen=True):
     """Of these, inside the decoder; the rest is putting the batch together and drawing tokens."""
     decode_tokens: int
     prefill_tokens: int
-<<<<<<< HEAD
-    late_s: float | None = None
-    """How long after the moment that its profile says an emulated step ended; None of a step that was computed."""
-=======
     context_tokens: int = 0
     """That the decodes looked back at together, themselves included."""
     prompts_begun: int = 0
@@ -189,9 +185,8 @@ class Stepped(_Message, frozen=True):
     """...and those that had their last."""
     squared_tokens: int = 0
     """Sum over the chunks [start, end) of end² - start²: twice what attention looked at."""
-    late_s: float = 0.0
-    """How long after the moment that its profile says an emulated step ended."""
->>>>>>> gateway
+    late_s: float | None = None
+    """How long after the moment that its profile says an emulated step ended; None of a step that was computed."""
 
 
 class CacheChanged(_Message, frozen=True):
