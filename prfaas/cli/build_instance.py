@@ -35,6 +35,7 @@ from prfaas.instance.front import nobody_listens
 from prfaas.instance.identity import Identity
 from prfaas.instance.kv_codec import KvCodec
 from prfaas.instance.prefill import PrefillService
+from prfaas.instance.prefix_fetch import PrefixFetches
 from prfaas.instance.served_role import ServedRole
 from prfaas.instance.server import InstanceServer
 from prfaas.instance.servicer import Servicer
@@ -140,18 +141,27 @@ def _wire(
     dialer = Dialer(config, identity.cluster, parts.credentials)
     plane = build_data_plane(config, identity, parts.data_socket, parts.codec, parts.credentials, metrics)
     fetcher = Fetcher(identity, plane.inbox, memory, dialer, metrics, now, front.prefill_s, parts.codec)
-    block_tokens = (section.engine or config.engine).page_tokens
     home = config.cluster(identity.cluster)
     assert home
     served = ServedRole(identity.instance_id, section.role, home.kind, config.loops.cooldown_s, now)
+    engine = section.engine or config.engine
+    fetches = PrefixFetches(
+        front,
+        fetcher,
+        metrics.prefix_fetches,
+        now,
+        stall_s=config.transport.stall_s,
+        announced_s=engine.prefix_cache.announced_s,
+        prefill_s=front.prefill_s,
+    )
     servicer = Servicer(
         identity.instance_id,
-        DecodeService(identity, front, fetcher, metrics, now),
-        PrefillService(identity, front, memory, plane.outbox, dialer, plane.encodings, metrics, now),
-        AnnounceService(front, identity.max_context_tokens // block_tokens),
+        DecodeService(identity, front, fetcher, fetches, metrics, now),
+        PrefillService(identity, front, memory, plane.outbox, dialer, plane.encodings, fetches, metrics, now),
+        AnnounceService(identity, front, fetches, identity.max_context_tokens // engine.page_tokens),
         served,
     )
-    kv_key, engine = parts.kv.public_key if parts.kv else "", parts.engine.ready.device
+    kv_key, computes = parts.kv.public_key if parts.kv else "", parts.engine.ready.device
     return InstanceServer(
         servicer=servicer,
         grpc_server=control,
@@ -167,7 +177,7 @@ def _wire(
             lambda address: dialer.channel(address, config.router_cluster),
             dialer.forget,
             Reports(
-                lambda: _info(config, section, identity, addresses, kv_key, served, engine), load, plane.links.reports
+                lambda: _info(config, section, identity, addresses, kv_key, served, computes), load, plane.links.reports
             ),
             parts.kv.allow if parts.kv else lambda _: None,
         ),
@@ -183,7 +193,7 @@ def _info(
     addresses: dict[str, str],
     kv_key: str,
     served: ServedRole,
-    engine: str,
+    computes: str,
 ) -> pb.InstanceInfo:
     return pb.InstanceInfo(
         instance_id=identity.instance_id,
@@ -200,7 +210,7 @@ def _info(
         kv_events_address=addresses.get("kv_events", ""),
         kv_replay_address=addresses.get("kv_replay", ""),
         kv_events_key=kv_key,
-        engine=engine,
+        engine=computes,
     )
 
 

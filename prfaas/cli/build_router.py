@@ -18,6 +18,7 @@ from prfaas.gateway.registry import Registry
 from prfaas.gateway.role_calls import RoleCalls
 from prfaas.gateway.server import RouterServer
 from prfaas.gateway.tokenizer import ModelTokenizer
+from prfaas.gateway.waiting_room import WaitingRoom
 from prfaas.telemetry.metrics import RouterMetrics
 
 
@@ -31,8 +32,9 @@ def build_router(
     registry = Registry(config, metrics, time.monotonic, profiles)
     directory = Directory(has_states=bool(shape.state_layers))
     calls = InstanceCalls(dialer, metrics)
-    dispatcher = Dispatcher(config, registry, directory, calls, metrics, time.monotonic)
-    gate = Gate(metrics)
+    room = WaitingRoom(config.admission, metrics.admission, time.monotonic)
+    dispatcher = Dispatcher(config, registry, directory, calls, metrics, time.monotonic, room)
+    gate = Gate(metrics, room)
     tokenizer = ModelTokenizer.load(config.model.path)
     app = build_app(config, tokenizer, context_tokens, registry, directory, dispatcher, gate, metrics, time.monotonic)
     follower = KvFollower(directory, dialer, metrics, keys=CurveKeys.new() if credentials else None)

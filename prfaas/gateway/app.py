@@ -11,6 +11,7 @@ from fastapi import FastAPI, Request
 from fastapi.openapi.utils import get_openapi
 from pydantic.json_schema import models_json_schema
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import PlainTextResponse, Response
 
 from prfaas import __version__
@@ -20,18 +21,21 @@ from prfaas.core.errors import PrfaasError
 from prfaas.core.request import MAX_SEED
 from prfaas.engine.grammar import GrammarCompiler
 from prfaas.gateway import errors
+from prfaas.gateway.body_reader import BodyReader
 from prfaas.gateway.directory import Directory
 from prfaas.gateway.dispatch import Dispatcher
-from prfaas.gateway.edge import Edge
+from prfaas.gateway.edge import REQUEST_ID_HEADER, Edge
 from prfaas.gateway.errors import ApiError, ErrorReply
 from prfaas.gateway.gate import Gate
 from prfaas.gateway.grammar_check import GrammarCheck
+from prfaas.gateway.guard import Guard
 from prfaas.gateway.openai_api import OpenAIApi, ServedModel
 from prfaas.gateway.parse import PREFILL_HEADER, TRACE_HEADER
 from prfaas.gateway.registry import Registry
 from prfaas.gateway.replies import ChatCompletion, ModelCard, ModelList, TextCompletion
 from prfaas.gateway.schema import ChatBody, CompletionBody
 from prfaas.gateway.status_api import FleetReply, ReadyReply, StatusApi
+from prfaas.gateway.tenants import Tenants
 from prfaas.gateway.tokenizer import ModelTokenizer
 from prfaas.telemetry.metrics import RouterMetrics
 
@@ -60,10 +64,22 @@ def build_app(
     """The router's HTTP side. `max_context_tokens` is the model's limit, already shortened by the config's."""
     model = ServedModel(config.model.name, int(unix_time()), max_context_tokens, config.router.default_max_tokens)
     grammars = GrammarCheck(GrammarCompiler(config.model.path / "tokenizer.json"))
-    openai = OpenAIApi(model, tokenizer, grammars, registry, dispatcher, gate, metrics, clock, unix_time, seeds)
+    read_body = BodyReader(int(config.router.max_body_mib * (1 << 20)), config.router.body_timeout_s)
+    openai = OpenAIApi(
+        model, read_body, tokenizer, grammars, registry, dispatcher, gate, metrics, clock, unix_time, seeds
+    )
     status = StatusApi(config, registry, gate, metrics, directory)
     app = FastAPI(title="prfaas", version=__version__, redoc_url=None, redirect_slashes=False)
+    app.add_middleware(Guard, tenants=Tenants(config.admission.api_keys, clock), metrics=metrics)
     app.add_middleware(Edge, gate=gate, metrics=metrics)
+    if config.router.cors_origins:  # outermost: browsers must be able to read every refusal, too
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=config.router.cors_origins,
+            allow_methods=["GET", "POST"],
+            allow_headers=["*"],
+            expose_headers=[REQUEST_ID_HEADER, "retry-after"],
+        )
     _add_openai(app, openai)
     _add_status(app, status)
     _add_error_handlers(app, openai)

@@ -9,12 +9,15 @@ from msgspec import UNSET
 from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
 
+from prfaas.config.sections import Priority
 from prfaas.core.clock import Clock
 from prfaas.core.errors import ContextLengthError, PrfaasError, RequestError
 from prfaas.core.ids import RequestId
 from prfaas.core.request import Request
 from prfaas.gateway import parse
 from prfaas.gateway.answer import Answer, Arrival, Piece
+from prfaas.gateway.body_reader import BodyReader
+from prfaas.gateway.charge import charged
 from prfaas.gateway.choices import Choices, choice_seed
 from prfaas.gateway.dispatch import Dispatcher
 from prfaas.gateway.errors import ApiError, ClientGoneError
@@ -25,11 +28,11 @@ from prfaas.gateway.registry import Registry
 from prfaas.gateway.replies import ModelCard, ModelList
 from prfaas.gateway.schema import ChatBody, CompletionBody
 from prfaas.gateway.stream import AnswerStream
+from prfaas.gateway.tenants import Tenant
 from prfaas.gateway.tokenizer import ModelTokenizer
 from prfaas.policy.view import Force
 from prfaas.telemetry.metrics import RouterMetrics
 
-MAX_BODY_BYTES = 16 << 20
 JSON = "application/json"
 
 
@@ -49,6 +52,7 @@ class OpenAIApi:
     """Handlers of `/v1`. `unix_time` stamps answers; `draw_seed` serves requests that name no seed."""
 
     model: ServedModel
+    read_body: BodyReader
     tokenizer: ModelTokenizer
     grammars: GrammarCheck
     registry: Registry
@@ -62,7 +66,7 @@ class OpenAIApi:
     async def chat_completions(self, http: HttpRequest) -> Response:
         """`POST /v1/chat/completions`"""
         arrived_s = self.clock()
-        body = parse.parse(ChatBody, await parse.read_body(http, MAX_BODY_BYTES))
+        body = parse.parse(ChatBody, await self.read_body(http))
         self._check_model(body.model)
         prompt = await self.tokenizer.encode_chat(
             [message.for_template() for message in body.messages],
@@ -76,7 +80,7 @@ class OpenAIApi:
     async def completions(self, http: HttpRequest) -> Response:
         """`POST /v1/completions`"""
         arrived_s = self.clock()
-        body = parse.parse(CompletionBody, await parse.read_body(http, MAX_BODY_BYTES))
+        body = parse.parse(CompletionBody, await self.read_body(http))
         self._check_model(body.model)
         prompts = [await self._encode(prompt) for prompt in body.prompts]
         form = TextForm(self._head(http, body), self.tokenizer.token_bytes)
@@ -109,13 +113,16 @@ class OpenAIApi:
         if force == "remote" and body.num_logprobs is not None:
             message = "the logprobs of the first token do not travel: a prompt whose answer has them is not sent away"
             raise ApiError(400, message, param=parse.PREFILL_HEADER, code=RequestError.code)
-        requests = self._requests(RequestId(http.state.request_id), body, prompts)
+        tenant: Tenant = http.state.tenant
+        priority = tenant.priority(parse.priority(http, body))
+        salt = tenant.cache_salt(body.cache_salt or "")
+        requests = self._requests(RequestId(http.state.request_id), body, prompts, salt)
         if grammar := requests[0].sampling.grammar:
             await self.grammars.check(grammar, body.grammar_field)
         for prompt in prompts:
             self.metrics.prompt_tokens.observe(len(prompt))
         arrivals = [Arrival(request, arrived_s, index) for index, request in enumerate(requests)]
-        answering = self._answering(arrivals, force, body)
+        answering = self._answering(arrivals, force, body, tenant, priority)
         if body.stream:
             counted = body.usage_on_every_chunk
             return AnswerStream(answering, form, self.gate, self.note_failure, traced=traced, counted=counted)
@@ -123,7 +130,7 @@ class OpenAIApi:
         return Response(content, media_type=JSON)
 
     def _requests(
-        self, request_id: RequestId, body: ChatBody | CompletionBody, prompts: Sequence[tuple[int, ...]]
+        self, request_id: RequestId, body: ChatBody | CompletionBody, prompts: Sequence[tuple[int, ...]], salt: str
     ) -> list[Request]:
         """One for each choice: those of the first prompt, then those of the next."""
         self.tokenizer.check_ids(body.stop_token_ids or (), "stop_token_ids")
@@ -136,22 +143,37 @@ class OpenAIApi:
             for i in range(body.choices_per_prompt):
                 own_id = RequestId(f"{request_id}-{len(requests)}") if several else request_id
                 sampling = body.sampling(max_tokens, choice_seed(seed, i), body.num_logprobs)
-                requests.append(Request(own_id, prompt, sampling, body.cache_salt or ""))
+                requests.append(Request(own_id, prompt, sampling, salt))
         return requests
 
     @asynccontextmanager
     async def _answering(
-        self, arrivals: Sequence[Arrival], force: Force | None, body: ChatBody | CompletionBody
+        self,
+        arrivals: Sequence[Arrival],
+        force: Force | None,
+        body: ChatBody | CompletionBody,
+        tenant: Tenant,
+        priority: Priority,
     ) -> AsyncIterator[Choices]:
         """Leaving cancels whatever still runs."""
         async with AsyncExitStack() as stack:
             answers = []
             for arrival in arrivals:
-                generation = await stack.enter_async_context(self.dispatcher.dispatch(arrival.request, force))
+                generation = await stack.enter_async_context(self.dispatcher.dispatch(arrival.request, force, priority))
                 detokenizer = self.tokenizer.detokenizer(body.stop_strings)
                 answers.append(Answer(arrival, generation, detokenizer, self.metrics, self.clock))
             choices = Choices(answers, body.choices_per_prompt)
             stack.push_async_callback(choices.close)
+            stack.enter_context(
+                charged(
+                    tenant,
+                    priority,
+                    sum(arrival.request.prompt_tokens for arrival in arrivals[:: body.choices_per_prompt]),
+                    sum(arrival.request.sampling.max_tokens for arrival in arrivals),
+                    lambda: sum(answer.completion_tokens for answer in answers),
+                    self.metrics.admission,
+                )
+            )
             yield choices
 
     async def _encode(self, prompt: str | list[int]) -> tuple[int, ...]:

@@ -1,7 +1,7 @@
 """The live table of instances, fed by registrations and heartbeats. Knows no sockets; its clock is injected."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -11,11 +11,11 @@ from prfaas.config.sections import Address, FleetConfig
 from prfaas.control.v1 import fleet_pb2 as pb
 from prfaas.core.clock import Clock
 from prfaas.core.ids import ClusterName, InstanceId
-from prfaas.gateway.admission import RefusedError, check_instance, check_load, link_fault
 from prfaas.gateway.decode_contexts import DecodeContexts
 from prfaas.gateway.described_links import described_links
 from prfaas.gateway.live_view import LiveView
 from prfaas.gateway.measured_links import InstanceLink, link_views
+from prfaas.gateway.registration import RefusedError, check_instance, check_load, link_fault
 from prfaas.policy.outstanding import Ticket
 from prfaas.policy.profile import Profile
 from prfaas.policy.view import ClusterKind, ClusterView, InstanceView, LinkView, Placement, Role
@@ -78,6 +78,11 @@ class Registry:
         self._measured: tuple[LinkView, ...] = ()
         self._live_view = LiveView(self._stale_after_s, self._described)
         self._contexts = DecodeContexts()
+        self._on_heard: list[Callable[[], None]] = []
+
+    def when_heard(self, callback: Callable[[], None]) -> None:
+        """Called after every registration and heartbeat; it must be quick and raise nothing."""
+        self._on_heard.append(callback)
 
     def register(self, info: pb.InstanceInfo, load: pb.Load) -> None:
         """Takes an instance in, in the place of an earlier life of it. Raises RefusedError with the reason.
@@ -253,6 +258,8 @@ class Registry:
             self._live_view.drop(member.view.instance_id)
         else:
             self._live_view.put(member.view, member.seen_s)
+        for callback in self._on_heard:
+            callback()
 
     def _forget(self, instance_id: str, *, for_good: bool = True) -> None:
         if member := self._members.pop(instance_id, None):
