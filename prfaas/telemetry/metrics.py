@@ -7,6 +7,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from prfaas.telemetry.admission_metrics import AdmissionMetrics
 from prfaas.telemetry.connection_metrics import ConnectionMetrics
+from prfaas.telemetry.emulation_metrics import EmulationMetrics
 from prfaas.telemetry.link_metrics import LinkMetrics, RouterLinkMetrics
 from prfaas.telemetry.loop_metrics import RouterLoopMetrics
 from prfaas.telemetry.prefix_fetch_metrics import PrefixFetchMetrics
@@ -234,6 +235,7 @@ class InstanceMetrics:
             "1 when the CPU kernels are compiled for this machine, 0 when torch's operations stand in",
             registry=registry,
         )
+        self.emulation = EmulationMetrics(registry)
         self.preemptions = Counter(
             "prfaas_preemptions_total", "Times that a running request gave its pages up to others", registry=registry
         )
