@@ -1,7 +1,7 @@
 """The two shapes of an answer, chat and text: the same pieces in different clothes."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import msgspec
@@ -25,6 +25,8 @@ from prfaas.gateway.replies import (
 from prfaas.gateway.token_bytes import TokenBytes
 
 _encode = msgspec.json.Encoder().encode
+_Frame = tuple[bytes, bytes]
+"""The JSON before and after a chunk's text: all chunks of a choice have the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +80,8 @@ class ChatForm:
 
     head: Head
     table: TokenBytes
+    _frames: dict[int, _Frame] = field(default_factory=dict, repr=False, compare=False)
+    """Of chunks with nothing but text, by choice."""
 
     def whole(self, choices: Sequence[Piece], ending: Ending) -> bytes:
         head = self.head
@@ -94,6 +98,9 @@ class ChatForm:
         return self._chunk(ChatChunkChoice(ChatDelta(role="assistant", content=""), index=index), usage)
 
     def piece(self, piece: Piece, usage: Usage | None) -> bytes:
+        if not self.head.logprobs and usage is None:
+            before, after = self._frame(piece.choice)
+            return before + _encode(piece.text) + after
         logprobs = chat_logprobs(piece.tokens, self.table) if self.head.logprobs else None
         return self._chunk(ChatChunkChoice(ChatDelta(content=piece.text), None, piece.choice, logprobs), usage)
 
@@ -103,6 +110,12 @@ class ChatForm:
     def usage(self, ending: Ending) -> bytes:
         head = self.head
         return _encode(ChatChunk(head.request_id, head.created_s, head.model, [], ending.usage, prfaas=ending.traces))
+
+    def _frame(self, index: int) -> _Frame:
+        if (frame := self._frames.get(index)) is None:
+            empty = self._chunk(ChatChunkChoice(ChatDelta(content=""), index=index), None)
+            frame = self._frames[index] = _around(b'"content":', empty)
+        return frame
 
     def _chunk(self, choice: ChatChunkChoice, usage: Usage | None, traces: Traces | UnsetType = UNSET) -> bytes:
         head, used = self.head, usage or self.head.no_usage
@@ -115,6 +128,8 @@ class TextForm:
 
     head: Head
     table: TokenBytes
+    _frames: dict[int, _Frame] = field(default_factory=dict, repr=False, compare=False)
+    """Of chunks with nothing but text, by choice."""
 
     def whole(self, choices: Sequence[Piece], ending: Ending) -> bytes:
         return self._write([self._choice(piece, piece.finish_reason) for piece in choices], ending.usage, ending.traces)
@@ -123,6 +138,9 @@ class TextForm:
         return None
 
     def piece(self, piece: Piece, usage: Usage | None) -> bytes:
+        if not self.head.logprobs and usage is None:
+            before, after = self._frame(piece.choice)
+            return before + _encode(piece.text) + after
         return self._write([self._choice(piece, None)], usage or self.head.no_usage)
 
     def closing(self, index: int, reason: FinishWord, usage: Usage | None, traces: Traces | UnsetType = UNSET) -> bytes:
@@ -130,6 +148,11 @@ class TextForm:
 
     def usage(self, ending: Ending) -> bytes:
         return self._write([], ending.usage, ending.traces)
+
+    def _frame(self, index: int) -> _Frame:
+        if (frame := self._frames.get(index)) is None:
+            frame = self._frames[index] = _around(b'"text":', self._write([TextChoice("", index=index)], self.head.no_usage))
+        return frame
 
     def _choice(self, piece: Piece, reason: FinishWord | None) -> TextChoice:
         logprobs = text_logprobs(piece.tokens, self.table) if self.head.logprobs else None
@@ -140,3 +163,9 @@ class TextForm:
     ) -> bytes:
         head = self.head
         return _encode(TextCompletion(head.request_id, head.created_s, head.model, choices, usage, prfaas=traces))
+
+
+def _around(key: bytes, chunk: bytes) -> _Frame:
+    """Cuts out the empty text of `key`. No other value can contain this, since quotes inside of strings are escaped."""
+    before, after = chunk.split(key + b'""')
+    return before + key, after
