@@ -7,7 +7,9 @@ from typing import Protocol
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from prfaas.gateway import errors
 from prfaas.gateway.answer import Piece
+from prfaas.gateway.errors import ApiError
 from prfaas.gateway.logprob_replies import chat_logprobs, text_logprobs
 from prfaas.gateway.replies import (
     ChatChoice,
@@ -26,7 +28,8 @@ from prfaas.gateway.token_bytes import TokenBytes
 
 _encode = msgspec.json.Encoder().encode
 _Frame = tuple[bytes, bytes]
-"""The JSON before and after a chunk's text: all chunks of a choice have the same."""
+"""What is before and after a chunk's text: all chunks of a choice have the same."""
+DONE = b"data: [DONE]\n\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +57,14 @@ class Head:
 
 
 class Form(Protocol):
-    """How one endpoint writes an answer: whole, or as the chunks of a stream."""
+    """How one endpoint writes an answer: whole as JSON, or as server-sent events, one method giving any number."""
 
     @property
     def head(self) -> Head: ...
+
+    @property
+    def done(self) -> bytes:
+        """What a stream that went well ends with."""
 
     def whole(self, choices: Sequence[Piece], ending: Ending) -> bytes:
         """`choices` have their whole texts, all tokens, and finish reasons."""
@@ -73,9 +80,27 @@ class Form(Protocol):
     def usage(self, ending: Ending) -> bytes:
         """The last chunk of a stream whose client asked for usage."""
 
+    def failure(self, error: ApiError) -> bytes:
+        """What a stream ends with that broke."""
+
+
+class _Chunks:
+    """What the streams of chats and texts have in common."""
+
+    __slots__ = ()
+    done = DONE
+
+    def failure(self, error: ApiError) -> bytes:
+        return framed(errors.body(error))
+
+
+def framed(data: bytes) -> bytes:
+    """One event."""
+    return b"data: " + data + b"\n\n"
+
 
 @dataclass(frozen=True, slots=True)
-class ChatForm:
+class ChatForm(_Chunks):
     """`chat.completion` and `chat.completion.chunk`."""
 
     head: Head
@@ -109,7 +134,8 @@ class ChatForm:
 
     def usage(self, ending: Ending) -> bytes:
         head = self.head
-        return _encode(ChatChunk(head.request_id, head.created_s, head.model, [], ending.usage, prfaas=ending.traces))
+        chunk = ChatChunk(head.request_id, head.created_s, head.model, [], ending.usage, prfaas=ending.traces)
+        return framed(_encode(chunk))
 
     def _frame(self, index: int) -> _Frame:
         if (frame := self._frames.get(index)) is None:
@@ -119,11 +145,11 @@ class ChatForm:
 
     def _chunk(self, choice: ChatChunkChoice, usage: Usage | None, traces: Traces | UnsetType = UNSET) -> bytes:
         head, used = self.head, usage or self.head.no_usage
-        return _encode(ChatChunk(head.request_id, head.created_s, head.model, [choice], used, prfaas=traces))
+        return framed(_encode(ChatChunk(head.request_id, head.created_s, head.model, [choice], used, prfaas=traces)))
 
 
 @dataclass(frozen=True, slots=True)
-class TextForm:
+class TextForm(_Chunks):
     """`text_completion`, whole or in chunks."""
 
     head: Head
@@ -141,17 +167,18 @@ class TextForm:
         if not self.head.logprobs and usage is None:
             before, after = self._frame(piece.choice)
             return before + _encode(piece.text) + after
-        return self._write([self._choice(piece, None)], usage or self.head.no_usage)
+        return framed(self._write([self._choice(piece, None)], usage or self.head.no_usage))
 
     def closing(self, index: int, reason: FinishWord, usage: Usage | None, traces: Traces | UnsetType = UNSET) -> bytes:
-        return self._write([TextChoice("", reason, index)], usage or self.head.no_usage, traces)
+        return framed(self._write([TextChoice("", reason, index)], usage or self.head.no_usage, traces))
 
     def usage(self, ending: Ending) -> bytes:
-        return self._write([], ending.usage, ending.traces)
+        return framed(self._write([], ending.usage, ending.traces))
 
     def _frame(self, index: int) -> _Frame:
         if (frame := self._frames.get(index)) is None:
-            frame = self._frames[index] = _around(b'"text":', self._write([TextChoice("", index=index)], self.head.no_usage))
+            empty = framed(self._write([TextChoice("", index=index)], self.head.no_usage))
+            frame = self._frames[index] = _around(b'"text":', empty)
         return frame
 
     def _choice(self, piece: Piece, reason: FinishWord | None) -> TextChoice:

@@ -15,21 +15,20 @@ from prfaas.gateway.choices import Choices
 from prfaas.gateway.errors import ApiError, ClientGoneError
 from prfaas.gateway.forms import Ending, Form
 from prfaas.gateway.gate import Gate
+
 HEADERS = (
     (b"content-type", b"text/event-stream; charset=utf-8"),
     (b"cache-control", b"no-cache"),
     # Proxies that buffer would turn the stream into one late block.
     (b"x-accel-buffering", b"no"),
 )
-DONE = b"data: [DONE]\n\n"
-
 log = logging.getLogger(__name__)
 
 
 class AnswerStream(Response):
     """Sends an answer as it comes. Nothing is sent before the first token, so that early failures keep their status.
 
-    Once a byte was sent, a failure is the stream's last event and [DONE] is left out.
+    Once a byte was sent, a failure is the stream's last event and nothing marks a good end.
     """
 
     def __init__(
@@ -81,8 +80,8 @@ class AnswerStream(Response):
                 if not (choices.ready or choices.finished):
                     await self._send(send)
             if self._form.head.include_usage:
-                self._add(self._form.usage(self._ending(choices)))
-        self._unsent.append(DONE)
+                self._unsent.append(self._form.usage(self._ending(choices)))
+        self._unsent.append(self._form.done)
         await self._send(send, more=False)
 
     def _write(self, piece: Piece, choices: Choices) -> None:
@@ -90,13 +89,13 @@ class AnswerStream(Response):
         if piece.choice not in self._opened:
             self._opened.add(piece.choice)
             if opening := self._form.opening(piece.choice, used):
-                self._add(opening)
+                self._unsent.append(opening)
         if piece.text or piece.tokens:
-            self._add(self._form.piece(piece, used))
+            self._unsent.append(self._form.piece(piece, used))
         if piece.finish_reason:
             last = choices.finished and not self._form.head.include_usage
             traces = self._ending(choices).traces if last else UNSET
-            self._add(self._form.closing(piece.choice, piece.finish_reason, used, traces))
+            self._unsent.append(self._form.closing(piece.choice, piece.finish_reason, used, traces))
 
     def _ending(self, choices: Choices) -> Ending:
         return Ending(choices.usage(), choices.traces() if self._traced else UNSET)
@@ -106,11 +105,8 @@ class AnswerStream(Response):
         await send({"type": "http.response.start", "status": 200, "headers": list(HEADERS)})
 
     async def _send_error(self, send: Send, error: ApiError) -> None:
-        self._add(errors.body(error))
+        self._unsent.append(self._form.failure(error))
         await self._send(send, more=False)
-
-    def _add(self, data: bytes) -> None:
-        self._unsent += (b"data: ", data, b"\n\n")
 
     async def _send(self, send: Send, *, more: bool = True) -> None:
         body, self._unsent = b"".join(self._unsent), []

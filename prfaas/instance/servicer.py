@@ -7,7 +7,7 @@ from contextlib import aclosing
 
 import grpc
 
-from prfaas.control.convert import failure_to_pb
+from prfaas.control.convert import ROLE_FROM_PB, ROLE_TO_PB, failure_to_pb
 from prfaas.control.v1 import fleet_pb2 as pb
 from prfaas.control.v1.fleet_pb2_grpc import InstanceServicer
 from prfaas.core.errors import CancelledError, DrainingError, EngineError, PrfaasError, RequestError
@@ -15,6 +15,7 @@ from prfaas.instance.announce import AnnounceService
 from prfaas.instance.attend import AttendContext, AttendService
 from prfaas.instance.decode import DecodeService
 from prfaas.instance.prefill import PrefillService
+from prfaas.instance.served_role import RoleOrder, ServedRole
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +27,12 @@ class Servicer(InstanceServicer):
     """Every instance serves every call: a role says what the router sends, not what the process can do."""
 
     def __init__(
-        self, instance_id: str, decode: DecodeService, prefill: PrefillService, announce: AnnounceService
+        self,
+        instance_id: str,
+        decode: DecodeService,
+        prefill: PrefillService,
+        announce: AnnounceService,
+        served: ServedRole,
     ) -> None:
         self._instance_id = instance_id
         self._attend = AttendService(instance_id, decode)
@@ -36,7 +42,17 @@ class Servicer(InstanceServicer):
         self._prefilling: dict[str, asyncio.Task[None]] = {}
         self._idle = asyncio.Event()
         self._idle.set()
-        self.draining = False
+        self._served = served
+        self._leaving = False
+
+    @property
+    def draining(self) -> bool:
+        """Nothing new is taken: the instance is about to stop, or to change its role."""
+        return self._leaving or self._served.converting_to is not None
+
+    def leave(self) -> None:
+        """Takes nothing new any more."""
+        self._leaving = True
 
     @property
     def num_running(self) -> int:
@@ -65,13 +81,33 @@ class Servicer(InstanceServicer):
     async def Cancel(self, request: pb.CancelRequest, context: object) -> pb.CancelReply:  # noqa: ARG002
         found = self._prefill.cancel(request.request_id, request.transfer_id)
         if not request.transfer_id:
+            found = self._announce.cancel(request.request_id) or found
             found = self._attend.cancel(request.request_id) or found
         return pb.CancelReply(found=found)
 
     async def Drain(self, request: pb.DrainRequest, context: object) -> pb.DrainReply:  # noqa: ARG002
-        self.draining = True
+        self.leave()
         log.info("draining: %d requests are running", self.num_running)
         return pb.DrainReply(running_requests=self.num_running)
+
+    async def ChangeRole(self, request: pb.ChangeRoleRequest, context: object) -> pb.ChangeRoleReply:  # noqa: ARG002
+        order = RoleOrder(ROLE_FROM_PB.get(request.role), request.reason, request.drain_s, request.ordered)
+        refusal = self._served.take(order, leaving=self._leaving)
+        return pb.ChangeRoleReply(
+            accepted=refusal is None,
+            refusal=refusal or "",
+            role=ROLE_TO_PB[self._served.role],
+            running_requests=self.num_running,
+        )
+
+    def cut(self) -> None:
+        """Cancels all that runs; each caller hears so."""
+        self._prefill.cut()
+        self._attend.cut()
+
+    async def close(self) -> None:
+        """Gives up what goes on without a call."""
+        await self._announce.close()
 
     async def finished(self) -> None:
         """Returns once nothing runs."""

@@ -11,7 +11,7 @@ import pytest
 
 from prfaas.control.v1 import fleet_pb2 as pb
 from prfaas.core.ids import new_secret, new_transfer_id
-from prfaas.engine.runner import Runner
+from prfaas.engine.model_runner import ModelRunner
 from tests.eventually import eventually_async
 from tests.fleet.rig import InProcessFleet, prompt_of, running
 from tests.generating import Generating
@@ -122,7 +122,9 @@ async def test_a_hung_engine_is_noticed_before_its_first_chunk(model: Path, monk
         hung = threading.Event()
         runner = fleet.engines["east-p"].engine._runner
         run = type(runner).run
-        monkeypatch.setattr(Runner, "run", lambda this, *plan: (this is runner and hung.wait(60)) or run(this, *plan))
+        monkeypatch.setattr(
+            ModelRunner, "run", lambda this, *plan: (this is runner and hung.wait(60)) or run(this, *plan)
+        )
         answer = await fleet.ask(prompt_of(400), prefill="remote")
         hung.set()
         assert answer.account["fallback"] == "deadline_exceeded"

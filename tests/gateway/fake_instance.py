@@ -40,7 +40,7 @@ class Fail:
 
 @dataclass(frozen=True)
 class Abort:
-    """Ends the stream, with all its calls, with a gRPC status, as a broken connection or a crash of the handler does."""
+    """Ends the stream, with all its calls, with a gRPC status, as a broken connection or a crash of its handler does."""
 
     status: grpc.StatusCode
 
@@ -92,6 +92,9 @@ class FakeInstance(InstanceServicer):
     block_tokens: int = 4
     refuses_announcements: bool = False
     announced: "asyncio.Queue[pb.AnnounceRequest]" = field(default_factory=asyncio.Queue)
+    role_orders: list[pb.ChangeRoleRequest] = field(default_factory=list)
+    refuses_roles: str = ""
+    """Why; empty: it begins to change."""
     load: pb.Load = field(default_factory=lambda: pb.Load(pages_total=100))
 
     def __post_init__(self) -> None:
@@ -219,6 +222,14 @@ class FakeInstance(InstanceServicer):
         context: Context,  # noqa: ARG002
     ) -> pb.DrainReply:
         return pb.DrainReply(running_requests=len(self._cancelled))
+
+    async def ChangeRole(
+        self,
+        request: pb.ChangeRoleRequest,
+        context: Context,  # noqa: ARG002
+    ) -> pb.ChangeRoleReply:
+        self.role_orders.append(request)
+        return pb.ChangeRoleReply(accepted=not self.refuses_roles, refusal=self.refuses_roles, role=self.role)
 
     async def _play(self, message: pb.GenerateRequest, stream: "_Stream") -> AsyncIterator[pb.GenerateEvent]:
         request = request_from_pb(message)
