@@ -9,8 +9,9 @@ from prfaas.cache.layout import PageLayout, lay_out
 from prfaas.cli.device import allocate_pages, choose_device
 from prfaas.engine.allocator import keep_freed_memory
 from prfaas.engine.arena import Arena
+from prfaas.engine.device_pages import DevicePages
 from prfaas.engine.memory import CacheMemory
-from prfaas.engine.page_copies import DevicePages, PageCopies, SharedPages
+from prfaas.engine.page_copies import PageCopies, SharedPages
 from prfaas.engine.settings import EngineSettings
 from prfaas.models.batch import CacheTensors
 from prfaas.models.cache_tensors import lay_over

@@ -4,6 +4,7 @@ import asyncio
 
 import grpc
 
+from prfaas.config.sections import Role
 from prfaas.control.v1 import fleet_pb2 as pb
 from prfaas.core.errors import (
     BY_CODE,
@@ -26,6 +27,9 @@ _STATUS: dict[grpc.StatusCode, type[PrfaasError]] = {
     grpc.StatusCode.UNAVAILABLE: PeerLostError,
     grpc.StatusCode.RESOURCE_EXHAUSTED: UnavailableError,
 }
+
+ROLE_TO_PB: dict[Role, pb.Role] = {"prefill": pb.ROLE_PREFILL, "decode": pb.ROLE_DECODE}
+ROLE_FROM_PB: dict[int, Role] = {pb.ROLE_PREFILL: "prefill", pb.ROLE_DECODE: "decode"}
 
 
 def sampling_to_pb(sampling: SamplingParams) -> pb.Sampling:

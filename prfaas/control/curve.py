@@ -20,7 +20,7 @@ ZAP_ADDRESS = "inproc://zeromq.zap.01"
 ZAP_FRAMES = 7
 ACCEPTED, NOT_YET = b"200", b"300"
 """A client that is refused for good (400) would never try again, and its key may be about to be told."""
-MOST_CLIENTS = 64
+MOST_CLIENTS = 1024
 """Keys that are remembered; of more, those told last."""
 
 

@@ -46,17 +46,17 @@ class _NameCheck(grpc.aio.ServerInterceptor):
         handler = await continuation(handler_call_details)
         if handler is None:  # no such method
             return handler
-        serving = cast("Serving | None", handler.unary_stream or handler.unary_unary)
-        assert serving, "our services take one request per call"
+        streams = handler.request_streaming
+        serving = cast(
+            "Serving | None", handler.stream_stream if streams else handler.unary_stream or handler.unary_unary
+        )
+        assert serving, "our services answer with a stream what comes as one"
 
         async def checked(request: Any, context: Any) -> Any:
             await self._check(context)
             return await serving(request, context)
 
-        make = (
-            grpc.unary_stream_rpc_method_handler if handler.response_streaming else grpc.unary_unary_rpc_method_handler
-        )
-        return make(checked, handler.request_deserializer, handler.response_serializer)
+        return _maker(handler)(checked, handler.request_deserializer, handler.response_serializer)
 
     async def _check(self, context: Any) -> None:
         names = [name.decode("ascii", "replace") for name in context.auth_context().get(SAN_PROPERTY, ())]
@@ -70,3 +70,9 @@ class _NameCheck(grpc.aio.ServerInterceptor):
         )
         self._told.add(refusal)
         await context.abort(grpc.StatusCode.PERMISSION_DENIED, f"you are refused: {refusal}")
+
+
+def _maker(handler: "grpc.RpcMethodHandler[Any, Any]") -> Callable[..., "grpc.RpcMethodHandler[Any, Any]"]:
+    if handler.request_streaming:
+        return grpc.stream_stream_rpc_method_handler
+    return grpc.unary_stream_rpc_method_handler if handler.response_streaming else grpc.unary_unary_rpc_method_handler

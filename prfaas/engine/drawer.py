@@ -1,7 +1,6 @@
 """Draws the next token of each sequence by its own rules. Knows no models and no caches."""
 
 from collections.abc import Sequence as Rows
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -9,26 +8,13 @@ from torch import Tensor
 
 from prfaas.core.errors import PrfaasError, RequestError
 from prfaas.core.ids import RequestId
-from prfaas.core.logprobs import TokenLogprobs
+from prfaas.engine.drawn import Drawn
 from prfaas.engine.grammar import GrammarCompiler
 from prfaas.engine.grammar_states import GrammarStates
 from prfaas.engine.logprobs import Asked, report
 from prfaas.engine.sampler import Draw, sample
 from prfaas.engine.token_counts import TokenCounts
 from prfaas.scheduler.sequence import Sequence
-
-
-@dataclass(slots=True)
-class Drawn:
-    """What one step drew: every sequence has a token, or is one of those that cannot go on."""
-
-    tokens: dict[RequestId, int] = field(default_factory=dict)
-    logprobs: dict[RequestId, TokenLogprobs] = field(default_factory=dict)
-    """For requests that ask."""
-    not_finite: set[RequestId] = field(default_factory=set)
-    """The model's logits are of no use."""
-    faults: dict[RequestId, PrfaasError] = field(default_factory=dict)
-    """The request's own rules cannot be followed."""
 
 
 class Drawer:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import torch
 
-from prfaas.engine.runner import Forward
+from prfaas.engine.model_runner import Forward
 from prfaas.models.batch import CacheTensors, ForwardBatch
 
 _PROMPTS = (1, 17, 64, 250)

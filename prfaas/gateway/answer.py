@@ -12,7 +12,8 @@ from prfaas.core.clock import Clock
 from prfaas.core.request import FinishReason, Request
 from prfaas.gateway.alignment import Alignment, ScoredToken
 from prfaas.gateway.detokenize import Detokenizer
-from prfaas.gateway.dispatch import Finished, Generation, Tokens
+from prfaas.gateway.dispatch import Generation
+from prfaas.gateway.events import Finished, Tokens
 from prfaas.gateway.replies import DecodeTrace, FinishWord, KvTrace, PrefillTrace, Trace
 from prfaas.telemetry.metrics import RouterMetrics
 
@@ -172,7 +173,12 @@ class Answer:
 
 def _prefill(account: pb.Account) -> PrefillTrace:
     return PrefillTrace(
-        account.prefill_cluster, account.prefill_instance, account.tokens_computed, account.tokens_reused
+        account.prefill_cluster,
+        account.prefill_instance,
+        account.tokens_computed,
+        account.tokens_reused,
+        account.tokens_fetched,
+        account.fetched_from or None,
     )
 
 

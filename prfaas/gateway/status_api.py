@@ -8,6 +8,7 @@ from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
 
 from prfaas.config.sections import FleetConfig
+from prfaas.control.convert import ROLE_FROM_PB
 from prfaas.control.v1 import fleet_pb2 as pb
 from prfaas.core.ids import InstanceId
 from prfaas.gateway.directory import Directory
@@ -40,13 +41,18 @@ class PrefixesReply(msgspec.Struct, frozen=True):
 
 
 class InstanceReply(msgspec.Struct, frozen=True):
-    """`age_s`: seconds since the last heartbeat."""
+    """`age_s`: seconds since the last heartbeat; `role_age_s`: since it began to serve in its role.
+
+    `converting_to`: the role for which it drains, if it does.
+    """
 
     name: str
     cluster: str
     role: Role
     state: State
     age_s: float
+    converting_to: Role | None
+    role_age_s: float
     epoch: int
     control_address: str
     data_address: str
@@ -166,6 +172,8 @@ def _instance(entry: FleetEntry, prefixes: PrefixesReply) -> InstanceReply:
         role=entry.role,
         state=entry.state,
         age_s=round(entry.age_s, 3),
+        converting_to=ROLE_FROM_PB.get(entry.load.converting_to),
+        role_age_s=round(entry.load.role_age_s, 3),
         epoch=info.epoch,
         control_address=info.control_address,
         data_address=info.data_address,

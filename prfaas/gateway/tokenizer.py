@@ -10,6 +10,7 @@ from tokenizers import Tokenizer
 from prfaas.core.errors import ContextLengthError, ModelError, RequestError
 from prfaas.gateway.chat_template import ChatTemplate, Message, load_chat_template
 from prfaas.gateway.detokenize import Detokenizer
+from prfaas.gateway.encoder import Encoder
 from prfaas.gateway.token_bytes import TokenBytes
 
 INLINE_CHARS = 8192
@@ -26,6 +27,7 @@ class ModelTokenizer:
         tokenizer.no_padding()
         self._tokenizer = tokenizer
         self._chat_template = chat_template
+        self._encoder = Encoder(tokenizer)
         self.token_bytes = TokenBytes(tokenizer)
         vocabulary = tokenizer.get_vocab(with_added_tokens=True)
         self._num_ids = 1 + max(vocabulary.values(), default=-1)
@@ -60,7 +62,7 @@ class ModelTokenizer:
 
         def encode() -> tuple[int, ...]:
             # The template writes the special tokens itself.
-            return self._encode_now(template.render(messages, tools, variables), add_special_tokens=False)
+            return self._encoder.encode(template.render(messages, tools, variables), add_special_tokens=False)
 
         inline = chars <= INLINE_CHARS and len(messages) <= INLINE_MESSAGES and not tools and not variables
         return encode() if inline else await asyncio.to_thread(encode)
@@ -72,8 +74,8 @@ class ModelTokenizer:
         """
         self._check_length(len(text), max_tokens)
         if len(text) <= INLINE_CHARS:
-            return self._encode_now(text, add_special_tokens=True)
-        return await asyncio.to_thread(self._encode_now, text, add_special_tokens=True)
+            return self._encoder.encode(text, add_special_tokens=True)
+        return await asyncio.to_thread(self._encoder.encode, text, add_special_tokens=True)
 
     def check_ids(self, token_ids: Sequence[int], field: str = "prompt") -> tuple[int, ...]:
         """Token ids that a client sent. Raises RequestError, naming `field`, for ids outside the vocabulary."""
@@ -94,8 +96,3 @@ class ModelTokenizer:
                 f"the prompt has {chars} characters, at least {chars // self._longest_token_chars} tokens; "
                 f"the context has {max_tokens}"
             )
-
-    def _encode_now(self, text: str, add_special_tokens: bool) -> tuple[int, ...]:
-        # Of the encode calls only the batch ones release the GIL, and the fast one computes no offsets.
-        (encoding,) = self._tokenizer.encode_batch_fast([text], add_special_tokens=add_special_tokens)
-        return tuple(encoding.ids)

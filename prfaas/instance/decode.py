@@ -6,18 +6,21 @@ The decode instance owns the request, so every failure before the first token en
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
-from prfaas.control.convert import failure_to_pb, request_from_pb, tokens_to_pb
+from prfaas.control.convert import request_from_pb
 from prfaas.control.v1 import fleet_pb2 as pb
 from prfaas.core.clock import Clock
 from prfaas.core.errors import CancelledError, ContextLengthError, DeadlineError, PrfaasError
 from prfaas.core.request import FinishReason, Request
 from prfaas.engine.messages import Admitted, BeginDecode, Generated, Prefilled, PrefillHere
+from prfaas.instance.attend import Answer
 from prfaas.instance.fetch import Fetcher, Undelivered
+from prfaas.instance.fetched import Fetched
 from prfaas.instance.front import Front
 from prfaas.instance.identity import Identity
+from prfaas.instance.prefix_fetch import PrefixFetches
 from prfaas.instance.stream import RequestStream
 from prfaas.scheduler.sequence import Mode
 from prfaas.telemetry.metrics import InstanceMetrics
@@ -43,6 +46,10 @@ class _Journal:
     tokens_verified: int = 0
     bytes_again: int = 0
     fallback: str = ""
+    fetched: Fetched | None = None
+    """What another instance's cache sent here before the prompt was computed here."""
+    tokens_fetched: int = 0
+    fetched_from: str = ""
 
     def local(self, request: Request, event: Prefilled) -> None:
         self.prefill_cluster, self.prefill_instance = self.identity.cluster, self.identity.instance_id
@@ -50,6 +57,9 @@ class _Journal:
         self.tokens_computed = request.prompt_tokens - event.tokens_reused - event.tokens_verified
         self.queue_ms += event.queue_s * 1e3
         self.prefill_ms = event.prefill_s * 1e3
+        if self.fetched is not None:
+            self.tokens_fetched = self.fetched.tokens(event.tokens_reused)
+            self.fetched_from = self.fetched.source(event.tokens_reused)
 
     def imported(self, target: pb.PrefillTarget, received: Received) -> None:
         self.prefill_cluster, self.prefill_instance = target.cluster, target.instance_id
@@ -60,6 +70,7 @@ class _Journal:
         self.tokens_held = received.manifest.held_tokens
         self.queue_ms += received.manifest.queue_ms
         self.prefill_ms = received.manifest.prefill_ms
+        self.tokens_fetched, self.fetched_from = received.manifest.tokens_fetched, received.manifest.fetched_from
 
     def account(self) -> pb.Account:
         received = self.received
@@ -80,18 +91,27 @@ class _Journal:
             prefill_ms=self.prefill_ms,
             fallback=self.fallback,
             tokens_verified=self.tokens_verified,
+            tokens_fetched=self.tokens_fetched,
+            fetched_from=self.fetched_from,
         )
 
 
 class DecodeService:
-    """Serves `Instance.Generate`."""
+    """Runs the requests of `Instance.Attend`."""
 
     def __init__(
-        self, identity: Identity, front: Front, fetcher: Fetcher, metrics: InstanceMetrics, clock: Clock
+        self,
+        identity: Identity,
+        front: Front,
+        fetcher: Fetcher,
+        fetches: PrefixFetches,
+        metrics: InstanceMetrics,
+        clock: Clock,
     ) -> None:
         self._identity = identity
         self._front = front
         self._fetcher = fetcher
+        self._fetches = fetches
         self._metrics = metrics
         self._clock = clock
         self._streaming: dict[str, RequestStream] = {}
@@ -103,18 +123,15 @@ class DecodeService:
             stream.interrupt()
         return stream is not None
 
-    async def generate(self, message: pb.GenerateRequest) -> AsyncGenerator[pb.GenerateEvent, None]:
-        """Tokens, and at the end either `finished` with the account or `failure`."""
+    async def generate(self, message: pb.GenerateRequest, answer: Answer) -> None:
+        """Puts tokens into `answer`, and at the end either `finished` with the account or `failed`."""
         code = "cancelled"
         try:
-            request = self._checked(message)
-            async with contextlib.aclosing(self._run(request, message)) as events:
-                async for event in events:
-                    yield event
+            await self._run(self._checked(message), message, answer)
             code = "ok"
         except PrfaasError as error:
             code = error.code
-            yield pb.GenerateEvent(failure=failure_to_pb(error))
+            answer.failed(error)
         finally:
             self._metrics.requests.labels("decode", code).inc()
 
@@ -129,34 +146,30 @@ class DecodeService:
             )
         return request
 
-    async def _run(self, request: Request, message: pb.GenerateRequest) -> AsyncGenerator[pb.GenerateEvent, None]:
+    async def _run(self, request: Request, message: pb.GenerateRequest, answer: Answer) -> None:
         target = message.prefill if message.HasField("prefill") else None
         if target and target.instance_id == self._identity.instance_id:
             target = None
         journal = _Journal(self._identity)
         due_s = self._clock() + message.deadline_s if message.deadline_s else None
-        stream = self._front.open(request, Mode.IMPORT if target else Mode.SERVE)
-        try:
+        with contextlib.ExitStack() as held:
             async with _deadline(message.deadline_s):
+                if target is None:
+                    journal.fetched = await self._fetches.wait(request.request_id)
+                stream = self._front.open(request, Mode.IMPORT if target else Mode.SERVE)
+                held.callback(stream.close)
                 admitted = await _expect_admitted(stream)
                 journal.queue_ms = admitted.queue_s * 1e3
                 if target:
                     await self._import(request, stream, admitted, target, due_s, journal)
-                event = await self._first_token(request, stream, journal)
+                first = await self._first_token(request, stream, journal)
             self._streaming[request.request_id] = stream
-            finish = None
-            while finish is None:
-                yield pb.GenerateEvent(tokens=tokens_to_pb(event.token_id, event.logprobs))
-                finish = event.finish
-                if finish is None:
-                    try:
-                        event = await self._next_token(stream)
-                    except CancelledError:
-                        finish = FinishReason.CANCELLED
-            yield pb.GenerateEvent(finished=pb.Finished(reason=finish.value, account=journal.account()))
-        finally:
-            self._streaming.pop(request.request_id, None)
-            stream.close()
+            held.callback(self._streaming.pop, request.request_id, None)
+            try:
+                finish = await stream.follow(first, lambda token: answer.token(token.token_id, token.logprobs))
+            except CancelledError:
+                finish = FinishReason.CANCELLED
+            answer.finished(finish, journal.account())
 
     async def _import(
         self,
@@ -176,6 +189,7 @@ class DecodeService:
         if isinstance(outcome, Received):
             journal.imported(target, outcome)
             first = outcome.manifest.first_token_id
+            assert first is not None, "no manifest without one commits, where a prefill was asked for"
             self._front.send(BeginDecode(stream.request_id, first, outcome.lossy))
         else:
             self._fall_back(request, stream, target, outcome, journal)
@@ -210,11 +224,6 @@ class DecodeService:
                 self._metrics.verified_tokens.inc(event.tokens_verified)
             if isinstance(event, Generated):
                 return event
-
-    async def _next_token(self, stream: RequestStream) -> Generated:
-        while not isinstance(event := await stream.next(), Generated):
-            pass
-        return event
 
 
 async def _expect_admitted(stream: RequestStream) -> Admitted:

@@ -18,15 +18,20 @@ from prfaas.engine.messages import (
     Command,
     Event,
     Failed,
+    Generated,
+    Lend,
     NotReady,
     Preempted,
     Ready,
+    RequestEvent,
+    Reserve,
     Stats,
     Stepped,
     Stop,
     Submit,
 )
 from prfaas.instance.prefill_speed import PrefillSpeed
+from prfaas.instance.rates import MeasuredRates
 from prfaas.instance.stream import Listener, RequestStream
 from prfaas.scheduler.sequence import Mode
 from prfaas.telemetry.metrics import InstanceMetrics
@@ -79,7 +84,11 @@ class Front:
         self._opened = 0
         self._unsent: list[Command] = []
         self._on_cache_changed = on_cache_changed
+        self.on_stats: Callable[[], None] = lambda: None
+        """Hears that `stats` has changed; must not block."""
         self._speed = PrefillSpeed()
+        self.rates = MeasuredRates(self._loop.time)
+        """What the engine takes for prompts and steps, as it went so far."""
         self._closed = False
         self._ready: asyncio.Future[Ready] = self._loop.create_future()
         self._watching = asyncio.create_task(self._watch())
@@ -123,17 +132,31 @@ class Front:
 
     def open(self, request: Request, mode: Mode, listener: Listener | None = None) -> RequestStream:
         """Submits a request. Raises EngineError when the engine is broken."""
+        return self._open(request, lambda unique: Submit(unique, mode), listener)
+
+    def lend(self, request: Request, listener: Listener) -> RequestStream:
+        """Holds what is cached of exactly this prompt while it is sent elsewhere. Raises as `open`."""
+        return self._open(request, Lend, listener)
+
+    def reserve(self, request: Request) -> RequestStream:
+        """Memory for a prefix that another instance's cache sends. Raises as `open`."""
+        return self._open(request, Reserve, None)
+
+    def _open(
+        self, request: Request, command: Callable[[Request], Command], listener: Listener | None
+    ) -> RequestStream:
         if self.engine_died.is_set():
             raise EngineError("the engine broke; this instance is going down")
         self._opened += 1
         unique = RequestId(f"{request.request_id}#{self._opened}")
         stream = RequestStream(self, unique, listener)
         self._streams[unique] = stream
-        self.send(Submit(replace(request, request_id=unique), mode))
+        self.send(command(replace(request, request_id=unique)))
         return stream
 
     def detach(self, request_id: RequestId) -> None:
         self._streams.pop(request_id, None)
+        self.rates.forget(request_id)
 
     def _flush(self) -> None:
         if self._unsent and not self._closed:
@@ -154,13 +177,16 @@ class Front:
                     self.stats = event
                     disk = event.prefix.disk
                     self._metrics.prefix.read(asdict(event.prefix), asdict(disk) if disk else None)
+                    self.on_stats()
                 case CacheChanged(changes):
                     self._on_cache_changed(changes)
                 case Stepped():
                     self._speed.observe(event.prefill_tokens, event.seconds)
+                    self.rates.stepped(event)
                     self._metrics.stepped(
                         event.seconds, event.forward_seconds, event.decode_tokens, event.prefill_tokens
                     )
+                    self._metrics.emulation.stepped(event.late_s)
                 case Preempted():
                     self._metrics.preemptions.inc()
                 case Ready():
@@ -170,10 +196,16 @@ class Front:
                 case NotReady(code, message):
                     self._ready.set_exception(from_code(code, message))
                 case _:
-                    if isinstance(event, Failed) and event.reason is not None:
-                        self._metrics.engine_failures.labels(event.reason).inc()
-                    if stream := self._streams.get(event.request_id):
-                        stream.put(event)
+                    self._route_one(event)
+
+    def _route_one(self, event: RequestEvent) -> None:
+        """To whoever asked for the request."""
+        if isinstance(event, Failed) and event.reason is not None:
+            self._metrics.engine_failures.labels(event.reason).inc()
+        elif isinstance(event, Generated):
+            self.rates.generated(event.request_id, ended=event.finish is not None)
+        if stream := self._streams.get(event.request_id):
+            stream.put(event)
 
     async def _watch(self) -> None:
         self.death = await self._host.ended()

@@ -6,13 +6,16 @@ from collections.abc import Callable
 
 import grpc
 
+from prfaas.control.convert import ROLE_TO_PB
 from prfaas.control.dial import Dialer
-from prfaas.control.registrar import Registrar
+from prfaas.control.membership import Membership
 from prfaas.control.v1 import fleet_pb2 as pb
 from prfaas.control.v1.fleet_pb2_grpc import add_InstanceServicer_to_server
 from prfaas.core.errors import EngineError
 from prfaas.instance.front import Front
 from prfaas.instance.kv_events import KvEvents
+from prfaas.instance.role_change import RoleChange
+from prfaas.instance.served_role import ServedRole
 from prfaas.instance.servicer import Servicer
 from prfaas.telemetry.metrics import InstanceMetrics
 from prfaas.transport.link_sampler import LinkSampler
@@ -35,9 +38,12 @@ class InstanceServer:
         front: Front,
         kv_events: KvEvents | None,
         dialer: Dialer,
-        registrar: Callable[[Callable[[], pb.Load]], Registrar],
+        served: ServedRole,
+        membership: Callable[[Callable[[], pb.Load]], Membership],
         metrics: InstanceMetrics,
+        drain_s: float,
     ) -> None:
+        """`drain_s`: how long requests may take to end before a change of the role."""
         self.servicer = servicer
         self._grpc_server = grpc_server
         self._data_server = data_server
@@ -47,12 +53,15 @@ class InstanceServer:
         self._kv_events = kv_events
         self._dialer = dialer
         self.metrics = metrics
-        self._registrar = registrar(self.load)
+        self._served = served
+        self._membership = membership(self.load)
+        self._role_change = RoleChange(served, servicer, self._membership, metrics.roles, drain_s)
+        front.on_stats = self._membership.look
         add_InstanceServicer_to_server(servicer, grpc_server)
 
     def load(self) -> pb.Load:
         """The present load, also put into the gauges."""
-        stats = self.front.stats
+        stats, converting = self.front.stats, self._served.converting_to
         self.metrics.read(stats.pages_used, stats.pages_cached, stats.pages_total)
         self.metrics.queues(stats.waiting_requests, stats.running_requests)
         return pb.Load(
@@ -63,6 +72,8 @@ class InstanceServer:
             pages_total=stats.pages_total,
             pages_cached=stats.pages_cached,
             draining=self.servicer.draining,
+            converting_to=ROLE_TO_PB[converting] if converting else pb.ROLE_UNSPECIFIED,
+            role_age_s=self._served.age_s,
         )
 
     async def start(self) -> None:
@@ -72,8 +83,9 @@ class InstanceServer:
         if self._kv_events:
             self._kv_events.start()
         await self._grpc_server.start()
-        self._registrar.start()
-        await self._registrar.registered.wait()
+        self._membership.start()
+        self._role_change.start()
+        await self._membership.registered.wait()
 
     async def wait(self) -> None:
         """Returns never, or raises EngineError when the engine has ended and the process is of no use any more."""
@@ -82,18 +94,17 @@ class InstanceServer:
 
     async def drain_and_stop(self, timeout_s: float) -> None:
         """Takes nothing new, lets running requests end for `timeout_s`, then cancels the rest and frees everything."""
-        self.servicer.draining = True
-        try:
-            await self._registrar.beat()
-        except grpc.aio.AioRpcError as error:
-            log.info("the router did not hear that we drain: %s", error.details())
+        self.servicer.leave()
+        await self._role_change.stop()
+        await self._membership.beat()
         try:
             async with asyncio.timeout(timeout_s):
                 await self.servicer.finished()
         except TimeoutError:
             log.warning("%d requests did not end within %g s and are cancelled", self.servicer.num_running, timeout_s)
-        await self._registrar.stop()
+        await self._membership.stop()
         await self._grpc_server.stop(grace=0)
+        await self.servicer.close()
         await self._dialer.close()
         if self._kv_events:
             await self._kv_events.close()

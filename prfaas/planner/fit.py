@@ -1,17 +1,15 @@
 """Curves through measurements: least squares on the relative error, with no coefficient below 0. Knows no engines."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import combinations, pairwise
+from itertools import pairwise
 
 import numpy as np
-from numpy.typing import NDArray
 
 from prfaas.config.profile_file import BatchPointSection, DecodeSection, PointSection, PrefillSection
 from prfaas.core.errors import ConfigError
 from prfaas.planner.roofline import rounded
-
-Vector = NDArray[np.float64]
+from prfaas.policy.least_squares import nonnegative
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +46,7 @@ def fit_prefill(samples: Sequence[PrefillSample]) -> PrefillSection:
     tokens = np.array([s.tokens for s in samples], dtype=np.float64)
     seconds = np.array([s.seconds for s in samples])
     powers = np.stack([tokens**0, tokens, tokens**2], axis=1)
-    overhead_s, per_token_s, per_token2_s = _best(powers, seconds, optional=range(3))
+    overhead_s, per_token_s, per_token2_s = nonnegative(powers, seconds, optional=range(3))
     return PrefillSection(
         overhead_s=rounded(overhead_s),
         per_token_s=rounded(per_token_s),
@@ -62,37 +60,9 @@ def fit_decode(samples: Sequence[DecodeSample], max_batch: int) -> DecodeSection
     batches = sorted({s.requests for s in samples})
     seconds = np.array([s.seconds for s in samples])
     terms = np.array([[*(float(s.requests == batch) for batch in batches), s.context_tokens] for s in samples])
-    *alone, per_context_token_s = _best(terms, seconds, optional=[len(batches)])
+    *alone, per_context_token_s = nonnegative(terms, seconds, optional=[len(batches)])
     return DecodeSection(
         points=tuple(BatchPointSection(requests=b, seconds=rounded(s)) for b, s in zip(batches, alone, strict=True)),
         per_context_token_s=rounded(per_context_token_s),
         max_batch=max_batch,
     )
-
-
-def _best(terms: Vector, seconds: Vector, optional: Iterable[int]) -> list[float]:
-    """Coefficients [n] of `terms` [samples, n]: the least error of all choices of terms with none below 0.
-
-    With three terms at most left out in all ways, trying them all is exact. Where two choices do as well, the one with
-    the earlier terms counts.
-    """
-    best, least = [0.0] * terms.shape[1], np.inf
-    scaled = terms / seconds[:, None]
-    for kept in _choices(terms.shape, list(optional)):
-        found, *_ = np.linalg.lstsq(scaled[:, kept], np.ones(len(seconds)), rcond=None)
-        error = float(np.square(scaled[:, kept] @ found - 1).sum())
-        if found.min() >= 0 and error < least - 1e-12:
-            best, least = [0.0] * terms.shape[1], error
-            for i, coefficient in zip(kept, found, strict=True):
-                best[i] = float(coefficient)
-    return best
-
-
-def _choices(shape: tuple[int, ...], optional: list[int]) -> Iterable[list[int]]:
-    """Sets of terms to keep, no more than there are samples; all that are not optional are in each."""
-    samples, terms = shape
-    needed = [i for i in range(terms) if i not in optional]
-    for count in range(len(optional) + 1):
-        for extra in combinations(optional, count):
-            if 0 < len(needed) + count <= samples:
-                yield sorted([*needed, *extra])

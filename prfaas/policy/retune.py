@@ -30,6 +30,8 @@ class Solved:
     at_s: float
     deployment: Deployment
     n_p: int | None
+    lambda_max: float
+    """Requests/s that the deployment then keeps up with (Eq 6)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +80,8 @@ def retune(
     measured = replace(deployment, egress_bytes_s=signals.egress_bytes_s)
     solved = tuning.solved
     if solved is None or not _holds(solved, signals, measured, n_p, params):
-        solved = Solved(solve(measured, lengths, n_p=n_p).threshold_tokens, signals.at_s, measured, n_p)
+        found = solve(measured, lengths, n_p=n_p)
+        solved = Solved(found.threshold_tokens, signals.at_s, measured, n_p, found.lambda_max)
         looked = replace(looked, solved=solved)
     best = solved.best_tokens
     if _jumps(tuning, best, params):

@@ -5,8 +5,14 @@ Names starting with `vllm:` repeat ours for dashboards and endpoint pickers that
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from prfaas.telemetry.admission_metrics import AdmissionMetrics
+from prfaas.telemetry.connection_metrics import ConnectionMetrics
+from prfaas.telemetry.emulation_metrics import EmulationMetrics
 from prfaas.telemetry.link_metrics import LinkMetrics, RouterLinkMetrics
+from prfaas.telemetry.loop_metrics import RouterLoopMetrics
+from prfaas.telemetry.prefix_fetch_metrics import PrefixFetchMetrics
 from prfaas.telemetry.prefix_metrics import PrefixMetrics
+from prfaas.telemetry.role_metrics import RoleMetrics, RouterRoleMetrics
 from prfaas.telemetry.security_metrics import SecurityMetrics
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100)
@@ -19,6 +25,8 @@ class RouterMetrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         self.registry = registry
         self.security = SecurityMetrics(registry)
+        self.admission = AdmissionMetrics(registry)
+        self.connections = ConnectionMetrics(registry)
         self.requests = Counter(
             "prfaas_router_requests_total", "HTTP requests answered", ["endpoint", "status"], registry=registry
         )
@@ -36,6 +44,12 @@ class RouterMetrics:
         )
         self.disconnects = Counter(
             "prfaas_router_client_disconnects_total", "Clients that left before their answer ended", registry=registry
+        )
+        self.streams_lost = Counter(
+            "prfaas_router_streams_lost_total",
+            "Streams to decode instances that ended unasked, each with all its requests",
+            ["code"],
+            registry=registry,
         )
         self.fallbacks = Counter(
             "prfaas_router_fallbacks_total",
@@ -112,6 +126,12 @@ class RouterMetrics:
             ["code"],
             registry=registry,
         )
+        self.cache_transfers = Counter(
+            "prfaas_router_cache_transfers_total",
+            "Cached prefixes that were to go to another instance for a request",
+            ["source_cluster", "prefill_cluster"],
+            registry=registry,
+        )
         self.directory = Gauge(
             "prfaas_router_directory_entries",
             "Cached blocks (kv) and snapshots (state) that the directory knows, over all instances",
@@ -119,6 +139,8 @@ class RouterMetrics:
             registry=registry,
         )
         self.links = RouterLinkMetrics(registry)
+        self.loops = RouterLoopMetrics(registry)
+        self.roles = RouterRoleMetrics(registry)
 
 
 class InstanceMetrics:
@@ -213,6 +235,7 @@ class InstanceMetrics:
             "1 when the CPU kernels are compiled for this machine, 0 when torch's operations stand in",
             registry=registry,
         )
+        self.emulation = EmulationMetrics(registry)
         self.preemptions = Counter(
             "prfaas_preemptions_total", "Times that a running request gave its pages up to others", registry=registry
         )
@@ -222,7 +245,9 @@ class InstanceMetrics:
             "prfaas_pages_cached", "Pages that hold cached prefixes and that nothing uses now", registry=registry
         )
         self.prefix = PrefixMetrics(registry)
+        self.prefix_fetches = PrefixFetchMetrics(registry)
         self.links = LinkMetrics(registry)
+        self.roles = RoleMetrics(registry)
         self.waiting = Gauge("prfaas_requests_waiting", "Requests waiting for pages", registry=registry)
         self.running = Gauge("prfaas_requests_running", "Requests that hold pages", registry=registry)
         self.vllm_waiting = Gauge("vllm:num_requests_waiting", "Requests waiting for pages", registry=registry)

@@ -8,71 +8,36 @@ import pytest
 
 from prfaas.control.registrar import Registrar
 from prfaas.control.v1 import fleet_pb2 as pb
-from prfaas.control.v1.fleet_pb2_grpc import FleetServicer, add_FleetServicer_to_server
+from tests.control.fake_routers import EPOCH, LINK, FakeRouter, Teller, serving
 from tests.eventually import eventually_async
 
-LINK = pb.LinkReport(cluster="east", bytes_per_s=1e8)
-INFO = pb.InstanceInfo(instance_id="i", cluster="west", epoch=5)
-Context = grpc.aio.ServicerContext[object, object]
-
-
-class FakeRouter(FleetServicer):
-    """Remembers what it is told; `known` is what it answers to heartbeats."""
-
-    def __init__(self) -> None:
-        self.registered: list[str] = []
-        self.beats = 0
-        self.links: list[pb.LinkReport] = []
-        self.gone: list[int] = []
-        self.known = True
-        self.refuse = 0
-        self.keys: list[str] = []
-        """What the instance heard of followers."""
-
-    async def Register(self, request: pb.RegisterRequest, context: Context) -> pb.RegisterReply:
-        if self.refuse:
-            self.refuse -= 1
-            await context.abort(grpc.StatusCode.FAILED_PRECONDITION, "another model")
-        self.registered.append(request.instance.instance_id)
-        self.known = True
-        return pb.RegisterReply(heartbeat_interval_s=0.02, kv_follower_key="k" * 40)
-
-    async def Heartbeat(self, request: pb.HeartbeatRequest, context: Context) -> pb.HeartbeatReply:  # noqa: ARG002
-        assert request.epoch == 5
-        self.beats += 1
-        self.links = list(request.links)
-        return pb.HeartbeatReply(known=self.known)
-
-    async def Deregister(self, request: pb.DeregisterRequest, context: Context) -> pb.DeregisterReply:  # noqa: ARG002
-        self.gone.append(request.epoch)
-        return pb.DeregisterReply()
+RARELY_S = 1000.0
 
 
 @asynccontextmanager
-async def joined(router: FakeRouter) -> AsyncIterator[Registrar]:
-    server = grpc.aio.server()
-    add_FleetServicer_to_server(router, server)
-    port = server.add_insecure_port("127.0.0.1:0")
-    await server.start()
-    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-        registrar = Registrar(lambda: channel, INFO, pb.Load, lambda: [LINK], router.keys.append)
+async def joined(router: FakeRouter, teller: Teller | None = None) -> AsyncIterator[Registrar]:
+    keys: list[str] = []
+    async with serving(router), grpc.aio.insecure_channel(router.address) as channel:
+        reports = (teller or Teller()).reports()
+        registrar = Registrar(
+            router.address, lambda: channel, reports, lambda reply: keys.append(reply.kv_follower_key)
+        )
         registrar.start()
         try:
             yield registrar
         finally:
             await registrar.stop()
-            await server.stop(0)
+        assert set(keys) <= {router.key}
 
 
 async def test_registers_beats_and_says_goodbye() -> None:
     router = FakeRouter()
     async with joined(router) as registrar:
         await registrar.registered.wait()
-        await eventually_async(lambda: router.beats > 2)
-    assert router.links == [LINK]
-    assert router.registered == ["i"]
-    assert router.gone == [5]
-    assert router.keys == ["k" * 40]
+        await eventually_async(lambda: len(router.beats) > 2)
+    assert all(list(beat.links) == [LINK] and not beat.partial for beat in router.beats)
+    assert [info.instance_id for info in router.registered] == ["i"]
+    assert router.gone == [EPOCH]
 
 
 async def test_registers_again_with_a_router_that_forgot() -> None:
@@ -84,10 +49,50 @@ async def test_registers_again_with_a_router_that_forgot() -> None:
 
 
 async def test_a_refusal_is_logged_once_and_tried_again(caplog: pytest.LogCaptureFixture) -> None:
-    router = FakeRouter()
-    router.refuse = 4
+    router = FakeRouter(refuse=4)
     async with joined(router) as registrar:
         await registrar.registered.wait()
     assert [r.message for r in caplog.records if "another model" in r.message] == [
-        "the router cannot be reached or refuses us: FAILED_PRECONDITION: another model"
+        f"the router at {router.address} cannot be reached or refuses us: FAILED_PRECONDITION: another model"
     ]
+
+
+async def test_a_load_that_changed_is_told_between_heartbeats() -> None:
+    router, teller = FakeRouter(interval_s=RARELY_S), Teller(pb.Load(pages_total=10))
+    async with joined(router, teller) as registrar:
+        await registrar.registered.wait()
+        registrar.look(pb.Load(pages_total=10, running_requests=1))
+        teller.load = pb.Load(pages_total=10, waiting_tokens=100_000)
+        registrar.look(teller.load)
+        await eventually_async(lambda: len(router.beats) == 1)
+        (told,) = router.beats
+        assert (told.partial, told.load.waiting_tokens, list(told.links)) == (True, 100_000, [])
+        registrar.look(teller.load)
+        await registrar.beat()
+        assert [beat.partial for beat in router.beats] == [True, False], "what is known already is not told again"
+
+
+async def test_who_becomes_another_registers_before_it_says_anything_else() -> None:
+    router, teller = FakeRouter(interval_s=RARELY_S), Teller()
+    async with joined(router, teller) as registrar:
+        await registrar.registered.wait()
+        teller.role = pb.ROLE_PREFILL
+        registrar.renew()
+        await eventually_async(registrar.registered.is_set)
+    assert [info.role for info in router.registered] == [pb.ROLE_DECODE, pb.ROLE_PREFILL]
+    assert not router.beats
+
+
+async def test_who_becomes_another_while_it_registers_does_so_again() -> None:
+    router, teller = FakeRouter(interval_s=RARELY_S), Teller()
+    taken = router.Register
+
+    async def turn(request: pb.RegisterRequest, context: grpc.aio.ServicerContext[object, object]) -> pb.RegisterReply:
+        teller.role = pb.ROLE_PREFILL
+        return await taken(request, context)
+
+    router.Register = turn  # type: ignore[method-assign]
+    async with joined(router, teller) as registrar:
+        await eventually_async(lambda: len(router.registered) == 2)
+        await registrar.registered.wait()
+    assert [info.role for info in router.registered] == [pb.ROLE_DECODE, pb.ROLE_PREFILL]

@@ -20,7 +20,8 @@ from prfaas.cache.prefix_cache import PrefixCache
 from prfaas.cache.snapshot_policy import SnapshotPolicy
 from prfaas.core.ids import RequestId
 from prfaas.core.request import FinishReason, Request, SamplingParams
-from prfaas.engine.drawer import Drawn, build_drawer
+from prfaas.engine.drawer import build_drawer
+from prfaas.engine.drawn import Drawn
 from prfaas.engine.engine import Engine
 from prfaas.engine.link import connect, listen
 from prfaas.engine.messages import (
@@ -42,8 +43,8 @@ from prfaas.engine.messages import (
     Stop,
     Submit,
 )
+from prfaas.engine.model_runner import ModelRunner
 from prfaas.engine.prefixes import Prefixes
-from prfaas.engine.runner import Runner
 from prfaas.models.batch import CacheTensors, ForwardBatch
 from prfaas.models.row_table import RowTable
 from prfaas.scheduler.plan import StepPlan
@@ -96,7 +97,7 @@ class Rig:
             eos_token_ids=frozenset({99}),
         )
         self.prefixes = Prefixes(self.cache, None, time.monotonic, announced_s)
-        runner = Runner(counting, CacheTensors(PAGE, (), RowTable.of(layout)), build_drawer(Path(), (99,)))
+        runner = ModelRunner(counting, CacheTensors(PAGE, (), RowTable.of(layout)), build_drawer(Path(), (99,)))
         self.link = listen()
         self.stats = Stats()
         self.events: deque[Event] = deque()
@@ -218,12 +219,12 @@ def test_layers_are_told_while_later_ones_compute(monkeypatch: pytest.MonkeyPatc
     """The step goes on only when its first layers have been heard of."""
     heard = threading.Event()
 
-    def waits(_: Runner, plan: StepPlan, on_layer: Callable[[int], None]) -> Drawn:
+    def waits(_: ModelRunner, plan: StepPlan, on_layer: Callable[[int], None]) -> Drawn:
         on_layer(1)
         assert heard.wait(10)
         return Drawn({chunk.sequence.request_id: 5 for chunk in plan.chunks if chunk.samples})
 
-    monkeypatch.setattr(Runner, "run", waits)
+    monkeypatch.setattr(ModelRunner, "run", waits)
     rig = Rig()
     rig.submit("e", [1, 2], 1, Mode.EXPORT)
     assert rig.until("e", LayerDone) == LayerDone(RequestId("e"), 1, 0, 2)
@@ -237,12 +238,12 @@ def test_layers_are_told_while_later_ones_compute(monkeypatch: pytest.MonkeyPatc
 def test_a_long_step_shows_that_it_lives(monkeypatch: pytest.MonkeyPatch) -> None:
     read_again = threading.Event()
 
-    def long(_: Runner, plan: StepPlan, on_layer: Callable[[int], None]) -> Drawn:
+    def long(_: ModelRunner, plan: StepPlan, on_layer: Callable[[int], None]) -> Drawn:
         while not read_again.wait(0.01):
             on_layer(1)
         return Drawn({chunk.sequence.request_id: 5 for chunk in plan.chunks})
 
-    monkeypatch.setattr(Runner, "run", long)
+    monkeypatch.setattr(ModelRunner, "run", long)
     rig = Rig()
     rig.submit("a", [1], 1)
     rig.until_stats(lambda s: s.layers_computed > 0)

@@ -13,8 +13,9 @@ from prfaas.cache.prefix_cache import PrefixCache
 from prfaas.cache.snapshot_policy import SnapshotPolicy
 from prfaas.core.ids import RequestId
 from prfaas.core.request import FinishReason, Grammar, GrammarKind, Request, SamplingParams
-from prfaas.engine.drawer import Drawn, build_drawer
-from prfaas.engine.runner import Runner
+from prfaas.engine.drawer import build_drawer
+from prfaas.engine.drawn import Drawn
+from prfaas.engine.model_runner import ModelRunner
 from prfaas.models.cache_tensors import allocate_cache
 from prfaas.models.demo_model import write_demo_model
 from prfaas.models.loader import LoadedModel, load_model
@@ -74,7 +75,7 @@ def answers(model: LoadedModel, directory: Path, prompt: list[int], asked: dict[
         eos_token_ids=frozenset(model.eos_token_ids),
     )
     cache = allocate_cache(model.shape, pool.size, PAGE)
-    runner = Runner(model.decoder.forward, cache, build_drawer(directory, model.eos_token_ids))
+    runner = ModelRunner(model.decoder.forward, cache, build_drawer(directory, model.eos_token_ids))
     found: Answers = {name: ([], None) for name in asked}
     for name, sampling in asked.items():
         scheduler.add(Request(RequestId(name), tuple(prompt), sampling), Mode.SERVE)

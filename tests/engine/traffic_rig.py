@@ -35,8 +35,8 @@ from prfaas.engine.messages import (
     Stop,
     Submit,
 )
+from prfaas.engine.model_runner import ModelRunner
 from prfaas.engine.prefixes import Prefixes
-from prfaas.engine.runner import Runner
 from prfaas.models.batch import CacheTensors
 from prfaas.models.row_table import RowTable
 from prfaas.scheduler.scheduler import Scheduler
@@ -109,7 +109,7 @@ class Traffic:
         moves = DiskMoves(tier, self.cache, PAGE_BYTES, self.scheduler.waiting_for, time.monotonic)
         self.prefixes = Prefixes(self.cache, moves, time.monotonic, self._announced_s)
         tensors = CacheTensors(PAGE, (), RowTable.of(lay_out(SHAPE, PAGE)))
-        runner = Runner(self.memory.forward, tensors, build_drawer(Path(), ()))
+        runner = ModelRunner(self.memory.forward, tensors, build_drawer(Path(), ()))
         link.send([Ready("", VOCAB, compiled_kernels=False)])
         return Engine(self.scheduler, runner, SHAPE, self.cache, self.prefixes, link, time.monotonic)
 

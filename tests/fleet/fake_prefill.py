@@ -33,7 +33,7 @@ class SilentPrefill(InstanceServicer):
             self.cancelled += 1
             raise
 
-    async def Generate(self, request: pb.GenerateRequest, context: object) -> None:  # type: ignore[override] # noqa: ARG002
+    async def Attend(self, commands: object, context: object) -> None:  # type: ignore[override] # noqa: ARG002
         raise AssertionError("nobody asks a prefill instance to generate")
 
     async def Announce(self, request: pb.AnnounceRequest, context: object) -> pb.AnnounceReply:  # noqa: ARG002
@@ -44,6 +44,9 @@ class SilentPrefill(InstanceServicer):
 
     async def Drain(self, request: pb.DrainRequest, context: object) -> pb.DrainReply:  # noqa: ARG002
         return pb.DrainReply()
+
+    async def ChangeRole(self, request: pb.ChangeRoleRequest, context: object) -> pb.ChangeRoleReply:  # noqa: ARG002
+        return pb.ChangeRoleReply(refusal="it only prefills")
 
 
 @asynccontextmanager

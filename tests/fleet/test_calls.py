@@ -11,9 +11,10 @@ import pytest
 
 from prfaas.control.v1 import fleet_pb2 as pb
 from prfaas.core.ids import new_secret, new_transfer_id
-from prfaas.engine.runner import Runner
+from prfaas.engine.model_runner import ModelRunner
 from tests.eventually import eventually_async
 from tests.fleet.rig import InProcessFleet, prompt_of, running
+from tests.generating import Generating
 
 GREEDY = pb.Sampling(max_tokens=4, temperature=0, top_p=1, ignore_eos=True)
 
@@ -76,10 +77,10 @@ async def test_other_models_and_frames_too_small_are_refused(model: Path) -> Non
 
 async def test_tokens_outside_the_vocabulary_fail_alone(model: Path) -> None:
     async with running(model) as fleet, fleet.calling("west-d") as west:
-        good = west.Generate(generate("good", max_tokens=60))
+        good = Generating(west, generate("good", max_tokens=60))
         bad = generate("bad")
         bad.prompt_token_ids[3] = 2_000_000_000
-        assert await failure_code(west.Generate(bad)) == "invalid_request"
+        assert await failure_code(Generating(west, bad)) == "invalid_request"
         events = [event async for event in good]
         assert events[-1].finished.reason == "length"
 
@@ -88,9 +89,9 @@ async def test_cancel_is_heard_by_the_caller_before_the_first_token(model: Path)
     small = {"num_pages": 60, "max_running_requests": 1}
     async with running(model, engine=small) as fleet, fleet.calling("west-d") as west:
         front = fleet.instances["west-d"].server.front
-        hog = aiter(west.Generate(generate("hog", max_tokens=500)))
+        hog = aiter(Generating(west, generate("hog", max_tokens=500)))
         await anext(hog)
-        waiting = asyncio.create_task(failure_code(west.Generate(generate("waits"))))
+        waiting = asyncio.create_task(failure_code(Generating(west, generate("waits"))))
         await eventually_async(lambda: front.stats.waiting_requests == 1)
         assert (await west.Cancel(pb.CancelRequest(request_id="waits"))).found
         assert await waiting == "cancelled"
@@ -103,7 +104,7 @@ async def test_cancel_is_heard_by_the_caller_before_the_first_token(model: Path)
 
 async def test_one_id_for_two_kinds_of_call(model: Path) -> None:
     async with running(model) as fleet, fleet.calling("west-d") as west:
-        call = west.Generate(generate("same", max_tokens=40))
+        call = Generating(west, generate("same", max_tokens=40))
         assert await failure_code(west.Prefill(prefill(fleet, "same", "127.0.0.1:1"))) == "peer_lost"
         assert [event async for event in call][-1].finished.reason == "length"
 
@@ -121,7 +122,9 @@ async def test_a_hung_engine_is_noticed_before_its_first_chunk(model: Path, monk
         hung = threading.Event()
         runner = fleet.engines["east-p"].engine._runner
         run = type(runner).run
-        monkeypatch.setattr(Runner, "run", lambda this, *plan: (this is runner and hung.wait(60)) or run(this, *plan))
+        monkeypatch.setattr(
+            ModelRunner, "run", lambda this, *plan: (this is runner and hung.wait(60)) or run(this, *plan)
+        )
         answer = await fleet.ask(prompt_of(400), prefill="remote")
         hung.set()
         assert answer.account["fallback"] == "deadline_exceeded"
@@ -132,11 +135,11 @@ async def test_a_broken_engine_fails_its_requests_at_once(model: Path, monkeypat
     async with running(model) as fleet:
         server = fleet.instances["west-d"].server
         async with fleet.calling("west-d") as west:
-            call = aiter(west.Generate(generate("a", max_tokens=3000)))
+            call = aiter(Generating(west, generate("a", max_tokens=3000)))
             await anext(call)
             monkeypatch.setattr(fleet.engines["west-d"].engine._scheduler, "plan", None)
             assert await failure_code(call) == "engine_failed"
-            assert await failure_code(west.Generate(generate("b"))) == "engine_failed"
+            assert await failure_code(Generating(west, generate("b"))) == "engine_failed"
         with pytest.raises(Exception, match="the engine broke"):
             await server.wait()
         fleet.instances.pop("west-d")

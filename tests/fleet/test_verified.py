@@ -12,6 +12,7 @@ from prfaas.models import demo_model
 from prfaas.relay.shaping import LinkProfile
 from tests.eventually import eventually_async
 from tests.fleet.rig import InProcessFleet, running
+from tests.generating import Generating
 
 SAMPLING = pb.Sampling(max_tokens=6, temperature=0, top_p=1, ignore_eos=True)
 PROMPT = tuple(random.Random(5).choices(range(3, 1000), k=700))
@@ -33,7 +34,7 @@ async def ask(fleet: InProcessFleet, request_id: str, *, remote: bool) -> tuple[
     target = pb.PrefillTarget(instance_id="east-p", cluster="east", control_address=address) if remote else None
     message = pb.GenerateRequest(request_id=request_id, prompt_token_ids=PROMPT, sampling=SAMPLING, prefill=target)
     async with fleet.calling("west-d") as stub:
-        events = [event async for event in stub.Generate(message)]
+        events = [event async for event in Generating(stub, message)]
     return [i for event in events for i in event.tokens.token_ids], events[-1].finished.account
 
 

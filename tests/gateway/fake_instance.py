@@ -12,7 +12,7 @@ from prfaas.control.convert import failure_to_pb, request_from_pb, tokens_to_pb
 from prfaas.control.dial import SERVER_OPTIONS
 from prfaas.control.v1 import fleet_pb2 as pb
 from prfaas.control.v1.fleet_pb2_grpc import InstanceServicer, add_InstanceServicer_to_server
-from prfaas.core.errors import PrfaasError
+from prfaas.core.errors import CancelledError, PrfaasError
 from prfaas.core.logprobs import TokenLogprobs
 from tests.control.kv_rig import Life
 
@@ -40,7 +40,7 @@ class Fail:
 
 @dataclass(frozen=True)
 class Abort:
-    """Ends the call with a gRPC status, as a broken connection or a crash of the handler does."""
+    """Ends the stream, with all its calls, with a gRPC status, as a broken connection or a crash of the handler does."""
 
     status: grpc.StatusCode
 
@@ -55,7 +55,7 @@ class Finish:
 Step = Say | Wait | Fail | Abort | Finish
 Script = Callable[[pb.GenerateRequest], Sequence[Step]]
 OnCancel = Literal["finish", "break", "ignore"]
-"""End the stream with `Finished` and the account; break the call off; or go on as if nothing was said."""
+"""Whoever wants the account gets `Finished` with it, or a failure, or nothing: it goes on as if nothing was said."""
 Context = grpc.aio.ServicerContext[Any, Any]
 
 
@@ -69,7 +69,7 @@ def logprobs_of(token_id: int, num_top: int | None) -> TokenLogprobs | None:
 
 @dataclass
 class FakeInstance(InstanceServicer):
-    """`calls` has every Generate request, `abandoned` those whose stream the router closed, `cancels` the Cancels."""
+    """`calls` has every request, `cancels` those that the router stopped, `abandoned` those it wanted no account of."""
 
     name: str
     tokenizer: Tokenizer
@@ -92,11 +92,15 @@ class FakeInstance(InstanceServicer):
     block_tokens: int = 4
     refuses_announcements: bool = False
     announced: "asyncio.Queue[pb.AnnounceRequest]" = field(default_factory=asyncio.Queue)
+    role_orders: list[pb.ChangeRoleRequest] = field(default_factory=list)
+    refuses_roles: str = ""
+    """Why; empty: it begins to change."""
     load: pb.Load = field(default_factory=lambda: pb.Load(pages_total=100))
 
     def __post_init__(self) -> None:
         self._cancelled: dict[str, asyncio.Event] = {}
-        self._tasks: dict[str, asyncio.Task[Any] | None] = {}
+        self.num_streams = 0
+        """Opened so far."""
         self._server: grpc.aio.Server | None = None
 
     async def start(self) -> None:
@@ -135,23 +139,56 @@ class FakeInstance(InstanceServicer):
 
         return script
 
-    async def Generate(self, request: pb.GenerateRequest, context: Context) -> AsyncIterator[pb.GenerateEvent]:
-        self.calls.append(request)
-        self.started.set()
+    async def Attend(self, commands: object, context: Context) -> None:  # type: ignore[override] # noqa: ARG002
+        self.num_streams += 1
+        stream = _Stream(context)
+        reading = asyncio.create_task(self._read(stream))
+        try:
+            await asyncio.wait([reading, stream.aborted], return_when=asyncio.FIRST_COMPLETED)
+            if stream.aborted.done() and stream.aborted.result() is not grpc.StatusCode.OK:
+                await context.abort(stream.aborted.result(), "as scripted")
+        finally:
+            stream.closed = True
+            for task in (reading, *stream.playing.values()):
+                task.cancel()
+
+    async def _read(self, stream: "_Stream") -> None:
+        while isinstance(command := await stream.context.read(), pb.AttendCommand):
+            if command.HasField("generate"):
+                self.calls.append(command.generate)
+                playing = asyncio.create_task(self._serve(stream, command.call, command.generate))
+                stream.playing[command.call] = playing
+            elif task := stream.playing.get(command.call):
+                self._stop(task, command.stop)
+
+    def _stop(self, task: "asyncio.Task[None]", stop: pb.StopCall) -> None:
+        request_id = task.get_name()
+        self.cancels.put_nowait(request_id)
+        self._cancelled[request_id].set()
+        if not stop.account or self.on_cancel == "break":
+            task.cancel()
+
+    async def _serve(self, stream: "_Stream", call: int, request: pb.GenerateRequest) -> None:
+        task = asyncio.current_task()
+        assert task
+        task.set_name(request.request_id)
         self._cancelled[request.request_id] = asyncio.Event()
-        self._tasks[request.request_id] = asyncio.current_task()
+        self.started.set()
         ended = False
         try:
-            async for event in self._play(request, context):
-                # The last event ends the request; whoever reads it may close the stream at once.
+            async for event in self._play(request, stream):
+                # The last event ends the request; whoever reads it may forget the call at once.
                 ended = event.HasField("finished") or event.HasField("failure")
-                yield event
+                await stream.write(call, event)
             ended = True
-        except grpc.aio.AbortError:
-            ended = True
+        except asyncio.CancelledError:
+            if not stream.closed:
+                gone = CancelledError("the request was cancelled")
+                await stream.write(call, pb.GenerateEvent(failure=failure_to_pb(gone)))
             raise
         finally:
             del self._cancelled[request.request_id]
+            del stream.playing[call]
             if not ended:
                 self.abandoned.put_nowait(request.request_id)
 
@@ -177,8 +214,6 @@ class FakeInstance(InstanceServicer):
         self.cancels.put_nowait(request.request_id)
         if event := self._cancelled.get(request.request_id):
             event.set()
-        if self.on_cancel == "break" and (task := self._tasks.get(request.request_id)):
-            task.cancel()
         return pb.CancelReply(found=event is not None)
 
     async def Drain(
@@ -188,12 +223,20 @@ class FakeInstance(InstanceServicer):
     ) -> pb.DrainReply:
         return pb.DrainReply(running_requests=len(self._cancelled))
 
-    async def _play(self, message: pb.GenerateRequest, context: Context) -> AsyncIterator[pb.GenerateEvent]:
+    async def ChangeRole(
+        self,
+        request: pb.ChangeRoleRequest,
+        context: Context,  # noqa: ARG002
+    ) -> pb.ChangeRoleReply:
+        self.role_orders.append(request)
+        return pb.ChangeRoleReply(accepted=not self.refuses_roles, refusal=self.refuses_roles, role=self.role)
+
+    async def _play(self, message: pb.GenerateRequest, stream: "_Stream") -> AsyncIterator[pb.GenerateEvent]:
         request = request_from_pb(message)
         cancelled = self._cancelled[message.request_id]
         num_said = 0
         for step in (self.script or self.says("hello world"))(message):
-            async for token_id in self._steps_tokens(step, context, cancelled):
+            async for token_id in self._steps_tokens(step, stream, cancelled):
                 num_said += 1
                 assert num_said <= request.sampling.max_tokens, "the script says more than was asked for"
                 num_top = None if self.forgets_logprobs else request.sampling.logprobs
@@ -207,7 +250,7 @@ class FakeInstance(InstanceServicer):
                 done = "length" if num_said == request.sampling.max_tokens else "stop"
                 yield self._finished(message, step.reason or done)
 
-    async def _steps_tokens(self, step: Step, context: Context, cancelled: asyncio.Event) -> AsyncIterator[int]:
+    async def _steps_tokens(self, step: Step, stream: "_Stream", cancelled: asyncio.Event) -> AsyncIterator[int]:
         match step:
             case Say(token_ids):
                 for token_id in token_ids:
@@ -216,7 +259,8 @@ class FakeInstance(InstanceServicer):
             case Wait(event):
                 await (_first_of(event, cancelled) if self.on_cancel == "finish" else event.wait())
             case Abort(status):
-                await context.abort(status, "as scripted")
+                stream.aborted.set_result(status)
+                await asyncio.Event().wait()
             case Fail() | Finish():
                 return
             case _:
@@ -240,6 +284,25 @@ class FakeInstance(InstanceServicer):
         for key, value in self.account.items():
             setattr(account, key, value)
         return pb.GenerateEvent(finished=pb.Finished(reason=reason, account=account))
+
+
+class _Stream:
+    """One router's. Every event is a message of its own."""
+
+    def __init__(self, context: Context) -> None:
+        self.context = context
+        self.closed = False
+        self.playing: dict[int, asyncio.Task[None]] = {}
+        self.aborted: asyncio.Future[grpc.StatusCode] = asyncio.get_running_loop().create_future()
+        self._writing = asyncio.Lock()
+
+    async def write(self, call: int, event: pb.GenerateEvent) -> None:
+        async with self._writing:
+            if len(event.tokens.token_ids) and not event.tokens.logprobs:
+                tokens = [pb.CallTokens(call=call, token_ids=event.tokens.token_ids)]
+                await self.context.write(pb.AttendEvents(tokens=tokens))
+            else:
+                await self.context.write(pb.AttendEvents(events=[pb.CallEvent(call=call, event=event)]))
 
 
 async def _first_of(*events: asyncio.Event) -> None:

@@ -25,8 +25,10 @@ from prfaas.gateway.dispatch import Dispatcher
 from prfaas.gateway.gate import Gate
 from prfaas.gateway.kv_follower import KvFollower
 from prfaas.gateway.registry import Registry
+from prfaas.gateway.role_calls import RoleCalls
 from prfaas.gateway.server import RouterServer
 from prfaas.gateway.tokenizer import ModelTokenizer
+from prfaas.gateway.waiting_room import WaitingRoom
 from prfaas.telemetry.metrics import RouterMetrics
 from tests.gateway.fake_instance import FakeInstance
 
@@ -79,6 +81,7 @@ class RunningRouter:
     gate: Gate
     app: FastAPI
     server: RouterServer
+    roles: RoleCalls
     control: grpc.aio.Channel
     http: httpx2.AsyncClient
     openai: AsyncOpenAI
@@ -127,8 +130,9 @@ async def router_of(config: FleetConfig) -> AsyncIterator[RunningRouter]:
     registry = Registry(config, metrics, clock)
     dialer = Dialer(config, config.router_cluster)
     directory = Directory(has_states=True)
-    dispatcher = Dispatcher(config, registry, directory, InstanceCalls(dialer, metrics), metrics, clock)
-    gate = Gate(metrics)
+    room = WaitingRoom(config.admission, metrics.admission, clock)
+    dispatcher = Dispatcher(config, registry, directory, InstanceCalls(dialer, metrics), metrics, clock, room)
+    gate = Gate(metrics, room)
     tokenizer = ModelTokenizer.load(model)
     app = build_app(
         config,
@@ -144,7 +148,8 @@ async def router_of(config: FleetConfig) -> AsyncIterator[RunningRouter]:
         seeds=lambda: DRAWN_SEED,
     )
     follower = KvFollower(directory, dialer, metrics, probe_s=0.05)
-    server = RouterServer(config.router, app, registry, dispatcher, follower, gate, credentials=None)
+    roles = RoleCalls(registry, dialer, metrics.roles)
+    server = RouterServer(config.router, app, registry, dispatcher, follower, gate, credentials=None, roles=roles)
     await server.start()
     url = f"http://{server.http_address}"
     async with (
@@ -164,6 +169,7 @@ async def router_of(config: FleetConfig) -> AsyncIterator[RunningRouter]:
             gate,
             app,
             server,
+            roles,
             channel,
             http,
             openai,

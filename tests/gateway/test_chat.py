@@ -167,6 +167,7 @@ async def test_a_stop_string_ends_the_answer_also_where_no_account_comes(
     assert answer.model_extra["prfaas"]["prefill"] is None
     assert answer.model_extra["prfaas"]["decode"] == {"cluster": "home", "instance": "decode-1"}
     assert await fake.abandoned.get() == fake.calls[0].request_id
+    assert router.metric("prfaas_router_streams_lost_total", code="peer_lost") == 0
 
 
 async def test_special_tokens_are_not_shown_but_counted(router: RunningRouter) -> None:

@@ -31,7 +31,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
         (lambda _: [Abort(grpc.StatusCode.CANCELLED)], 502, "peer_lost"),
         (lambda _: [Abort(grpc.StatusCode.RESOURCE_EXHAUSTED)], 503, "unavailable"),
         (lambda _: [Abort(grpc.StatusCode.INTERNAL)], 500, "internal"),
-        (lambda _: [], 502, "peer_lost"),
+        (lambda _: [Abort(grpc.StatusCode.OK)], 502, "peer_lost"),
         (lambda _: [Finish("cancelled")], 502, "peer_lost"),
         (lambda _: [Finish("bored")], 500, "internal"),
     ],

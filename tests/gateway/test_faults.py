@@ -193,7 +193,7 @@ async def test_no_second_attempt_after_the_deadline(router: RunningRouter) -> No
 async def test_an_instance_that_hangs_is_given_up_after_the_deadline(
     router: RunningRouter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("prfaas.gateway.calls.DEADLINE_GRACE_S", 0.05)
+    monkeypatch.setattr("prfaas.gateway.generate_call.DEADLINE_GRACE_S", 0.05)
     monkeypatch.setattr(router.dispatcher, "first_token_deadline_s", 0.05)
     fake = await router.add(script=lambda _: [Wait(asyncio.Event())])
     with pytest.raises(openai.InternalServerError) as failed:
@@ -245,9 +245,8 @@ async def test_a_client_that_leaves_a_whole_answer_cancels_everywhere(router: Ru
     assert router.metric("prfaas_router_requests_total", endpoint="/v1/chat/completions", status="499") == 1
 
 
-async def test_an_instance_that_ignores_cancel_still_loses_its_stream(router: RunningRouter) -> None:
+async def test_a_client_that_leaves_wants_no_account(router: RunningRouter) -> None:
     fake = await never_ending(router)
-    fake.on_cancel = "ignore"
     stream = await router.openai.chat.completions.create(model="tiny", messages=ASK, stream=True)
     await anext(aiter(stream))
     await stream.close()

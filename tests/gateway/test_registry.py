@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry
 
 from prfaas.control.v1 import fleet_pb2 as pb
 from prfaas.core.ids import ClusterName, InstanceId
-from prfaas.gateway.admission import RefusedError
+from prfaas.gateway.registration import RefusedError
 from prfaas.gateway.registry import FORGET_AFTER_S, Registry
 from prfaas.policy.view import InstanceView, Placement
 from prfaas.telemetry.metrics import RouterMetrics
@@ -237,6 +237,52 @@ def test_a_new_life_has_nothing_of_the_old_ones_load(table: Table) -> None:
     assert loads(table)[1] == ("p", 0, 0, 0)
     table.registry.ended(ticket)
     assert table.registry.outstanding == 0
+
+
+def test_the_same_life_in_another_role(table: Table) -> None:
+    table.register("a", max_context_tokens=100)
+    table.register("b", max_context_tokens=300)
+    assert table.registry.max_context_tokens() == 300
+    here, _ = table.registry.view().instances
+    ticket = table.registry.placed(Placement(here, None, 20, "why"))
+    table.heartbeat("a", draining=True, converting_to=pb.ROLE_PREFILL)
+    table.register("a", role=pb.ROLE_PREFILL, max_context_tokens=100)
+    assert loads(table) == [("b", 0, 0, 0), ("a", 20, 1, 0)], "what has not ended still counts"
+    assert table.registry.max_context_tokens() == 300
+    assert table.registry.too_small_for(200) == set()
+    table.registry.ended(ticket)
+    table.heartbeat("a")
+    assert loads(table)[1] == ("a", 0, 0, 0)
+    table.register("b", role=pb.ROLE_PREFILL)
+    assert table.registry.max_context_tokens() is None
+    table.register("a", max_context_tokens=100)
+    assert table.registry.max_context_tokens() == 100
+    assert [i.role for i in table.registry.view().instances if i.instance_id == "a"] == ["decode"]
+
+
+def test_one_that_begins_to_convert_gets_nothing_new(table: Table) -> None:
+    table.register("a")
+    before = table.registry.entries()[0].load
+    table.registry.converting("a", pb.ROLE_PREFILL)
+    (entry,) = table.registry.entries()
+    assert (table.names(), entry.state, entry.load.converting_to) == ([], "draining", pb.ROLE_PREFILL)
+    assert not before.draining, "what an entry said it says still"
+    table.registry.converting("nobody", pb.ROLE_PREFILL)
+    table.heartbeat("a")
+    assert table.names() == ["a"]
+
+
+def test_a_partial_heartbeat_leaves_links_as_they_were(table: Table) -> None:
+    table.register("a")
+    link = pb.LinkReport(cluster="far", bytes_per_s=1e9)
+    table.registry.heartbeat("a", 1, pb.Load(pages_total=10), [link])
+    table.clock.now_s += 5
+    assert table.registry.heartbeat("a", 1, pb.Load(pages_total=10, waiting_tokens=7), partial=True)
+    ((told,), (entry,)) = table.registry.links(), table.registry.entries()
+    assert (told.report, told.age_s) == (link, 5.0), "as old as what told it"
+    assert (entry.load.waiting_tokens, entry.age_s) == (7, 0.0)
+    table.registry.heartbeat("a", 1, pb.Load(pages_total=10))
+    assert table.registry.links() == []
 
 
 def test_contexts(table: Table) -> None:

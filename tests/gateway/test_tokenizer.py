@@ -64,13 +64,13 @@ async def test_truncation_in_the_file_does_not_cut_prompts(copy: Path) -> None:
 async def test_long_texts_are_encoded_beside_the_event_loop(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tokenizer = ModelTokenizer.load(model)
     threads = []
-    encode = tokenizer._encode_now
+    encode = tokenizer._encoder.encode
 
-    def watched(text: str, add_special_tokens: bool) -> tuple[int, ...]:
+    def watched(text: str, *, add_special_tokens: bool) -> tuple[int, ...]:
         threads.append(threading.current_thread())
-        return encode(text, add_special_tokens)
+        return encode(text, add_special_tokens=add_special_tokens)
 
-    monkeypatch.setattr(tokenizer, "_encode_now", watched)
+    monkeypatch.setattr(tokenizer._encoder, "encode", watched)
     text = "once upon a time " * INLINE_CHARS
     long, short = await tokenizer.encode_text(text, MANY), await tokenizer.encode_text("hi", MANY)
     assert threads[0] is not threading.main_thread()
@@ -79,10 +79,13 @@ async def test_long_texts_are_encoded_beside_the_event_loop(model: Path, monkeyp
     assert len(short) == 2
 
 
+RAW = tiny_model.train()
+PLAIN = ModelTokenizer(RAW, None)
+
+
 @given(st.text(max_size=50))
 async def test_what_is_encoded_decodes_to_itself(text: str) -> None:
-    raw = tiny_model.train()
-    assert raw.decode(await ModelTokenizer(raw, None).encode_text(text, MANY), skip_special_tokens=False) == text
+    assert RAW.decode(await PLAIN.encode_text(text, MANY), skip_special_tokens=False) == text
 
 
 def test_prompts_of_token_ids(model: Path) -> None:

@@ -27,9 +27,12 @@ from prfaas.instance.fetch import Fetcher
 from prfaas.instance.front import Front, nobody_listens
 from prfaas.instance.identity import Identity
 from prfaas.instance.prefill import PrefillService
+from prfaas.instance.prefix_fetch import PrefixFetches
+from prfaas.instance.served_role import ServedRole
 from prfaas.instance.servicer import Servicer
 from prfaas.telemetry.metrics import InstanceMetrics
 from prfaas.transport.inbox import Inbox
+from tests.generating import Generating
 from tests.instance.paged_memory import PagedMemory
 from tests.instance.played_engine import PlayedEngine
 
@@ -83,7 +86,7 @@ class Pair:
 
     async def ask(self, *token_ids: int, remote: bool = True, salt: str = "") -> tuple[list[int], pb.Account]:
         """Tokens and account of one request to `near`."""
-        call = self.near.stub.Generate(self.request(*token_ids, remote=remote, salt=salt))
+        call = Generating(self.near.stub, self.request(*token_ids, remote=remote, salt=salt))
         events = [event async for event in call]
         assert events[-1].WhichOneof("event") == "finished", events[-1]
         return [i for event in events for i in event.tokens.token_ids], events[-1].finished.account
@@ -126,12 +129,22 @@ async def _member(name: str, cluster: str, shape: ModelShape, config: FleetConfi
     dialer, now = Dialer(config, cluster), time.monotonic
     plane = build_data_plane(config, identity, data, None, None, metrics)
     fetcher = Fetcher(identity, plane.inbox, memory, dialer, metrics, now, front.prefill_s, None)
-    prefill = PrefillService(identity, front, memory, plane.outbox, dialer, plane.encodings, metrics, now)
+    fetches = PrefixFetches(
+        front,
+        fetcher,
+        metrics.prefix_fetches,
+        now,
+        stall_s=config.transport.stall_s,
+        announced_s=10.0,
+        prefill_s=front.prefill_s,
+    )
+    prefill = PrefillService(identity, front, memory, plane.outbox, dialer, plane.encodings, fetches, metrics, now)
     servicer = Servicer(
         name,
-        DecodeService(identity, front, fetcher, metrics, now),
+        DecodeService(identity, front, fetcher, fetches, metrics, now),
         prefill,
-        AnnounceService(front, MAX_TOKENS // PAGE_TOKENS),
+        AnnounceService(identity, front, fetches, MAX_TOKENS // PAGE_TOKENS),
+        ServedRole(name, "decode", "pd", 0.0, now),
     )
     control = grpc.aio.server()
     add_InstanceServicer_to_server(servicer, control)

@@ -13,6 +13,7 @@ from prfaas.core.shape import ModelShape
 from prfaas.relay.server import RelayServer, serve_relay
 from prfaas.relay.shaping import LinkProfile
 from tests.eventually import eventually_async
+from tests.generating import Generating
 from tests.instance.pair import DENSE, HYBRID, Member, Pair, running
 from tests.instance.played_engine import Plan, first_token
 
@@ -125,7 +126,7 @@ async def test_a_trickle_is_given_up_when_the_prefill_is_over() -> None:
 async def test_a_client_that_gives_up_frees_both_ends_at_once() -> None:
     async with apart() as (pair, _):
         gate = held_back(pair)
-        call = pair.near.stub.Generate(pair.request(*PROMPT))
+        call = Generating(pair.near.stub, pair.request(*PROMPT))
         await eventually_async(lambda: arrived(pair.near) > 0)
         assert (await pair.near.stub.Cancel(pb.CancelRequest(request_id="r"))).found
         assert [event async for event in call][-1].failure.code == "cancelled"

@@ -10,6 +10,7 @@ from prfaas.core.ids import RequestId, new_secret, new_transfer_id
 from prfaas.core.request import Request, SamplingParams
 from prfaas.core.shape import ModelShape
 from tests.eventually import eventually_async
+from tests.generating import Generating
 from tests.instance.pair import DENSE, HYBRID, SAMPLING, Pair, running
 from tests.instance.played_engine import Plan, first_token
 
@@ -102,7 +103,7 @@ async def test_after_giving_up_no_page_is_written_and_the_sender_keeps_its_own_u
         near, far = pair.near, pair.far
         far.engine.plan = Plan(cached_tokens=8, before_last_chunk=threading.Event())
         near.engine.plan.held_tokens = 4
-        call = near.stub.Generate(pair.request(*PROMPT))
+        call = Generating(near.stub, pair.request(*PROMPT))
         # Cached tokens [4, 8) cross before anything has been computed.
         arriving = 4 * HYBRID.kv_bytes_per_token
         metric = near.metrics.kv_bytes.labels("in", "wire")

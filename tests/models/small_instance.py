@@ -16,13 +16,15 @@ from prfaas.cache.prefix_cache import PrefixCache
 from prfaas.cache.snapshot_policy import SnapshotPolicy
 from prfaas.core.ids import RequestId
 from prfaas.core.request import Request
+from prfaas.engine.device_pages import DevicePages
 from prfaas.engine.disk_moves import DiskMoves
 from prfaas.engine.disk_tier import DiskTier
-from prfaas.engine.drawer import Drawn, build_drawer
+from prfaas.engine.drawer import build_drawer
+from prfaas.engine.drawn import Drawn
 from prfaas.engine.memory import CacheMemory
-from prfaas.engine.page_copies import DevicePages, SharedPages
+from prfaas.engine.model_runner import ModelRunner
+from prfaas.engine.page_copies import SharedPages
 from prfaas.engine.prefixes import Prefixes
-from prfaas.engine.runner import Runner
 from prfaas.models.batch import CacheTensors, ForwardBatch, LayerDone
 from prfaas.models.cache_tensors import lay_over
 from prfaas.models.loader import LoadedModel
@@ -110,7 +112,7 @@ class SmallInstance:
             eos_token_ids=frozenset({2}),
         )
         cache = lay_over(shape, layout, computed)
-        self.runner = Runner(self._forward, cache, build_drawer(Path(), (2,)))
+        self.runner = ModelRunner(self._forward, cache, build_drawer(Path(), (2,)))
         self.tier = self._open_tier(repr(layout), layout.page_bytes)
         self.moves = Prefixes(self.prefixes, self.tier, time.monotonic, 60.0)
         self.watch = PageWatch(self.prefixes, self.computed)

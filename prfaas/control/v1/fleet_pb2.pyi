@@ -191,14 +191,16 @@ class SetRoleReply(_message.Message):
     def __init__(self, role: _Optional[_Union[Role, str]] = ..., running_requests: _Optional[int] = ...) -> None: ...
 
 class ChangeRoleRequest(_message.Message):
-    __slots__ = ("role", "reason", "drain_s")
+    __slots__ = ("role", "reason", "drain_s", "ordered")
     ROLE_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
     DRAIN_S_FIELD_NUMBER: _ClassVar[int]
+    ORDERED_FIELD_NUMBER: _ClassVar[int]
     role: Role
     reason: str
     drain_s: float
-    def __init__(self, role: _Optional[_Union[Role, str]] = ..., reason: _Optional[str] = ..., drain_s: _Optional[float] = ...) -> None: ...
+    ordered: bool
+    def __init__(self, role: _Optional[_Union[Role, str]] = ..., reason: _Optional[str] = ..., drain_s: _Optional[float] = ..., ordered: _Optional[bool] = ...) -> None: ...
 
 class ChangeRoleReply(_message.Message):
     __slots__ = ("accepted", "refusal", "role", "running_requests")

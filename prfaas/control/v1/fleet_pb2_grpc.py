@@ -240,11 +240,6 @@ class InstanceStub:
         Args:
             channel: A grpc.Channel.
         """
-        self.Generate = channel.unary_stream(
-                '/prfaas.control.v1.Instance/Generate',
-                request_serializer=prfaas_dot_control_dot_v1_dot_fleet__pb2.GenerateRequest.SerializeToString,
-                response_deserializer=prfaas_dot_control_dot_v1_dot_fleet__pb2.GenerateEvent.FromString,
-                _registered_method=True)
         self.Attend = channel.stream_stream(
                 '/prfaas.control.v1.Instance/Attend',
                 request_serializer=prfaas_dot_control_dot_v1_dot_fleet__pb2.AttendCommand.SerializeToString,
@@ -280,13 +275,6 @@ class InstanceStub:
 class InstanceServicer:
     """Served by every prefill and decode instance.
     """
-
-    def Generate(self, request, context):
-        """Router to decode: the decode instance owns the request until the stream ends.
-        """
-        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-        context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
 
     def Attend(self, request_iterator, context):
         """Router to decode: one stream for all requests of a router. The decode instance owns a request until its last event.
@@ -333,11 +321,6 @@ class InstanceServicer:
 
 def add_InstanceServicer_to_server(servicer, server):
     rpc_method_handlers = {
-            'Generate': grpc.unary_stream_rpc_method_handler(
-                    servicer.Generate,
-                    request_deserializer=prfaas_dot_control_dot_v1_dot_fleet__pb2.GenerateRequest.FromString,
-                    response_serializer=prfaas_dot_control_dot_v1_dot_fleet__pb2.GenerateEvent.SerializeToString,
-            ),
             'Attend': grpc.stream_stream_rpc_method_handler(
                     servicer.Attend,
                     request_deserializer=prfaas_dot_control_dot_v1_dot_fleet__pb2.AttendCommand.FromString,
@@ -379,33 +362,6 @@ def add_InstanceServicer_to_server(servicer, server):
 class Instance:
     """Served by every prefill and decode instance.
     """
-
-    @staticmethod
-    def Generate(request,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.unary_stream(
-            request,
-            target,
-            '/prfaas.control.v1.Instance/Generate',
-            prfaas_dot_control_dot_v1_dot_fleet__pb2.GenerateRequest.SerializeToString,
-            prfaas_dot_control_dot_v1_dot_fleet__pb2.GenerateEvent.FromString,
-            options,
-            channel_credentials,
-            insecure,
-            call_credentials,
-            compression,
-            wait_for_ready,
-            timeout,
-            metadata,
-            _registered_method=True)
 
     @staticmethod
     def Attend(request_iterator,

@@ -93,8 +93,6 @@ class InstanceStub:
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> InstanceAsyncStub: ...
-    Generate: _grpc.UnaryStreamMultiCallable[_fleet_pb2.GenerateRequest, _fleet_pb2.GenerateEvent]
-    """Router to decode: the decode instance owns the request until the stream ends."""
     Attend: _grpc.StreamStreamMultiCallable[_fleet_pb2.AttendCommand, _fleet_pb2.AttendEvents]
     """Router to decode: one stream for all requests of a router. The decode instance owns a request until its last event."""
     Prefill: _grpc.UnaryStreamMultiCallable[_fleet_pb2.PrefillRequest, _fleet_pb2.PrefillEvent]
@@ -113,8 +111,6 @@ class InstanceAsyncStub(InstanceStub):
     """Served by every prefill and decode instance."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
-    Generate: _aio.UnaryStreamMultiCallable[_fleet_pb2.GenerateRequest, _fleet_pb2.GenerateEvent]  # type: ignore[assignment]
-    """Router to decode: the decode instance owns the request until the stream ends."""
     Attend: _aio.StreamStreamMultiCallable[_fleet_pb2.AttendCommand, _fleet_pb2.AttendEvents]  # type: ignore[assignment]
     """Router to decode: one stream for all requests of a router. The decode instance owns a request until its last event."""
     Prefill: _aio.UnaryStreamMultiCallable[_fleet_pb2.PrefillRequest, _fleet_pb2.PrefillEvent]  # type: ignore[assignment]
@@ -130,14 +126,6 @@ class InstanceAsyncStub(InstanceStub):
 
 class InstanceServicer(metaclass=_abc_1.ABCMeta):
     """Served by every prefill and decode instance."""
-
-    @_abc_1.abstractmethod
-    def Generate(
-        self,
-        request: _fleet_pb2.GenerateRequest,
-        context: _ServicerContext,
-    ) -> _typing.Union[_abc.Iterator[_fleet_pb2.GenerateEvent], _abc.AsyncIterator[_fleet_pb2.GenerateEvent]]:
-        """Router to decode: the decode instance owns the request until the stream ends."""
 
     @_abc_1.abstractmethod
     def Attend(

@@ -4,11 +4,11 @@ from dataclasses import dataclass, replace
 
 from prfaas.config.deployment import DeploymentFile, PlannedClusterSection
 from prfaas.planner.plan.decode_batch import within_slo
-from prfaas.planner.plan.pool import check_one_model, pooled
 from prfaas.planner.plan.prompt_lengths import Scaled, prompt_lengths
 from prfaas.planner.profiles import read_profile
 from prfaas.planner.simulate.capacity import BYTES_PER_GBIT, EFFICIENCY
 from prfaas.policy.lengths import Lengths
+from prfaas.policy.pool import check_one_model, pooled
 from prfaas.policy.profile import Profile
 from prfaas.policy.throughput import Deployment
 

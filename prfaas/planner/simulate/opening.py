@@ -8,12 +8,12 @@ from prfaas.core.errors import ConfigError
 from prfaas.core.ids import ClusterName, InstanceId
 from prfaas.planner.plan.decode_batch import within_slo
 from prfaas.planner.plan.fleet import pool_link
-from prfaas.planner.plan.pool import pooled
 from prfaas.planner.profiles import read_profile
 from prfaas.planner.simulate.arrival import ID_TOKENS, Arrival
 from prfaas.planner.simulate.seat import Seat
 from prfaas.planner.simulate.workloads.first_prompts import first_prompts
 from prfaas.policy.lengths import Empirical, Fixed, Lengths, Lognormal
+from prfaas.policy.pool import pooled
 from prfaas.policy.profile import Profile
 from prfaas.policy.solve import solve
 from prfaas.policy.throughput import Deployment, Throughput, throughput

@@ -1,6 +1,7 @@
 """Runs a workload through a deployment under one policy, in simulated time. Knows neither files' formats nor plots."""
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 
 from prfaas.config.deployment import DeploymentFile
 from prfaas.core.errors import ConfigError
@@ -24,6 +25,7 @@ from prfaas.planner.simulate.tally import Tally
 from prfaas.planner.simulate.timescales import Timescales
 from prfaas.planner.simulate.way import ways
 from prfaas.policy.admit import Refusal
+from prfaas.policy.knobs import knobs
 from prfaas.policy.place import POLICIES
 from prfaas.policy.profile import Profile
 from prfaas.policy.view import PolicyParams
@@ -90,7 +92,7 @@ class _Run:
         params = _params(deployment, begin.threshold_tokens, begin.deployment.output_tokens, admission=admission)
         self._router = Router(self.loop, self._fleet, self._ways, params, policy, admission=admission)
         self._timescales = Timescales(
-            self.loop, self._fleet, self._ways, self._tally, begin, deployment.loops, retunes=policy == "prfaas"
+            self.loop, self._fleet, self._ways, self._tally, begin, deployment.loops, params, retunes=policy == "prfaas"
         )
         self._carried = Carried(self._ways, self._tally.buckets)
         self._opening = begin
@@ -182,14 +184,7 @@ def _maker(
 def _params(
     deployment: DeploymentFile, threshold_tokens: int, output_tokens: float, *, admission: bool
 ) -> PolicyParams:
-    policy = deployment.policy
-    return PolicyParams(
-        threshold_tokens,
-        margin=policy.margin,
-        margin_s=policy.margin_s,
-        usd_per_ttft_s=policy.usd_per_ttft_s,
-        cache_transfers=True,
-        output_tokens=round(output_tokens),
-        slo_ttft_s=deployment.slo.ttft_s if admission else None,
-        in_time_s=deployment.slo.ttft_s,
-    )
+    """The objective of the deployment's first tokens is `policy.slo_ttft_s`, or else the SLO's own."""
+    params = knobs(deployment.policy, threshold_tokens)
+    due_s = params.slo_ttft_s or deployment.slo.ttft_s
+    return replace(params, output_tokens=round(output_tokens), slo_ttft_s=due_s if admission else None, in_time_s=due_s)

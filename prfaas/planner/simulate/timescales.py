@@ -1,7 +1,7 @@
 """The two loops of the PrfaaS paper (s3.4.3) at work: the threshold every few seconds, roles every few minutes."""
 
 from collections.abc import Mapping
-from math import exp, inf
+from math import inf
 
 from prfaas.config.sections import LoopsSection
 from prfaas.planner.simulate.fleet import Fleet, Member
@@ -11,17 +11,16 @@ from prfaas.planner.simulate.outcome import RoleChange, ThresholdChange
 from prfaas.planner.simulate.tally import Tally
 from prfaas.planner.simulate.way import Ends, Way, outwards
 from prfaas.policy.allocate import AllocateParams, Allocation, Conversion, allocate
+from prfaas.policy.arrival_rate import ArrivalRate
+from prfaas.policy.observe import signals_of
 from prfaas.policy.recent import Recent
 from prfaas.policy.retune import RetuneParams, Signals, Tuning, retune
-from prfaas.policy.view import ClusterView
+from prfaas.policy.view import ClusterView, PolicyParams
 
 HALF_LIFE_REQUESTS = 1_000
 """Of what the lengths of latest prompts are remembered by."""
 FIRST_LENGTHS = 200
 """That stand for what the plan expected, until prompts have come."""
-
-RATE_S = 60.0
-"""Time constant of the rate of arrivals."""
 
 
 class Timescales:
@@ -35,35 +34,29 @@ class Timescales:
         tally: Tally,
         opening: Opening,
         loops: LoopsSection,
+        params: PolicyParams,
         *,
         retunes: bool,
     ) -> None:
         self._loop, self._fleet, self._tally, self._opening, self._loops = loop, fleet, tally, opening, loops
-        self._outwards = outwards(fleet, ways)
-        self._retunes = retunes and bool(self._outwards)
+        self._params = params
+        self._retunes = retunes and loops.retune and bool(outwards(fleet, ways))
         self.lengths = Recent(HALF_LIFE_REQUESTS, opening.lengths.samples(FIRST_LENGTHS))
         self.tuning = Tuning.start(opening.threshold_tokens)
         self._retuned_s = self._allocated_s = 0.0
         self._converted_s = -inf
         self._draining: tuple[Member, float, Conversion] | None = None
         self._changed: Conversion | None = None
-        self._ticked_s, self._arrived, self._rate_req_s = 0.0, 0, 0.0
+        self._rate = ArrivalRate()
 
     def tick(self, view: ClusterView) -> None:
         """To be called with every heartbeat."""
         now_s = self._loop.now_s
-        self._count(now_s)
+        self._rate.observe(now_s, self._tally.arrived)
         if self._retunes and now_s - self._retuned_s >= self._loops.retune_s:
             self._retune(view, now_s)
         if self._loops.convert:
             self._convert(view, now_s)
-
-    def _count(self, now_s: float) -> None:
-        passed_s, came = now_s - self._ticked_s, self._tally.arrived - self._arrived
-        if passed_s > 0:
-            rate = came / passed_s
-            self._rate_req_s = rate + (self._rate_req_s - rate) * exp(-passed_s / RATE_S)
-            self._ticked_s, self._arrived = now_s, self._tally.arrived
 
     def _retune(self, view: ClusterView, now_s: float) -> None:
         before = self.tuning.threshold_tokens
@@ -102,7 +95,7 @@ class Timescales:
             self._signals(view, now_s),
             self._opening.deployment,
             self.lengths,
-            AllocateParams(convert_s=self._loops.convert_s),
+            AllocateParams(convert_s=self._loops.convert_s, cooldown_s=self._loops.cooldown_s),
         )
         if conversion and (member := self._fleet.drain(conversion.role_from)):
             self._converted_s = now_s
@@ -113,22 +106,4 @@ class Timescales:
         self._changed = None
 
     def _signals(self, view: ClusterView, now_s: float) -> Signals:
-        links = [way.gauge.view(now_s) for way in self._outwards]
-        whole = sum(link.bytes_per_s for link in links if link.up)
-        used = sum(link.bytes_per_s * link.utilisation for link in links if link.up)
-        return Signals(
-            at_s=now_s,
-            link_utilisation=used / whole if whole else 1.0,
-            link_queue_s=max((link.queued_s for link in links), default=0.0),
-            egress_bytes_s=whole,
-            prfaas_queue_s=_queue_s(view, "prfaas"),
-            pdp_queue_s=_queue_s(view, "pd"),
-            rate_req_s=self._rate_req_s,
-            link=", ".join(f"{link.source}→{link.target}" for link in links),
-        )
-
-
-def _queue_s(view: ClusterView, kind: str) -> float:
-    """Mean over the prefill instances of a kind; 0 where there are none."""
-    queues = [i.queue_s for i in view.instances if i.kind == kind and i.role == "prefill"]
-    return sum(queues) / len(queues) if queues else 0.0
+        return signals_of(view, self._params, at_s=now_s, rate_req_s=self._rate.req_s)

@@ -20,11 +20,11 @@ from prfaas.planner.simulate.seat import Seat
 from prfaas.planner.simulate.step.memory import Memory
 from prfaas.planner.simulate.step.prefix import cached_tokens, import_prefix
 from prfaas.planner.simulate.step.prompts import FINGERPRINT, answer_tokens, prompt_tokens, snapshot_unit
-from prfaas.planner.simulate.step.step_time import remaining_s, step_s
 from prfaas.policy.profile import Profile
 from prfaas.scheduler.plan import Chunk, StepPlan
 from prfaas.scheduler.scheduler import Scheduler
 from prfaas.scheduler.sequence import Mode, Sequence
+from prfaas.scheduler.step_time import remaining_s, step_s
 
 
 @dataclass(slots=True, eq=False)

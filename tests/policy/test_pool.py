@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prfaas.core.errors import ConfigError
-from prfaas.planner.plan.pool import pooled
+from prfaas.policy.pool import pooled
 from tests.planner.plan.fleets import profile
 
 FAST, SLOW = profile("fast", per_token_s=1e-4, step_s=0.01, usd_per_hour=3.0), profile("slow")

@@ -9,8 +9,8 @@ from torch import Tensor
 from prfaas.core.ids import RequestId
 from prfaas.core.request import Request, SamplingParams
 from prfaas.engine.drawer import build_drawer
+from prfaas.engine.model_runner import DeviceError, ModelRunner
 from prfaas.engine.parallel import decode, encode
-from prfaas.engine.runner import DeviceError, Runner
 from prfaas.models.batch import CacheTensors, ForwardBatch, LayerDone
 from prfaas.models.cache_tensors import allocate_cache
 from prfaas.scheduler.plan import Chunk, StepPlan
@@ -34,7 +34,7 @@ def run(plan: StepPlan) -> ForwardBatch:
         found.append(batch)
         return torch.zeros(len(batch.logit_rows), 10)
 
-    Runner(forward, allocate_cache(SHAPE, 1, PAGE), build_drawer(Path(), ())).run(plan, lambda _: None)
+    ModelRunner(forward, allocate_cache(SHAPE, 1, PAGE), build_drawer(Path(), ())).run(plan, lambda _: None)
     return found[0]
 
 
@@ -91,7 +91,7 @@ def test_forward_seconds_are_those_of_the_last_step() -> None:
         now += len(batch.token_ids)
         return torch.zeros(len(batch.logit_rows), 10)
 
-    runner = Runner(forward, allocate_cache(SHAPE, 1, PAGE), build_drawer(Path(), ()), clock=lambda: now)
+    runner = ModelRunner(forward, allocate_cache(SHAPE, 1, PAGE), build_drawer(Path(), ()), clock=lambda: now)
     one, found = sequence("one", 5, (0, 1)), []
     for start, end in ((0, 3), (3, 5)):
         runner.run(StepPlan((), (Chunk(one, start, end, OWN, OWN),)), lambda _: None)
@@ -104,7 +104,7 @@ def test_a_broken_device_is_not_a_failed_step(raised: type[Exception], seen: typ
     def forward(_: ForwardBatch, __: CacheTensors, ___: LayerDone | None) -> Tensor:
         raise raised("an illegal memory access was encountered")
 
-    runner = Runner(forward, allocate_cache(SHAPE, 1, PAGE), build_drawer(Path(), ()))
+    runner = ModelRunner(forward, allocate_cache(SHAPE, 1, PAGE), build_drawer(Path(), ()))
     with pytest.raises(seen, match="illegal memory access") as found:
         runner.run(StepPlan((decoding(),), ()), lambda _: None)
     assert type(found.value) is seen
