@@ -24,6 +24,7 @@ from prfaas.gateway.http_connection import HttpConnection
 from prfaas.gateway.kv_follower import KvFollower
 from prfaas.gateway.registry import Registry
 from prfaas.gateway.role_calls import RoleCalls
+from prfaas.gateway.timescales import Timescales
 
 STOP_GRACE_S = 1
 
@@ -59,11 +60,14 @@ class RouterServer:
         gate: Gate,
         credentials: Credentials | None,
         roles: RoleCalls,
+        timescales: Timescales | None = None,
     ) -> None:
-        """`credentials` are for `router.control` only; HTTP is as it is."""
+        """`credentials` are for `router.control` only; HTTP is as it is. Without `timescales` thresholds and roles stay
+        as they are."""
+        self._timescales = timescales
         self._credentials = credentials
         self._config = config
-        self._registry = registry
+        self.registry = registry
         self._dispatcher = dispatcher
         self._follower = follower
         self._gate = gate
@@ -103,6 +107,8 @@ class RouterServer:
         serving = asyncio.create_task(self._uvicorn.serve(sockets=[sock]))
         serving.add_done_callback(lambda _: self._uvicorn.up.set())
         self._tasks = [serving, asyncio.create_task(self._sweep())]
+        if self._timescales:
+            self._tasks.append(asyncio.create_task(self._loop(self._timescales)))
         await self._uvicorn.up.wait()
         if serving.done():
             serving.result()
@@ -119,11 +125,12 @@ class RouterServer:
         """Refuses new requests, lets running ones end for up to `timeout_s`, then closes both ports."""
         await self._gate.drain(timeout_s)
         self._uvicorn.should_exit = True
-        serving, sweeping = self._tasks
+        serving, *periodic = self._tasks
         await asyncio.wait([serving])
         await self._dispatcher.calls.close()
-        sweeping.cancel()
-        await asyncio.wait([sweeping])
+        for task in periodic:
+            task.cancel()
+        await asyncio.wait(periodic)
         assert self._grpc
         await self._grpc.stop(STOP_GRACE_S)
         await self._follower.close()
@@ -150,9 +157,14 @@ class RouterServer:
     async def _sweep(self) -> None:
         while True:
             await asyncio.sleep(self._config.heartbeat_interval_s)
-            self._registry.sweep()
-            self._follower.reconcile(self._registry.infos())
+            self.registry.sweep()
+            self._follower.reconcile(self.registry.infos())
             await self._dispatcher.prune()
+
+    async def _loop(self, timescales: Timescales) -> None:
+        while True:
+            await asyncio.sleep(self._config.heartbeat_interval_s)
+            await timescales.tick()
 
 
 def _with_port(address: str, port: int) -> str:
