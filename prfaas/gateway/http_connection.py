@@ -85,9 +85,10 @@ class HttpConnection(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """A head that came at once can be too large, too; it is answered in its turn."""
         self._head_bytes = None
-        if len(self.url) + sum(len(name) + len(value) for name, value in self.headers) > self.limits.max_head_bytes:
+        size_bytes = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+        if size_bytes > self.limits.max_head_bytes:
             self.metrics.cut("head_large")
-            self.app = cast(ASGI3Application, errors.response(TOO_LARGE, {"connection": "close"}))
+            self.app = cast("ASGI3Application", errors.response(TOO_LARGE, {"connection": "close"}))
         super().on_headers_complete()
         if len(self.pipeline) > self.limits.max_pipelined:
             self._end("pipelined")
@@ -96,7 +97,8 @@ class HttpConnection(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         super().on_message_complete()
-        self.cycle.more_body = False  # uvicorn leaves it where the answer was quicker than the body
+        if self.cycle:
+            self.cycle.more_body = False  # uvicorn leaves it where the answer was quicker than the body
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
