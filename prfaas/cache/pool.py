@@ -72,6 +72,12 @@ class PagePool:
             return len(pages)
         return next((i for i, page in enumerate(pages) if self._lossy[page]), len(pages))
 
+    def marked_until(self, pages: Sequence[int]) -> int:
+        """How many of the leading pages end with the last that is marked so."""
+        if not self._marked:
+            return 0
+        return next((i + 1 for i in reversed(range(len(pages))) if self._lossy[pages[i]]), 0)
+
     def any_idle(self, pages: Iterable[int]) -> bool:
         holders, kept = self._holders, self._kept
         for page in pages:  # noqa: SIM110 - a generator takes twice as long

@@ -3,12 +3,11 @@
 import time
 
 from prfaas.cli.build_profiles import build_profiles
+from prfaas.cli.emulation import any_emulated, served_shapes
 from prfaas.config.sections import FleetConfig
 from prfaas.control.credentials import Credentials
 from prfaas.control.curve import CurveKeys
 from prfaas.control.dial import Dialer
-from prfaas.core.model_files import read_config
-from prfaas.core.shape import model_shape
 from prfaas.gateway.app import build_app
 from prfaas.gateway.calls import InstanceCalls
 from prfaas.gateway.directory import Directory
@@ -20,6 +19,7 @@ from prfaas.gateway.role_calls import RoleCalls
 from prfaas.gateway.server import RouterServer
 from prfaas.gateway.timescales import Timescales
 from prfaas.gateway.tokenizer import ModelTokenizer
+from prfaas.gateway.waiting_room import WaitingRoom
 from prfaas.telemetry.metrics import RouterMetrics
 
 
@@ -27,13 +27,14 @@ def build_router(
     config: FleetConfig, dialer: Dialer, credentials: Credentials | None, metrics: RouterMetrics
 ) -> RouterServer:
     """Raises ModelError when the model's config or tokenizer cannot be read, ConfigError for a profile."""
-    shape = model_shape(read_config(config.model.path), config.model.dtype)
+    shape = served_shapes(config, any_emulated(config))[config.model.dtype]
     context_tokens = min(shape.max_context_tokens, config.model.max_context_tokens or shape.max_context_tokens)
     registry = Registry(config, metrics, time.monotonic, build_profiles(config, shape))
     directory = Directory(has_states=bool(shape.state_layers))
     calls = InstanceCalls(dialer, metrics)
-    dispatcher = Dispatcher(config, registry, directory, calls, metrics, time.monotonic)
-    gate = Gate(metrics)
+    room = WaitingRoom(config.admission, metrics.admission, time.monotonic)
+    dispatcher = Dispatcher(config, registry, directory, calls, metrics, time.monotonic, room)
+    gate = Gate(metrics, room)
     tokenizer = ModelTokenizer.load(config.model.path)
     app = build_app(config, tokenizer, context_tokens, registry, directory, dispatcher, gate, metrics, time.monotonic)
     follower = KvFollower(directory, dialer, metrics, keys=CurveKeys.new() if credentials else None)

@@ -8,8 +8,32 @@ from prfaas.config.sections import is_wildcard, split_address
 from prfaas.core.errors import ConfigError
 
 
-def listener(address: str, key: str) -> socket.socket:
-    """A listening TCP socket. `key` is the dotted key that chose the address. Raises ConfigError."""
+def listener(address: str, key: str, *, shared: bool = False) -> socket.socket:
+    """A listening TCP socket. `key` is the dotted key that chose the address. Raises ConfigError.
+
+    Processes that have `shared` listeners on one address get its connections in turns, as the kernel deals them out.
+    """
+    sock = _bound(address, key, shared=shared)
+    try:
+        # Two sockets that are only bound could share a port; one that listens owns it.
+        sock.listen(socket.SOMAXCONN)
+    except OSError as error:
+        sock.close()
+        raise ConfigError(unusable(address, key, error)) from error
+    return sock
+
+
+def reserved(address: str, key: str) -> socket.socket:
+    """A socket that keeps an address for the shared listeners of child processes, and takes no connection itself.
+
+    Raises ConfigError where somebody listens there.
+    """
+    # With a shared one that somebody else listens, too, would be no error.
+    listener(address, key).close()
+    return _bound(address, key, shared=True)
+
+
+def _bound(address: str, key: str, *, shared: bool) -> socket.socket:
     host, port = split_address(address)
     try:
         family, kind, protocol, _, where = socket.getaddrinfo(
@@ -20,9 +44,9 @@ def listener(address: str, key: str) -> socket.socket:
         raise ConfigError(unusable(address, key, error)) from error
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         sock.bind(where)
-        # Two sockets that are only bound could share a port; one that listens owns it.
-        sock.listen(socket.SOMAXCONN)
     except OSError as error:
         sock.close()
         raise ConfigError(unusable(address, key, error)) from error

@@ -47,7 +47,9 @@ class _NameCheck(grpc.aio.ServerInterceptor):
         if handler is None:  # no such method
             return handler
         streams = handler.request_streaming
-        serving = cast("Serving | None", handler.stream_stream if streams else handler.unary_stream or handler.unary_unary)
+        serving = cast(
+            "Serving | None", handler.stream_stream if streams else handler.unary_stream or handler.unary_unary
+        )
         assert serving, "our services answer with a stream what comes as one"
 
         async def checked(request: Any, context: Any) -> Any:

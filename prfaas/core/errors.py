@@ -67,17 +67,39 @@ class LeaseError(PrfaasError):
     code = "lease_stale"
 
 
-class UnavailableError(PrfaasError):
+class NotNowError(PrfaasError):
+    """Nothing is wrong with the request: it is worth another try after `retry_after_s`."""
+
+    code = "not_now"
+    retryable = True
+
+    def __init__(self, message: str, retry_after_s: float = 1.0) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class UnavailableError(NotNowError):
     """No instance can take the request now (none registered, all stale or draining)."""
 
     code = "unavailable"
-    retryable = True
 
 
 class DrainingError(UnavailableError):
     """The instance finishes what it has and takes nothing new."""
 
     code = "draining"
+
+
+class ContendedError(NotNowError):
+    """Instances are there, and have so much to do that the request would come too late."""
+
+    code = "contended"
+
+
+class RateLimitError(NotNowError):
+    """An API key has used up what it may use for now."""
+
+    code = "rate_limit_exceeded"
 
 
 class CancelledError(PrfaasError):
@@ -104,6 +126,12 @@ class PeerRefusedError(PrfaasError):
     """A peer whose certificate, or name in it, is not one that this fleet trusts; or one that was ejected."""
 
     code = "peer_refused"
+
+
+class NoRoomError(PrfaasError):
+    """Memory that was asked for only if nobody else needs it, and somebody does."""
+
+    code = "no_room"
 
 
 class TransferError(PrfaasError):
@@ -135,6 +163,12 @@ class ManifestError(TransferError):
     """A manifest that is incomplete, or that disagrees with what arrived or with the receiver's model."""
 
     code = "manifest_invalid"
+
+
+class PrefixGoneError(TransferError):
+    """A prefix that was to be sent because it was cached, and is not cached here (any more)."""
+
+    code = "prefix_gone"
 
 
 class DeadlineError(TransferError):

@@ -7,7 +7,7 @@ from typing import Literal
 
 from prfaas.cache.prefix_cache import PrefixCache
 from prfaas.core.clock import Clock
-from prfaas.core.errors import EngineError, PrfaasError
+from prfaas.core.errors import EngineError, NoRoomError, PrfaasError
 from prfaas.core.ids import RequestId
 from prfaas.core.logprobs import TokenLogprobs
 from prfaas.core.request import FinishReason
@@ -23,17 +23,22 @@ from prfaas.engine.messages import (
     Event,
     Failed,
     Generated,
+    KeepPrefix,
     LayerDone,
+    Lend,
+    Lent,
     Preempted,
     Prefilled,
     PrefillHere,
     Progressed,
     Release,
+    Reserve,
     Stats,
     Stop,
     Submit,
 )
 from prfaas.engine.page_copies import PageCopies, SharedPages
+from prfaas.engine.prefix_moves import PrefixMoves
 from prfaas.engine.prefixes import Prefixes
 from prfaas.engine.runner import Runner
 from prfaas.engine.step_account import stepped
@@ -76,6 +81,7 @@ class Engine:
         self._shape = shape
         self._cache = cache
         self._prefixes = prefixes
+        self._moves = PrefixMoves(cache, scheduler.names, lambda: scheduler.wanted_pages)
         self._link = link
         self._clock = clock
         self._copies = copies or SharedPages()
@@ -94,7 +100,7 @@ class Engine:
             plan = self._scheduler.plan()
             if plan is not None:
                 self._step(plan)
-            elif self._scheduler.starved and self._prefixes.give_way():
+            elif self._scheduler.starved and self._give_way():
                 continue
             else:
                 self._runner.rest()
@@ -115,15 +121,8 @@ class Engine:
 
     def _apply(self, command: Command) -> None:
         match command:
-            case Submit(request, mode):
-                try:
-                    self._scheduler.add(request, mode)
-                except PrfaasError as error:
-                    self._events.append(Failed(request.request_id, error.code, str(error)))
-                else:
-                    self._times[request.request_id] = _Times(self._clock())
-                    if sequence := self._scheduler.get(request.request_id):
-                        self._prefixes.arrived(sequence)
+            case Submit():
+                self._submit(command)
             case BeginDecode(request_id, first_token_id, lossy):
                 self._push_imported(request_id)
                 begun = self._scheduler.begin_decode(request_id, first_token_id, lossy=lossy)
@@ -131,10 +130,55 @@ class Engine:
                     self._drew(*begun)
             case PrefillHere(request_id, verified_tokens, lossy):
                 self._prefill_here(request_id, verified_tokens, lossy=lossy)
+            case Lend() | Reserve():
+                self._begin_move(command)
+            case KeepPrefix():
+                self._keep(command)
             case Release(request_id):
                 self._release(request_id)
             case Announce(request_id, block_hashes):
                 self._prefixes.announced(request_id, block_hashes)
+
+    def _submit(self, command: Submit) -> None:
+        request = command.request
+        try:
+            self._scheduler.add(request, command.mode)
+        except PrfaasError as error:
+            self._events.append(Failed(request.request_id, error.code, str(error)))
+            return
+        self._times[request.request_id] = _Times(self._clock())
+        if sequence := self._scheduler.get(request.request_id):
+            self._prefixes.arrived(sequence)
+
+    def _begin_move(self, command: Lend | Reserve) -> None:
+        request, lends = command.request, isinstance(command, Lend)
+        try:
+            admitted = self._moves.lend(request) if lends else self._moves.reserve(request)
+        except PrfaasError as error:
+            self._events.append(Failed(request.request_id, error.code, str(error)))
+            return
+        self._events.append(admitted)
+        if lends:
+            self._copies.fetch([*admitted.pages, *admitted.state_pages])
+            self._events.append(Lent(request.request_id))
+
+    def _keep(self, command: KeepPrefix) -> None:
+        self._copies.push(self._moves.written(command.request_id))
+        kept = self._moves.keep(command.request_id, lossy=command.lossy)
+        if not kept:
+            log.info("a prefix that came is not kept: what it follows proved wrong meanwhile, or it was given up")
+            return
+        for request_id in command.wanted_by:
+            self._prefixes.announced(request_id, tuple(kept))
+
+    def _give_way(self) -> bool:
+        """Requests wait for memory and nothing runs. False: nothing came free at once."""
+        if self._prefixes.give_way():
+            return True
+        if (request_id := self._moves.give_way()) is not None:
+            # Bytes may be on their way into its pages; whoever receives them answers with `Release`.
+            self._events.append(Failed(request_id, NoRoomError.code, "requests wait for the memory of this prefix"))
+        return False
 
     def _push_imported(self, request_id: RequestId) -> None:
         sequence = self._scheduler.get(request_id)
@@ -231,6 +275,8 @@ class Engine:
             self._drew(sequence, finish, drawn.logprobs.get(sequence.request_id))
         for request_id in drawn.not_finite:
             self._scheduler.invalidate(request_id)
+            for lent in self._moves.unsound():
+                self._events.append(Failed(lent, EngineError.code, "what this prefix was computed with proved wrong"))
             self._fail(request_id, "nan", "the model produced logits that are not finite")
         for request_id, error in drawn.faults.items():
             self._fail(request_id, None, str(error), error.code)
@@ -265,6 +311,7 @@ class Engine:
 
     def _release(self, request_id: RequestId) -> None:
         self._scheduler.release(request_id)
+        self._moves.release(request_id)
         self._runner.forget(request_id)
         self._times.pop(request_id, None)
 

@@ -53,6 +53,33 @@ class Release(_Message, frozen=True):
     request_id: RequestId
 
 
+class Lend(_Message, frozen=True):
+    """Front → engine: hold what is cached of exactly this prompt, its states included, until `Release`: it is to be
+    sent elsewhere. Answered at once, by `Admitted` and `Lent`, or `Failed`."""
+
+    request: Request
+
+
+class Reserve(_Message, frozen=True):
+    """Front → engine: memory for this prefix, which another instance's cache will send, until `Release`.
+
+    Answered at once, by `Admitted` or `Failed`. All of it cached here already: then it is admitted to nothing. `Failed`
+    comes later, too, where others need the memory: it is free only with `Release`.
+    """
+
+    request: Request
+
+
+class KeepPrefix(_Message, frozen=True):
+    """Front → engine: a reserved prefix has been committed. It goes into the cache, and stays for who asked for it."""
+
+    request_id: RequestId
+    wanted_by: tuple[str, ...]
+    """Requests that are to come, by the ids that the fleet knows them by."""
+    lossy: bool = False
+    """Part of it was rounded, on its way here or before, so that nobody may round it again."""
+
+
 class Announce(_Message, frozen=True):
     """Front → engine: a request whose prompt begins with these blocks will come; what is cached of it must stay.
 
@@ -67,7 +94,7 @@ class Stop(_Message, frozen=True):
     """Front → engine: end after the step that runs now."""
 
 
-Command = Submit | BeginDecode | PrefillHere | Release | Announce | Stop
+Command = Submit | BeginDecode | PrefillHere | Lend | Reserve | KeepPrefix | Release | Announce | Stop
 
 
 class Ready(_Message, frozen=True):
@@ -115,6 +142,12 @@ class LayerDone(_Message, frozen=True):
     layer: int
     start: int
     end: int
+
+
+class Lent(_Message, frozen=True):
+    """Engine → front: all of a prefix that was asked for lies in the pages that `Admitted` told, its states too."""
+
+    request_id: RequestId
 
 
 class Progressed(_Message, frozen=True):
@@ -185,8 +218,8 @@ class Stepped(_Message, frozen=True):
     """...and those that had their last."""
     squared_tokens: int = 0
     """Sum over the chunks [start, end) of end² - start²: twice what attention looked at."""
-    late_s: float = 0.0
-    """How long after the moment that its profile says an emulated step ended."""
+    late_s: float | None = None
+    """How long after the moment that its profile says an emulated step ended; None of a step that was computed."""
 
 
 class CacheChanged(_Message, frozen=True):
@@ -250,6 +283,6 @@ class Stats(_Message, frozen=True):
     """Since the start; a watcher tells a long step from a hang by it."""
 
 
-RequestEvent = Admitted | LayerDone | Progressed | Prefilled | Generated | Failed
+RequestEvent = Admitted | LayerDone | Lent | Progressed | Prefilled | Generated | Failed
 """What whoever asked for the request hears of it."""
 Event = RequestEvent | Preempted | Ready | NotReady | Stepped | CacheChanged | Stats

@@ -11,6 +11,7 @@ from fastapi import FastAPI, Request
 from fastapi.openapi.utils import get_openapi
 from pydantic.json_schema import models_json_schema
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import PlainTextResponse, Response
 
 from prfaas import __version__
@@ -20,23 +21,30 @@ from prfaas.core.errors import PrfaasError
 from prfaas.core.request import MAX_SEED
 from prfaas.engine.grammar import GrammarCompiler
 from prfaas.gateway import errors
+from prfaas.gateway.body_reader import BodyReader
+from prfaas.gateway.client_request_id import REQUEST_ID_HEADER
 from prfaas.gateway.directory import Directory
 from prfaas.gateway.dispatch import Dispatcher
 from prfaas.gateway.edge import Edge
 from prfaas.gateway.errors import ApiError, ErrorReply
 from prfaas.gateway.gate import Gate
 from prfaas.gateway.grammar_check import GrammarCheck
+from prfaas.gateway.guard import Guard
 from prfaas.gateway.openai_api import OpenAIApi, ServedModel
-from prfaas.gateway.parse import PREFILL_HEADER, TRACE_HEADER
+from prfaas.gateway.parse import PREFILL_HEADER, PRIORITY_HEADER, TRACE_HEADER
 from prfaas.gateway.registry import Registry
 from prfaas.gateway.replies import ChatCompletion, ModelCard, ModelList, TextCompletion
+from prfaas.gateway.responses_body import ResponsesBody
+from prfaas.gateway.responses_replies import ResponseReply
 from prfaas.gateway.schema import ChatBody, CompletionBody
 from prfaas.gateway.status_api import FleetReply, ReadyReply, StatusApi
+from prfaas.gateway.tenants import Tenants
 from prfaas.gateway.tokenizer import ModelTokenizer
 from prfaas.telemetry.metrics import RouterMetrics
 
 SCHEMA_AT = "#/components/schemas/"
-REPLIES = (ChatCompletion, TextCompletion, ModelList, ModelCard, FleetReply, ReadyReply, ErrorReply)
+BODIES = (ChatBody, CompletionBody, ResponsesBody)
+REPLIES = (ChatCompletion, TextCompletion, ResponseReply, ModelList, ModelCard, FleetReply, ReadyReply, ErrorReply)
 
 
 def draw_seed() -> int:
@@ -60,10 +68,22 @@ def build_app(
     """The router's HTTP side. `max_context_tokens` is the model's limit, already shortened by the config's."""
     model = ServedModel(config.model.name, int(unix_time()), max_context_tokens, config.router.default_max_tokens)
     grammars = GrammarCheck(GrammarCompiler(config.model.path / "tokenizer.json"))
-    openai = OpenAIApi(model, tokenizer, grammars, registry, dispatcher, gate, metrics, clock, unix_time, seeds)
+    read_body = BodyReader(int(config.router.max_body_mib * (1 << 20)), config.router.body_timeout_s)
+    openai = OpenAIApi(
+        model, read_body, tokenizer, grammars, registry, dispatcher, gate, metrics, clock, unix_time, seeds
+    )
     status = StatusApi(config, registry, gate, metrics, directory)
     app = FastAPI(title="prfaas", version=__version__, redoc_url=None, redirect_slashes=False)
+    app.add_middleware(Guard, tenants=Tenants(config.admission.api_keys, clock), metrics=metrics)
     app.add_middleware(Edge, gate=gate, metrics=metrics)
+    if config.router.cors_origins:  # outermost: browsers must be able to read every refusal, too
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=config.router.cors_origins,
+            allow_methods=["GET", "POST"],
+            allow_headers=["*"],
+            expose_headers=[REQUEST_ID_HEADER, "retry-after"],
+        )
     _add_openai(app, openai)
     _add_status(app, status)
     _add_error_handlers(app, openai)
@@ -85,6 +105,13 @@ def _add_openai(app: FastAPI, api: OpenAIApi) -> None:
         methods=["POST"],
         openapi_extra=_body(CompletionBody.__name__),
         responses=_answers(TextCompletion, streams=True),
+    )
+    app.add_api_route(
+        "/v1/responses",
+        api.responses,
+        methods=["POST"],
+        openapi_extra=_body(ResponsesBody.__name__),
+        responses=_answers(ResponseReply, streams=True),
     )
     app.add_api_route("/v1/models", api.models, responses=_answers(ModelList))
     # The handler reads the name itself, so the document is told of it.
@@ -137,6 +164,7 @@ def _body(name: str) -> dict[str, Any]:
         "parameters": [
             header(TRACE_HEADER, ["0", "1"], "1: the answer carries `prfaas`, the account of the request."),
             header(PREFILL_HEADER, ["local", "remote"], "Where to prefill, whatever the prompt's length."),
+            header(PRIORITY_HEADER, ["batch", "interactive"], "batch: waits while the fleet is busy."),
         ],
     }
 
@@ -156,7 +184,7 @@ def _describe(app: FastAPI) -> None:
         if app.openapi_schema is None:
             document = get_openapi(title=app.title, version=app.version, routes=app.routes)
             _, bodies = models_json_schema(
-                [(ChatBody, "validation"), (CompletionBody, "validation")], ref_template=SCHEMA_AT + "{model}"
+                [(body, "validation") for body in BODIES], ref_template=SCHEMA_AT + "{model}"
             )
             _, replies = msgspec.json.schema_components(REPLIES, ref_template=SCHEMA_AT + "{name}")
             schemas = document.setdefault("components", {}).setdefault("schemas", {})

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Coroutine, Sequence
+from collections.abc import Awaitable, Coroutine
 
 import grpc
 
@@ -12,7 +12,6 @@ from prfaas.control.dial import Dialer
 from prfaas.control.v1 import fleet_pb2 as pb
 from prfaas.control.v1.fleet_pb2_grpc import InstanceStub
 from prfaas.core.errors import PrfaasError
-from prfaas.core.ids import RequestId
 from prfaas.core.request import Request
 from prfaas.gateway.attending import Attending
 from prfaas.gateway.generate_call import GenerateCall
@@ -53,10 +52,11 @@ class InstanceCalls:
         if call.lost:
             self._soon(call.instance, self._cancel(call.instance, call.request_id))
 
-    def announce_soon(self, instance: InstanceView, request_id: RequestId, block_hashes: Sequence[bytes]) -> None:
+    def announce_soon(self, instance: InstanceView, message: pb.AnnounceRequest) -> None:
         """Tells the instance what will be asked of it, best effort; a failure is counted."""
-        message = pb.AnnounceRequest(request_id=request_id, block_hashes=block_hashes)
-        self._soon(instance, self._announce(instance, message))
+        # The call begins now, not with the task: what is sent after it must not come before it.
+        call = InstanceStub(self._channel(instance)).Announce(message, timeout=UNAWAITED_TIMEOUT_S)
+        self._soon(instance, self._announce(instance, message.request_id, call))
 
     async def prune(self, addresses: frozenset[str]) -> None:
         """Closes idle streams and channels to instances that are no longer among `addresses`."""
@@ -97,13 +97,13 @@ class InstanceCalls:
         self._unawaited.add(task)
         task.add_done_callback(self._unawaited.discard)
 
-    async def _announce(self, instance: InstanceView, message: pb.AnnounceRequest) -> None:
+    async def _announce(self, instance: InstanceView, request_id: str, call: Awaitable[pb.AnnounceReply]) -> None:
         try:
-            await InstanceStub(self._channel(instance)).Announce(message, timeout=UNAWAITED_TIMEOUT_S)
+            await call
         except grpc.aio.AioRpcError as error:
             failure = from_rpc_error(error, instance.instance_id)
             self._metrics.announce_failures.labels(failure.code).inc()
-            log.debug("request %s: not announced: %s", message.request_id, failure)
+            log.debug("request %s: not announced: %s", request_id, failure)
         finally:
             self._release(instance.control_address)
 

@@ -5,12 +5,13 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Self
 
-from prfaas.config.sections import FleetConfig
+from prfaas.config.sections import FleetConfig, Priority
 from prfaas.control.v1 import fleet_pb2 as pb
 from prfaas.core.clock import Clock
 from prfaas.core.errors import (
     CancelledError,
     CapacityError,
+    ContendedError,
     ContextLengthError,
     PeerLostError,
     PrfaasError,
@@ -26,13 +27,25 @@ from prfaas.gateway.policy_params import LiveParams, policy_params
 from prfaas.gateway.prompt_blocks import PromptBlocks
 from prfaas.gateway.registry import Registry
 from prfaas.gateway.traffic import Traffic
+from prfaas.gateway.waiting_room import WaitingRoom
+from prfaas.policy.admit import admit, admit_batch
 from prfaas.policy.matches import longest
 from prfaas.policy.outstanding import Ticket
 from prfaas.policy.place import place
-from prfaas.policy.view import Force, InstanceView, Placement, PlacementRequest
+from prfaas.policy.view import CacheTransfer, Force, Placement, PlacementRequest
 from prfaas.telemetry.metrics import RouterMetrics
 
 log = logging.getLogger(__name__)
+
+
+def _source(moved: CacheTransfer) -> pb.CacheSource:
+    source = moved.source
+    return pb.CacheSource(
+        instance_id=source.instance_id,
+        cluster=source.cluster,
+        control_address=source.control_address,
+        tokens=moved.tokens,
+    )
 
 
 class Dispatcher:
@@ -46,6 +59,7 @@ class Dispatcher:
         calls: InstanceCalls,
         metrics: RouterMetrics,
         clock: Clock,
+        room: WaitingRoom,
     ) -> None:
         self._policy = config.policy.name
         self.params = LiveParams(policy_params(config))
@@ -58,17 +72,25 @@ class Dispatcher:
         self.calls = calls
         self.metrics = metrics
         self.clock = clock
+        self.room = room
+        registry.when_heard(room.look_soon)
 
-    def dispatch(self, request: Request, force: Force | None) -> "Generation":
+    def dispatch(self, request: Request, force: Force | None, priority: Priority = "interactive") -> "Generation":
         """Nothing is sent before the first event is asked for; use it as an async context manager."""
-        return Generation(self, request, force)
+        return Generation(self, request, force, priority)
 
     def place(
-        self, request: Request, blocks: PromptBlocks, force: Force | None, failed: frozenset[InstanceId]
+        self,
+        request: Request,
+        blocks: PromptBlocks,
+        force: Force | None,
+        failed: frozenset[InstanceId],
+        priority: Priority | None,
     ) -> tuple[Placement, Ticket]:
         """Raises UnavailableError when no instance outside `failed` can take the request. `blocks` are its prompt's.
 
-        The request counts as load until `ended` is called with the ticket.
+        The request counts as load until `ended` is called with the ticket. `priority`: its class, by which it is let
+        in, or ContendedError is raised; None for one that was let in before.
         """
         tokens = request.prompt_tokens + request.sampling.max_tokens
         view, cached = self._registry.view(), self._directory.cached_tokens(blocks)
@@ -81,6 +103,9 @@ class Dispatcher:
             longest=longest(cached, view),
         )
         placement = place(wanted, view, self.params.now, self._policy)
+        refusal = admit_batch(view, self.room.batch_share) if priority == "batch" else None
+        if priority and (refusal := refusal or admit(wanted, placement, view, self.params.now)):
+            raise ContendedError(refusal.reason, refusal.retry_after_s)
         self.traffic.add(request.prompt_tokens, placement.uncached_tokens)
         ticket = self._registry.placed(placement)
         prefill = placement.prefill or placement.decode
@@ -95,11 +120,24 @@ class Dispatcher:
     def ended(self, ticket: Ticket) -> None:
         """It is no load any more."""
         self._registry.ended(ticket)
+        self.room.look_soon()
 
-    def announce(self, request_id: RequestId, blocks: PromptBlocks, prefill: InstanceView) -> None:
-        """Tells an instance that a prompt is to be prefilled there; it hears so before the decode instance asks."""
-        if names := self._directory.names_for(prefill.instance_id, blocks):
-            self.calls.announce_soon(prefill, request_id, names)
+    def announce(self, request: Request, blocks: PromptBlocks, placement: Placement) -> None:
+        """Tells the instance that prefills, if it is another than the one that decodes, or if a cached prefix is to go
+        there first; to be called before the decode instance is, so that it hears of it before it is asked."""
+        moved = placement.cache_transfer
+        if placement.prefill is None and moved is None:
+            return
+        prefill = placement.prefill or placement.decode
+        names = self._directory.names_for(prefill.instance_id, blocks)
+        message = pb.AnnounceRequest(request_id=request.request_id, block_hashes=names)
+        if moved is not None:
+            message.source.CopyFrom(_source(moved))
+            message.prompt_token_ids.extend(request.prompt_token_ids[: moved.tokens])
+            message.cache_salt = request.cache_salt
+            self.metrics.cache_transfers.labels(moved.source.cluster, prefill.cluster).inc()
+        if names or moved:
+            self.calls.announce_soon(prefill, message)
 
     async def prune(self) -> None:
         """Closes channels to instances that left the fleet."""
@@ -109,11 +147,12 @@ class Dispatcher:
 class Generation:
     """One request under way. Iterate for its events; leaving the context cancels whatever still runs."""
 
-    def __init__(self, dispatcher: Dispatcher, request: Request, force: Force | None) -> None:
+    def __init__(self, dispatcher: Dispatcher, request: Request, force: Force | None, priority: Priority) -> None:
         self._dispatcher = dispatcher
         self._request = request
         self._blocks = PromptBlocks(request)
         self._force = force
+        self._priority = priority
         self._failed: frozenset[InstanceId] = frozenset()
         self._due_s = dispatcher.clock() + dispatcher.first_token_deadline_s
         self._call: GenerateCall | None = None
@@ -139,7 +178,7 @@ class Generation:
         """The next event; `Finished` is the last. Raises the PrfaasError that ended the request."""
         while not self._ended:
             try:
-                call = self._call or self._start()
+                call = self._call or await self._enter()
                 event = await call.read()
                 self._note(event, call)
             except PrfaasError as error:
@@ -162,16 +201,25 @@ class Generation:
             self._call = None  # it ended, so there is nothing left to cancel
         return account
 
+    async def _enter(self) -> GenerateCall:
+        """The first attempt, as soon as the fleet has room for it. Raises what `WaitingRoom.enter` raises."""
+        patience_s = self._due_s - self._dispatcher.clock()
+        await self._dispatcher.room.enter(self._start, self._priority, patience_s)
+        assert self._call
+        return self._call
+
     def _start(self) -> GenerateCall:
         dispatcher = self._dispatcher
-        self.placement, self._ticket = dispatcher.place(self._request, self._blocks, self._force, self._failed)
+        priority = None if self._failed else self._priority
+        self.placement, self._ticket = dispatcher.place(
+            self._request, self._blocks, self._force, self._failed, priority
+        )
         deadline_s = max(0.001, self._due_s - dispatcher.clock())  # on the wire, 0 means no deadline
         # A prefill instance may still work for the first attempt, so the second needs an id of its own.
         request_id = RequestId(f"{self._request.request_id}.2") if self._failed else self._request.request_id
         attempt = replace(self._request, request_id=request_id)
+        dispatcher.announce(attempt, self._blocks, self.placement)
         self._call = dispatcher.calls.generate(attempt, self.placement, deadline_s)
-        if self.placement.prefill:
-            dispatcher.announce(request_id, self._blocks, self.placement.prefill)
         return self._call
 
     def _note(self, event: Event, call: GenerateCall) -> None:

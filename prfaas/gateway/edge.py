@@ -8,11 +8,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from prfaas.core.errors import DrainingError
 from prfaas.core.ids import new_request_id
 from prfaas.gateway import errors
+from prfaas.gateway.client_request_id import REQUEST_ID_HEADER, client_request_id
 from prfaas.gateway.gate import Gate
 from prfaas.telemetry.metrics import RouterMetrics
 
-REQUEST_ID_HEADER = "x-request-id"
-ID_PREFIXES = {"/v1/chat/completions": "chatcmpl", "/v1/completions": "cmpl"}
+ID_PREFIXES = {"/v1/chat/completions": "chatcmpl", "/v1/completions": "cmpl", "/v1/responses": "resp"}
 """Paths that generate, with the prefix of their request ids; only these wait at the gate."""
 OTHER = "other"
 """The metric label of every path that is not a route, so that scanners cannot create time series."""
@@ -35,7 +35,7 @@ class Edge:
         prefix = ID_PREFIXES.get(scope["path"])
         request_id = new_request_id(prefix or "req")
         scope.setdefault("state", {})["request_id"] = request_id
-        head = _Head(send, request_id)
+        head = _Head(send, client_request_id(scope["headers"]) or request_id)
         try:
             await self._pass(scope, receive, head, generates=prefix is not None)
         except DrainingError as error:
@@ -60,7 +60,7 @@ class Edge:
 
 
 class _Head:
-    """Watches the head of one response go out, and puts the request id into it."""
+    """Watches the head of one response go out, and puts the request id, or the client's own, into it."""
 
     def __init__(self, send: Send, request_id: str) -> None:
         self._send = send

@@ -1,5 +1,6 @@
 """Failures as OpenAI clients expect them: a status, and `{"error": {"message", "type", "param", "code"}}`."""
 
+import math
 from typing import NamedTuple
 
 import msgspec
@@ -8,9 +9,12 @@ from starlette.responses import Response
 from prfaas.core.errors import (
     CancelledError,
     CapacityError,
+    ContendedError,
     DeadlineError,
+    NotNowError,
     PeerLostError,
     PrfaasError,
+    RateLimitError,
     RequestError,
     TransferError,
     UnavailableError,
@@ -22,6 +26,7 @@ CLIENT_GONE_STATUS = 499
 INVALID_REQUEST = "invalid_request_error"
 SERVER_ERROR = "server_error"
 SERVICE_UNAVAILABLE = "service_unavailable_error"
+RATE_LIMIT = "rate_limit_error"
 
 
 class ApiError(Exception):
@@ -35,6 +40,7 @@ class ApiError(Exception):
         kind: str = INVALID_REQUEST,
         param: str | None = None,
         code: str | None = None,
+        retry_after_s: float | None = None,
     ) -> None:
         super().__init__(message)
         self.status = status
@@ -42,6 +48,7 @@ class ApiError(Exception):
         self.kind = kind
         self.param = param
         self.code = code
+        self.retry_after_s = retry_after_s
 
 
 class ClientGoneError(CancelledError):
@@ -74,6 +81,8 @@ _ANSWERS: dict[type[PrfaasError], _Answer] = {
     # Every instance that could take it was asked and is too small: repeating the request cannot help.
     CapacityError: _Answer(400, INVALID_REQUEST),
     UnavailableError: _Answer(503, SERVICE_UNAVAILABLE),
+    ContendedError: _Answer(429, RATE_LIMIT),
+    RateLimitError: _Answer(429, RATE_LIMIT),
     ClientGoneError: _Answer(CLIENT_GONE_STATUS, INVALID_REQUEST),
     CancelledError: _Answer(502, SERVER_ERROR),
     PeerLostError: _Answer(502, SERVER_ERROR),
@@ -86,7 +95,8 @@ _ANSWERS: dict[type[PrfaasError], _Answer] = {
 def from_prfaas(error: PrfaasError) -> ApiError:
     """The HTTP answer for a typed failure; its stable code becomes the `code`."""
     answer = next(_ANSWERS[kind] for kind in type(error).__mro__ if kind in _ANSWERS)
-    return ApiError(answer.status, str(error), kind=answer.kind, code=error.code)
+    retry_after_s = error.retry_after_s if isinstance(error, NotNowError) else None
+    return ApiError(answer.status, str(error), kind=answer.kind, code=error.code, retry_after_s=retry_after_s)
 
 
 def internal(request_id: str) -> ApiError:
@@ -101,6 +111,7 @@ def body(error: ApiError) -> bytes:
 
 
 def response(error: ApiError, headers: dict[str, str] | None = None) -> Response:
-    """The whole answer; 503 says when to come back."""
-    extra = {"retry-after": str(RETRY_AFTER_S)} if error.status == 503 else {}
+    """The whole answer; 429 and 503 say when to come back, in whole seconds."""
+    wait_s = error.retry_after_s or RETRY_AFTER_S
+    extra = {"retry-after": str(max(1, math.ceil(wait_s)))} if error.status in (429, 503) else {}
     return Response(body(error), error.status, {**extra, **(headers or {})}, "application/json")

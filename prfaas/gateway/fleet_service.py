@@ -8,8 +8,8 @@ import grpc
 from prfaas.control.convert import ROLE_FROM_PB
 from prfaas.control.v1 import fleet_pb2 as pb
 from prfaas.control.v1.fleet_pb2_grpc import FleetServicer
-from prfaas.gateway.admission import RefusedError
 from prfaas.gateway.kv_follower import KvFollower
+from prfaas.gateway.registration import RefusedError
 from prfaas.gateway.registry import Registry
 from prfaas.gateway.role_calls import RoleCalls
 from prfaas.telemetry.role_metrics import RouterRoleMetrics

@@ -7,7 +7,9 @@ from typing import Protocol
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from prfaas.gateway import errors
 from prfaas.gateway.answer import Piece
+from prfaas.gateway.errors import ApiError
 from prfaas.gateway.logprob_replies import chat_logprobs, text_logprobs
 from prfaas.gateway.replies import (
     ChatChoice,
@@ -25,6 +27,7 @@ from prfaas.gateway.replies import (
 from prfaas.gateway.token_bytes import TokenBytes
 
 _encode = msgspec.json.Encoder().encode
+DONE = b"data: [DONE]\n\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +55,14 @@ class Head:
 
 
 class Form(Protocol):
-    """How one endpoint writes an answer: whole, or as the chunks of a stream."""
+    """How one endpoint writes an answer: whole as JSON, or as server-sent events, one method giving any number."""
 
     @property
     def head(self) -> Head: ...
+
+    @property
+    def done(self) -> bytes:
+        """What a stream that went well ends with."""
 
     def whole(self, choices: Sequence[Piece], ending: Ending) -> bytes:
         """`choices` have their whole texts, all tokens, and finish reasons."""
@@ -71,9 +78,27 @@ class Form(Protocol):
     def usage(self, ending: Ending) -> bytes:
         """The last chunk of a stream whose client asked for usage."""
 
+    def failure(self, error: ApiError) -> bytes:
+        """What a stream ends with that broke."""
+
+
+class _Chunks:
+    """What the streams of chats and texts have in common."""
+
+    __slots__ = ()
+    done = DONE
+
+    def failure(self, error: ApiError) -> bytes:
+        return framed(errors.body(error))
+
+
+def framed(data: bytes) -> bytes:
+    """One event."""
+    return b"data: " + data + b"\n\n"
+
 
 @dataclass(frozen=True, slots=True)
-class ChatForm:
+class ChatForm(_Chunks):
     """`chat.completion` and `chat.completion.chunk`."""
 
     head: Head
@@ -102,15 +127,16 @@ class ChatForm:
 
     def usage(self, ending: Ending) -> bytes:
         head = self.head
-        return _encode(ChatChunk(head.request_id, head.created_s, head.model, [], ending.usage, prfaas=ending.traces))
+        chunk = ChatChunk(head.request_id, head.created_s, head.model, [], ending.usage, prfaas=ending.traces)
+        return framed(_encode(chunk))
 
     def _chunk(self, choice: ChatChunkChoice, usage: Usage | None, traces: Traces | UnsetType = UNSET) -> bytes:
         head, used = self.head, usage or self.head.no_usage
-        return _encode(ChatChunk(head.request_id, head.created_s, head.model, [choice], used, prfaas=traces))
+        return framed(_encode(ChatChunk(head.request_id, head.created_s, head.model, [choice], used, prfaas=traces)))
 
 
 @dataclass(frozen=True, slots=True)
-class TextForm:
+class TextForm(_Chunks):
     """`text_completion`, whole or in chunks."""
 
     head: Head
@@ -123,13 +149,13 @@ class TextForm:
         return None
 
     def piece(self, piece: Piece, usage: Usage | None) -> bytes:
-        return self._write([self._choice(piece, None)], usage or self.head.no_usage)
+        return framed(self._write([self._choice(piece, None)], usage or self.head.no_usage))
 
     def closing(self, index: int, reason: FinishWord, usage: Usage | None, traces: Traces | UnsetType = UNSET) -> bytes:
-        return self._write([TextChoice("", reason, index)], usage or self.head.no_usage, traces)
+        return framed(self._write([TextChoice("", reason, index)], usage or self.head.no_usage, traces))
 
     def usage(self, ending: Ending) -> bytes:
-        return self._write([], ending.usage, ending.traces)
+        return framed(self._write([], ending.usage, ending.traces))
 
     def _choice(self, piece: Piece, reason: FinishWord | None) -> TextChoice:
         logprobs = text_logprobs(piece.tokens, self.table) if self.head.logprobs else None

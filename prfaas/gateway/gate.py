@@ -10,6 +10,7 @@ from starlette.types import Receive
 
 from prfaas.core.errors import DrainingError
 from prfaas.gateway.errors import ClientGoneError
+from prfaas.gateway.waiting_room import WaitingRoom
 from prfaas.telemetry.metrics import RouterMetrics
 
 FAREWELL_S = 2.0
@@ -22,8 +23,9 @@ log = logging.getLogger(__name__)
 class Gate:
     """Counts the requests inside; closes for good with `drain`."""
 
-    def __init__(self, metrics: RouterMetrics) -> None:
+    def __init__(self, metrics: RouterMetrics, room: WaitingRoom) -> None:
         self._metrics = metrics
+        self._room = room
         self._inside = 0
         self._empty = asyncio.Event()
         self._empty.set()
@@ -68,9 +70,11 @@ class Gate:
     async def drain(self, timeout_s: float) -> int:
         """Takes no new requests and waits for those inside; ends the rest with an error. Returns how many those were.
 
+        Requests that still wait to be let into the fleet end at once.
         `timeout_s` bounds the waiting, not the farewell to the rest, which takes up to `FAREWELL_S` more.
         """
         self.draining = True
+        self._room.close()
         await self._emptied(timeout_s)
         if (cut := self._inside) == 0:
             return 0

@@ -9,12 +9,15 @@ from msgspec import UNSET
 from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
 
+from prfaas.config.sections import Priority
 from prfaas.core.clock import Clock
 from prfaas.core.errors import ContextLengthError, PrfaasError, RequestError
 from prfaas.core.ids import RequestId
 from prfaas.core.request import Request
 from prfaas.gateway import parse
 from prfaas.gateway.answer import Answer, Arrival, Piece
+from prfaas.gateway.body_reader import BodyReader
+from prfaas.gateway.charge import charged
 from prfaas.gateway.choices import Choices, choice_seed
 from prfaas.gateway.dispatch import Dispatcher
 from prfaas.gateway.errors import ApiError, ClientGoneError
@@ -23,14 +26,18 @@ from prfaas.gateway.gate import Gate
 from prfaas.gateway.grammar_check import GrammarCheck
 from prfaas.gateway.registry import Registry
 from prfaas.gateway.replies import ModelCard, ModelList
+from prfaas.gateway.responses_body import ResponsesBody
+from prfaas.gateway.responses_form import ResponsesForm
 from prfaas.gateway.schema import ChatBody, CompletionBody
 from prfaas.gateway.stream import AnswerStream
+from prfaas.gateway.tenants import Tenant
 from prfaas.gateway.tokenizer import ModelTokenizer
 from prfaas.policy.view import Force
 from prfaas.telemetry.metrics import RouterMetrics
 
-MAX_BODY_BYTES = 16 << 20
 JSON = "application/json"
+
+GeneratingBody = ChatBody | CompletionBody | ResponsesBody
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +56,7 @@ class OpenAIApi:
     """Handlers of `/v1`. `unix_time` stamps answers; `draw_seed` serves requests that name no seed."""
 
     model: ServedModel
+    read_body: BodyReader
     tokenizer: ModelTokenizer
     grammars: GrammarCheck
     registry: Registry
@@ -62,7 +70,7 @@ class OpenAIApi:
     async def chat_completions(self, http: HttpRequest) -> Response:
         """`POST /v1/chat/completions`"""
         arrived_s = self.clock()
-        body = parse.parse(ChatBody, await parse.read_body(http, MAX_BODY_BYTES))
+        body = parse.parse(ChatBody, await self.read_body(http))
         self._check_model(body.model)
         prompt = await self.tokenizer.encode_chat(
             [message.for_template() for message in body.messages],
@@ -76,11 +84,22 @@ class OpenAIApi:
     async def completions(self, http: HttpRequest) -> Response:
         """`POST /v1/completions`"""
         arrived_s = self.clock()
-        body = parse.parse(CompletionBody, await parse.read_body(http, MAX_BODY_BYTES))
+        body = parse.parse(CompletionBody, await self.read_body(http))
         self._check_model(body.model)
         prompts = [await self._encode(prompt) for prompt in body.prompts]
         form = TextForm(self._head(http, body), self.tokenizer.token_bytes)
         return await self._answer(http, body, prompts, form, arrived_s)
+
+    async def responses(self, http: HttpRequest) -> Response:
+        """`POST /v1/responses`"""
+        arrived_s = self.clock()
+        body = parse.parse(ResponsesBody, await self.read_body(http))
+        self._check_model(body.model)
+        prompt = await self.tokenizer.encode_chat(
+            body.turns, self._context_tokens(), body.template_tools, body.chat_template_kwargs
+        )
+        form = ResponsesForm(self._head(http, body), self.tokenizer.token_bytes, body)
+        return await self._answer(http, body, [prompt], form, arrived_s)
 
     async def models(self, http: HttpRequest) -> Response:  # noqa: ARG002 — every handler gets the request
         """`GET /v1/models`"""
@@ -100,7 +119,7 @@ class OpenAIApi:
     async def _answer(
         self,
         http: HttpRequest,
-        body: ChatBody | CompletionBody,
+        body: GeneratingBody,
         prompts: Sequence[tuple[int, ...]],
         form: Form,
         arrived_s: float,
@@ -109,13 +128,16 @@ class OpenAIApi:
         if force == "remote" and body.num_logprobs is not None:
             message = "the logprobs of the first token do not travel: a prompt whose answer has them is not sent away"
             raise ApiError(400, message, param=parse.PREFILL_HEADER, code=RequestError.code)
-        requests = self._requests(RequestId(http.state.request_id), body, prompts)
+        tenant: Tenant = http.state.tenant
+        priority = tenant.priority(parse.priority(http, body))
+        salt = tenant.cache_salt(body.cache_salt or "")
+        requests = self._requests(RequestId(http.state.request_id), body, prompts, salt)
         if grammar := requests[0].sampling.grammar:
             await self.grammars.check(grammar, body.grammar_field)
         for prompt in prompts:
             self.metrics.prompt_tokens.observe(len(prompt))
         arrivals = [Arrival(request, arrived_s, index) for index, request in enumerate(requests)]
-        answering = self._answering(arrivals, force, body)
+        answering = self._answering(arrivals, force, body, tenant, priority)
         if body.stream:
             counted = body.usage_on_every_chunk
             return AnswerStream(answering, form, self.gate, self.note_failure, traced=traced, counted=counted)
@@ -123,7 +145,7 @@ class OpenAIApi:
         return Response(content, media_type=JSON)
 
     def _requests(
-        self, request_id: RequestId, body: ChatBody | CompletionBody, prompts: Sequence[tuple[int, ...]]
+        self, request_id: RequestId, body: GeneratingBody, prompts: Sequence[tuple[int, ...]], salt: str
     ) -> list[Request]:
         """One for each choice: those of the first prompt, then those of the next."""
         self.tokenizer.check_ids(body.stop_token_ids or (), "stop_token_ids")
@@ -136,22 +158,37 @@ class OpenAIApi:
             for i in range(body.choices_per_prompt):
                 own_id = RequestId(f"{request_id}-{len(requests)}") if several else request_id
                 sampling = body.sampling(max_tokens, choice_seed(seed, i), body.num_logprobs)
-                requests.append(Request(own_id, prompt, sampling, body.cache_salt or ""))
+                requests.append(Request(own_id, prompt, sampling, salt))
         return requests
 
     @asynccontextmanager
     async def _answering(
-        self, arrivals: Sequence[Arrival], force: Force | None, body: ChatBody | CompletionBody
+        self,
+        arrivals: Sequence[Arrival],
+        force: Force | None,
+        body: GeneratingBody,
+        tenant: Tenant,
+        priority: Priority,
     ) -> AsyncIterator[Choices]:
         """Leaving cancels whatever still runs."""
         async with AsyncExitStack() as stack:
             answers = []
             for arrival in arrivals:
-                generation = await stack.enter_async_context(self.dispatcher.dispatch(arrival.request, force))
+                generation = await stack.enter_async_context(self.dispatcher.dispatch(arrival.request, force, priority))
                 detokenizer = self.tokenizer.detokenizer(body.stop_strings)
                 answers.append(Answer(arrival, generation, detokenizer, self.metrics, self.clock))
             choices = Choices(answers, body.choices_per_prompt)
             stack.push_async_callback(choices.close)
+            stack.enter_context(
+                charged(
+                    tenant,
+                    priority,
+                    sum(arrival.request.prompt_tokens for arrival in arrivals[:: body.choices_per_prompt]),
+                    sum(arrival.request.sampling.max_tokens for arrival in arrivals),
+                    lambda: sum(answer.completion_tokens for answer in answers),
+                    self.metrics.admission,
+                )
+            )
             yield choices
 
     async def _encode(self, prompt: str | list[int]) -> tuple[int, ...]:
@@ -182,7 +219,7 @@ class OpenAIApi:
             message = f"the model {name!r} does not exist; this server has {self.model.name!r}"
             raise ApiError(404, message, param="model", code="model_not_found")
 
-    def _head(self, http: HttpRequest, body: ChatBody | CompletionBody) -> Head:
+    def _head(self, http: HttpRequest, body: GeneratingBody) -> Head:
         logprobs = body.num_logprobs is not None
         return Head(http.state.request_id, int(self.unix_time()), self.model.name, body.include_usage, logprobs)
 

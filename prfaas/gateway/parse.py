@@ -1,101 +1,97 @@
-"""From the bytes of a body, and headers, to validated values; every fault becomes an ApiError that names its field."""
+"""From the bytes of a body, and headers, to validated values; every fault becomes an ApiError that names its field.
 
-import asyncio
+Reads nothing from the network.
+"""
+
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
+import jiter
 from pydantic import ValidationError
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 
+from prfaas.config.sections import Priority
+from prfaas.core.errors import RequestError
 from prfaas.gateway import body_limits
-from prfaas.gateway.errors import ApiError, ClientGoneError
-from prfaas.gateway.generation_body import GenerationBody
+from prfaas.gateway.body import Body
+from prfaas.gateway.bookkeeping_fields import BookkeepingFields
+from prfaas.gateway.errors import ApiError
 from prfaas.policy.view import Force
 
-B = TypeVar("B", bound=GenerationBody)
+B = TypeVar("B", bound=Body)
 
 TRACE_HEADER = "x-prfaas-trace"
 PREFILL_HEADER = "x-prfaas-prefill"
+PRIORITY_HEADER = "x-prfaas-priority"
 MAX_FAULTS = 5
 MAX_LISTED = 1000
 """Of more faults only the number is told: the report of a million takes seconds, in which no other answer moves."""
-BODY_TIMEOUT_S = 60.0
-
-
-async def read_body(request: Request, limit_bytes: int) -> bytes:
-    """The whole body.
-
-    Raises ApiError 413 as soon as it is known to be too long, 408 when it does not come, 415 when it is compressed.
-    """
-    encoding = request.headers.get("content-encoding", "identity")
-    if encoding != "identity":
-        message = f"the body comes with content-encoding {encoding!r}; send it uncompressed"
-        raise ApiError(415, message, param="content-encoding", code="unsupported_content_encoding")
-    declared = request.headers.get("content-length", "")
-    if declared.isdigit() and int(declared) > limit_bytes:
-        raise _too_large(limit_bytes)
-    body = bytearray()
-    try:
-        async with asyncio.timeout(BODY_TIMEOUT_S):
-            async for chunk in request.stream():
-                body += chunk
-                if len(body) > limit_bytes:
-                    raise _too_large(limit_bytes)
-    except TimeoutError:
-        raise ApiError(408, f"the body did not arrive within {BODY_TIMEOUT_S:g} s", code="request_timeout") from None
-    except ClientDisconnect:
-        raise ClientGoneError("the client left while it sent its request") from None
-    return bytes(body)
 
 
 def parse(model: type[B], body: bytes) -> B:
     """Raises ApiError 400 with every fault in the message and the first one's field in `param`."""
     body_limits.check(body)
     try:
-        return model.model_validate_json(body)
+        values = model.model_validate_json(body)
     except ValidationError as error:
         raise _refusal(error) from None
+    _refuse_repeated_names(body)
+    return values
 
 
 def force(request: Request) -> Force | None:
     """Where the client wants its prompt to be prefilled. Raises ApiError 400."""
-    value = request.headers.get(PREFILL_HEADER)
-    match value:
+    match value := request.headers.get(PREFILL_HEADER):
         case None | "local" | "remote":
             return value
         case _:
-            raise ApiError(
-                400,
-                f"{PREFILL_HEADER} is {value!r}; it must be 'local' or 'remote'",
-                param=PREFILL_HEADER,
-                code="invalid_request",
-            )
+            raise _bad_header(PREFILL_HEADER, f"is {value!r}; it must be 'local' or 'remote'")
+
+
+def priority(request: Request, body: BookkeepingFields) -> Priority | None:
+    """The class that the request says it has; None: that of its key. Raises ApiError 400."""
+    match value := request.headers.get(PRIORITY_HEADER):
+        case "interactive" if body.service_tier == "flex":
+            raise _bad_header(PRIORITY_HEADER, "is 'interactive', but service_tier \"flex\" means batch; give one")
+        case "batch" | "interactive":
+            return value
+        case None:
+            return "batch" if body.service_tier == "flex" else None
+        case _:
+            raise _bad_header(PRIORITY_HEADER, f"is {value!r}; it must be 'batch' or 'interactive'")
 
 
 def wants_trace(request: Request) -> bool:
     """Whether the answer shall say what happened to the request. Raises ApiError 400."""
     value = request.headers.get(TRACE_HEADER, "0")
     if value not in ("0", "1"):
-        raise ApiError(
-            400, f"{TRACE_HEADER} is {value!r}; it must be '0' or '1'", param=TRACE_HEADER, code="invalid_request"
-        )
+        raise _bad_header(TRACE_HEADER, f"is {value!r}; it must be '0' or '1'")
     return value == "1"
 
 
-def _too_large(limit_bytes: int) -> ApiError:
-    return ApiError(413, f"the body is longer than {limit_bytes} bytes", code="request_too_large")
+def _bad_header(name: str, fault: str) -> ApiError:
+    return ApiError(400, f"{name} {fault}", param=name, code=RequestError.code)
+
+
+def _refuse_repeated_names(body: bytes) -> None:
+    """Readers of JSON disagree on which of two values counts, and one of them would be dropped."""
+    try:
+        jiter.from_json(body, catch_duplicate_keys=True, cache_mode="none")
+    except ValueError as error:
+        message = f"the body is not valid JSON: {error}; every name may occur once in its object"
+        raise ApiError(400, message, code=RequestError.code) from None
 
 
 def _refusal(error: ValidationError) -> ApiError:
     if (count := error.error_count()) > MAX_LISTED:
         message = f"the body has {count} unknown parameters or values that are not valid"
-        return ApiError(400, message, code="invalid_request")
+        return ApiError(400, message, code=RequestError.code)
     faults = error.errors(include_url=False, include_input=False)
     first = faults[0]
     message = "; ".join(_sentence(fault) for fault in faults[:MAX_FAULTS])
     if len(faults) > MAX_FAULTS:
         message += f"; and {len(faults) - MAX_FAULTS} more"
-    code = "unknown_parameter" if first["type"] == "extra_forbidden" else "invalid_request"
+    code = "unknown_parameter" if first["type"] == "extra_forbidden" else RequestError.code
     return ApiError(400, message, param=_field(first["loc"]) or None, code=code)
 
 

@@ -1,7 +1,7 @@
 """The live table of instances, fed by registrations and heartbeats. Knows no sockets; its clock is injected."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -11,13 +11,13 @@ from prfaas.config.sections import Address, FleetConfig
 from prfaas.control.v1 import fleet_pb2 as pb
 from prfaas.core.clock import Clock
 from prfaas.core.ids import ClusterName, InstanceId
-from prfaas.gateway.admission import RefusedError, check_instance, check_load, link_fault
 from prfaas.gateway.blend import Report
 from prfaas.gateway.decode_contexts import DecodeContexts
 from prfaas.gateway.described_links import described_links
 from prfaas.gateway.live_profiles import LiveProfiles
 from prfaas.gateway.live_view import LiveView
 from prfaas.gateway.measured_links import InstanceLink, link_views
+from prfaas.gateway.registration import RefusedError, check_instance, check_load, link_fault
 from prfaas.gateway.reported_rates import rates_fault
 from prfaas.policy.outstanding import Ticket
 from prfaas.policy.view import ClusterKind, ClusterView, InstanceView, LinkView, Placement, Role
@@ -86,11 +86,16 @@ class Registry:
         self._measured: tuple[LinkView, ...] = ()
         self._live_view = LiveView(self._stale_after_s, self._described)
         self._contexts = DecodeContexts()
+        self._on_heard: list[Callable[[], None]] = []
+
+    def when_heard(self, callback: Callable[[], None]) -> None:
+        """Called after every registration and heartbeat; it must be quick and raise nothing."""
+        self._on_heard.append(callback)
 
     def register(self, info: pb.InstanceInfo, load: pb.Load) -> None:
         """Takes an instance in, in the place of an earlier life of it. Raises RefusedError with the reason.
 
-        The same life may register again, also in another role: what was placed on it still counts as its load.
+        The same life may register again, also in another role: what was placed on it counts, and what it told of links holds.
         """
         check_instance(info, self._kinds)
         check_load(info.instance_id, load)
@@ -102,10 +107,12 @@ class Registry:
                 f"{info.control_address} may not use that name; rename one, or try again once the other is gone",
             )
         self._check_fingerprint(info)
-        same_life = known is not None and known.info.epoch == info.epoch
-        self._forget(info.instance_id, for_good=not same_life)
+        earlier = known if known and known.info.epoch == info.epoch else None
+        self._forget(info.instance_id, for_good=earlier is None)
         view = self._view_of(info, load)
         self._members[info.instance_id] = member = _Member(info, load, self._clock(), view)
+        if earlier:
+            member.links, member.links_s = earlier.links, earlier.links_s
         if view.role == "decode":
             self._contexts.put(view.instance_id, info.max_context_tokens)
         self._show(member)
@@ -306,6 +313,8 @@ class Registry:
             self._live_view.drop(member.view.instance_id)
         else:
             self._live_view.put(member.view, member.seen_s)
+        for callback in self._on_heard:
+            callback()
 
     def _forget(self, instance_id: str, *, for_good: bool = True) -> None:
         if member := self._members.pop(instance_id, None):

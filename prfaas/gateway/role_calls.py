@@ -11,7 +11,7 @@ from prfaas.control.convert import ROLE_TO_PB
 from prfaas.control.dial import Dialer
 from prfaas.control.v1 import fleet_pb2 as pb
 from prfaas.control.v1.fleet_pb2_grpc import InstanceStub
-from prfaas.gateway.admission import RefusedError
+from prfaas.gateway.registration import RefusedError
 from prfaas.gateway.registry import FleetEntry, Registry
 from prfaas.telemetry.role_metrics import RouterRoleMetrics
 

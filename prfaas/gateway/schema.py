@@ -6,9 +6,10 @@ from pydantic import Discriminator, Field, Tag, model_validator
 
 from prfaas.core.logprobs import MAX_TOP_LOGPROBS
 from prfaas.gateway.body import TokenIds
-from prfaas.gateway.generation_body import MAX_TOKENS, GenerationBody
+from prfaas.gateway.generation_body import GenerationBody
 from prfaas.gateway.messages import ChatMessage, Tools
 from prfaas.gateway.neutral_fields import NeutralChatFields
+from prfaas.gateway.sampling_fields import MAX_TOKENS
 
 DEFAULT_COMPLETION_TOKENS = 16
 MAX_MESSAGES = 16_384

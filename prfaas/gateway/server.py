@@ -67,7 +67,7 @@ class RouterServer:
         self._timescales = timescales
         self._credentials = credentials
         self._config = config
-        self._registry = registry
+        self.registry = registry
         self._dispatcher = dispatcher
         self._follower = follower
         self._gate = gate
@@ -157,8 +157,8 @@ class RouterServer:
     async def _sweep(self) -> None:
         while True:
             await asyncio.sleep(self._config.heartbeat_interval_s)
-            self._registry.sweep()
-            self._follower.reconcile(self._registry.infos())
+            self.registry.sweep()
+            self._follower.reconcile(self.registry.infos())
             await self._dispatcher.prune()
 
     async def _loop(self, timescales: Timescales) -> None:

@@ -22,15 +22,13 @@ HEADERS = (
     # Proxies that buffer would turn the stream into one late block.
     (b"x-accel-buffering", b"no"),
 )
-DONE = b"data: [DONE]\n\n"
-
 log = logging.getLogger(__name__)
 
 
 class AnswerStream(Response):
     """Sends an answer as it comes. Nothing is sent before the first token, so that early failures keep their status.
 
-    Once a byte was sent, a failure is the stream's last event and [DONE] is left out.
+    Once a byte was sent, a failure is the stream's last event and nothing marks a good end.
     """
 
     def __init__(
@@ -79,22 +77,22 @@ class AnswerStream(Response):
                 if piece.choice not in self._opened:
                     await self._open(send, piece.choice, choices)
                 if piece.text or piece.tokens:
-                    await _send_event(send, self._form.piece(piece, self._so_far(choices)))
+                    await _send_events(send, self._form.piece(piece, self._so_far(choices)))
                 if piece.finish_reason:
                     await self._close(send, piece.choice, piece.finish_reason, choices)
             if self._form.head.include_usage:
-                await _send_event(send, self._form.usage(self._ending(choices)))
-        await send({"type": "http.response.body", "body": DONE, "more_body": False})
+                await _send_events(send, self._form.usage(self._ending(choices)))
+        await send({"type": "http.response.body", "body": self._form.done, "more_body": False})
 
     async def _open(self, send: Send, choice: int, choices: Choices) -> None:
         self._opened.add(choice)
         if opening := self._form.opening(choice, self._so_far(choices)):
-            await _send_event(send, opening)
+            await _send_events(send, opening)
 
     async def _close(self, send: Send, choice: int, reason: FinishWord, choices: Choices) -> None:
         last = choices.finished and not self._form.head.include_usage
         traces = self._ending(choices).traces if last else UNSET
-        await _send_event(send, self._form.closing(choice, reason, self._so_far(choices), traces))
+        await _send_events(send, self._form.closing(choice, reason, self._so_far(choices), traces))
 
     def _so_far(self, choices: Choices) -> Usage | None:
         return choices.usage() if self._counted else None
@@ -107,9 +105,8 @@ class AnswerStream(Response):
         await send({"type": "http.response.start", "status": 200, "headers": list(HEADERS)})
 
     async def _send_error(self, send: Send, error: ApiError) -> None:
-        await _send_event(send, errors.body(error))
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
+        await send({"type": "http.response.body", "body": self._form.failure(error), "more_body": False})
 
 
-async def _send_event(send: Send, data: bytes) -> None:
-    await send({"type": "http.response.body", "body": b"data: " + data + b"\n\n", "more_body": True})
+async def _send_events(send: Send, events: bytes) -> None:
+    await send({"type": "http.response.body", "body": events, "more_body": True})

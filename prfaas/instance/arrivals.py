@@ -45,6 +45,11 @@ class Arrivals:
         self.best_bytes_s = max(self.best_bytes_s, num_bytes / max(seconds, LEAST_S))
 
     @property
+    def total_bytes(self) -> int:
+        """All that ever arrived."""
+        return self._ended_bytes + sum(transfer.bytes_arrived for transfer in self._under_way)
+
+    @property
     def missing_bytes(self) -> float:
         return sum(transfer.missing_bytes for transfer in self._under_way)
 
@@ -52,8 +57,7 @@ class Arrivals:
         """Reads what has arrived; to be called at least a few times per window while transfers are under way."""
         if self._samples and now_s - self._samples[-1][0] < self._window_s / 8:
             return
-        total = self._ended_bytes + sum(transfer.bytes_arrived for transfer in self._under_way)
-        self._samples.append((now_s, total))
+        self._samples.append((now_s, self.total_bytes))
         while len(self._samples) > 2 and self._samples[1][0] <= now_s - self._window_s:
             self._samples.popleft()
         self.best_bytes_s = max(self.best_bytes_s, self.rate_bytes_s(-inf) or 0.0)

@@ -79,6 +79,11 @@ class AttendService:
         task = self._running.get(request_id)
         return self._requests.cancel(request_id) or (task is not None and task.cancel())
 
+    def cut(self) -> None:
+        """Cancels all that runs; each router hears so."""
+        for task in self._running.values():
+            task.cancel()
+
     async def finished(self) -> None:
         """Returns once nothing runs and every router has been told so."""
         while self._running:
@@ -126,9 +131,7 @@ class AttendService:
                 refusal = RequestError(f"{self._instance_id} does not know this command for call {number}")
                 CallAnswer(stream.outgoing, number).failed(refusal)
 
-    def _refusal(
-        self, stream: _Stream, number: int, message: pb.GenerateRequest, *, takes: bool
-    ) -> PrfaasError | None:
+    def _refusal(self, stream: _Stream, number: int, message: pb.GenerateRequest, *, takes: bool) -> PrfaasError | None:
         if earlier := stream.calls.pop(number, None):
             # Its router could not tell whose events they are.
             earlier.task.cancel()

@@ -17,8 +17,10 @@ from prfaas.core.request import FinishReason, Request
 from prfaas.engine.messages import Admitted, BeginDecode, Generated, Prefilled, PrefillHere
 from prfaas.instance.attend import Answer
 from prfaas.instance.fetch import Fetcher, Undelivered
+from prfaas.instance.fetched import Fetched
 from prfaas.instance.front import Front
 from prfaas.instance.identity import Identity
+from prfaas.instance.prefix_fetch import PrefixFetches
 from prfaas.instance.stream import RequestStream
 from prfaas.scheduler.sequence import Mode
 from prfaas.telemetry.metrics import InstanceMetrics
@@ -44,6 +46,10 @@ class _Journal:
     tokens_verified: int = 0
     bytes_again: int = 0
     fallback: str = ""
+    fetched: Fetched | None = None
+    """What another instance's cache sent here before the prompt was computed here."""
+    tokens_fetched: int = 0
+    fetched_from: str = ""
 
     def local(self, request: Request, event: Prefilled) -> None:
         self.prefill_cluster, self.prefill_instance = self.identity.cluster, self.identity.instance_id
@@ -51,6 +57,9 @@ class _Journal:
         self.tokens_computed = request.prompt_tokens - event.tokens_reused - event.tokens_verified
         self.queue_ms += event.queue_s * 1e3
         self.prefill_ms = event.prefill_s * 1e3
+        if self.fetched is not None:
+            self.tokens_fetched = self.fetched.tokens(event.tokens_reused)
+            self.fetched_from = self.fetched.source(event.tokens_reused)
 
     def imported(self, target: pb.PrefillTarget, received: Received) -> None:
         self.prefill_cluster, self.prefill_instance = target.cluster, target.instance_id
@@ -61,6 +70,7 @@ class _Journal:
         self.tokens_held = received.manifest.held_tokens
         self.queue_ms += received.manifest.queue_ms
         self.prefill_ms = received.manifest.prefill_ms
+        self.tokens_fetched, self.fetched_from = received.manifest.tokens_fetched, received.manifest.fetched_from
 
     def account(self) -> pb.Account:
         received = self.received
@@ -81,6 +91,8 @@ class _Journal:
             prefill_ms=self.prefill_ms,
             fallback=self.fallback,
             tokens_verified=self.tokens_verified,
+            tokens_fetched=self.tokens_fetched,
+            fetched_from=self.fetched_from,
         )
 
 
@@ -88,11 +100,18 @@ class DecodeService:
     """Runs the requests of `Instance.Attend`."""
 
     def __init__(
-        self, identity: Identity, front: Front, fetcher: Fetcher, metrics: InstanceMetrics, clock: Clock
+        self,
+        identity: Identity,
+        front: Front,
+        fetcher: Fetcher,
+        fetches: PrefixFetches,
+        metrics: InstanceMetrics,
+        clock: Clock,
     ) -> None:
         self._identity = identity
         self._front = front
         self._fetcher = fetcher
+        self._fetches = fetches
         self._metrics = metrics
         self._clock = clock
         self._streaming: dict[str, RequestStream] = {}
@@ -133,23 +152,24 @@ class DecodeService:
             target = None
         journal = _Journal(self._identity)
         due_s = self._clock() + message.deadline_s if message.deadline_s else None
-        stream = self._front.open(request, Mode.IMPORT if target else Mode.SERVE)
-        try:
+        with contextlib.ExitStack() as held:
             async with _deadline(message.deadline_s):
+                if target is None:
+                    journal.fetched = await self._fetches.wait(request.request_id)
+                stream = self._front.open(request, Mode.IMPORT if target else Mode.SERVE)
+                held.callback(stream.close)
                 admitted = await _expect_admitted(stream)
                 journal.queue_ms = admitted.queue_s * 1e3
                 if target:
                     await self._import(request, stream, admitted, target, due_s, journal)
                 first = await self._first_token(request, stream, journal)
             self._streaming[request.request_id] = stream
+            held.callback(self._streaming.pop, request.request_id, None)
             try:
                 finish = await stream.follow(first, lambda token: answer.token(token.token_id, token.logprobs))
             except CancelledError:
                 finish = FinishReason.CANCELLED
             answer.finished(finish, journal.account())
-        finally:
-            self._streaming.pop(request.request_id, None)
-            stream.close()
 
     async def _import(
         self,
@@ -169,6 +189,7 @@ class DecodeService:
         if isinstance(outcome, Received):
             journal.imported(target, outcome)
             first = outcome.manifest.first_token_id
+            assert first is not None, "no manifest without one commits, where a prefill was asked for"
             self._front.send(BeginDecode(stream.request_id, first, outcome.lossy))
         else:
             self._fall_back(request, stream, target, outcome, journal)

@@ -1,4 +1,4 @@
-"""How a decode instance gets the KV that it lacks: give out a ticket, call a prefill instance, wait for the commit."""
+"""How an instance gets KV that it lacks: give out a ticket, call whoever has it or computes it, wait for the commit."""
 
 import asyncio
 import logging
@@ -78,29 +78,43 @@ class Fetcher:
         self._arrivals: dict[str, Arrivals] = {}
         self._goodbyes: set[asyncio.Task[None]] = set()
 
+    @property
+    def bytes_arrived(self) -> int:
+        """In all transfers ever; it grows while anything comes."""
+        return sum(arrivals.total_bytes for arrivals in self._arrivals.values())
+
     async def fetch(
-        self, request: Request, admitted: Admitted, target: pb.PrefillTarget, deadline_s: float | None
+        self,
+        request: Request,
+        admitted: Admitted,
+        target: pb.PrefillTarget,
+        deadline_s: float | None,
+        *,
+        cached_only: bool = False,
     ) -> Received | Undelivered:
-        """`deadline_s`: on our clock, until when the first token is due; None: whenever it comes.
+        """`deadline_s`: on our clock, until when the first token is due; None: whenever it comes. `cached_only`: the
+        prompt is a prefix that `target` is to have cached, and computes nothing for.
 
         When it returns, or is cancelled, no byte can arrive any more.
         """
         attempt = Attempt(self._clock)
         ticket = self._ticket(admitted.held_tokens, deadline_s)
         transfer_id = TransferId(bytes(ticket.transfer_id))
-        session = ReceiveSession(self._expectation(request, ticket))
+        session = ReceiveSession(self._expectation(request, ticket, cached_only=cached_only))
         shape = self._identity.shape
         destination = KvImport(shape, self._memory, admitted.pages, admitted.state_pages, self._codec)
         transfer = self._inbox.expect(transfer_id, ticket.epoch, session, destination, attempt.end_from_thread)
         incoming = Incoming(transfer, session, attempt)
-        call = self._call(request, ticket, target, attempt)
+        call = self._call(request, ticket, target, attempt, cached_only=cached_only)
         following = self._spawn(call.follow())
-        outcome: Received | PrfaasError = CancelledError("the decode instance gave the transfer up")
+        outcome: Received | PrfaasError = CancelledError("the receiver gave the transfer up")
         try:
-            outcome = await self._wait(incoming, call, request, self._link(target.cluster), deadline_s)
+            # Whoever waits for a prefill waits for its prefix first, and must not take our silence for death.
+            silence_s = self._identity.transport.stall_s / (2 if cached_only else 1)
+            outcome = await self._wait(incoming, call, request, self._link(target.cluster), deadline_s, silence_s)
         finally:
             # Whatever it was, from here on nothing is written into the pages.
-            self._inbox.close(transfer_id, ticket.epoch, CancelledError("the decode instance gave the transfer up"))
+            self._inbox.close(transfer_id, ticket.epoch, CancelledError("the receiver gave the transfer up"))
             if not isinstance(outcome, Received):
                 following.cancel()
                 self._spawn(call.cancel())
@@ -127,7 +141,7 @@ class Fetcher:
             deadline_s=0.0 if deadline_s is None else max(1e-3, deadline_s - self._clock()),
         )
 
-    def _expectation(self, request: Request, ticket: pb.Ticket) -> Expectation:
+    def _expectation(self, request: Request, ticket: pb.Ticket, *, cached_only: bool) -> Expectation:
         return Expectation(
             self._identity.shape,
             self._identity.sent_shapes,
@@ -136,9 +150,12 @@ class Fetcher:
             bytes(ticket.secret),
             ticket.held_tokens,
             frozenset().union(*(FAMILIES[name] for name in self._identity.codecs)),
+            cached_only,
         )
 
-    def _call(self, request: Request, ticket: pb.Ticket, target: pb.PrefillTarget, attempt: Attempt) -> PrefillCall:
+    def _call(
+        self, request: Request, ticket: pb.Ticket, target: pb.PrefillTarget, attempt: Attempt, *, cached_only: bool
+    ) -> PrefillCall:
         def channel() -> grpc.aio.Channel:
             return self._dialer.channel(target.control_address, target.cluster)
 
@@ -149,33 +166,40 @@ class Fetcher:
             ticket=ticket,
             model_fingerprint=self._identity.model_fingerprint,
             cache_salt=request.cache_salt,
+            cached_only=cached_only,
         )
         return PrefillCall(channel, target, message, attempt)
 
     async def _wait(
-        self, incoming: Incoming, call: PrefillCall, request: Request, arrivals: Arrivals, deadline_s: float | None
+        self,
+        incoming: Incoming,
+        call: PrefillCall,
+        request: Request,
+        arrivals: Arrivals,
+        deadline_s: float | None,
+        silence_s: float,
     ) -> Received | PrfaasError:
-        stall_s = self._identity.transport.stall_s
         attempt = incoming.attempt
         arrived = 0
         arrivals.begin(incoming)
         try:
             while not attempt.outcome.done():
-                await asyncio.wait({attempt.outcome}, timeout=stall_s / 16)
+                await asyncio.wait({attempt.outcome}, timeout=silence_s / 16)
                 arrivals.sample(self._clock())
                 if incoming.bytes_arrived != arrived:
                     arrived = incoming.bytes_arrived
                     attempt.alive()
-                if attempt.silent_s() > stall_s:
-                    attempt.end(_silence(call.broken, stall_s))
+                if attempt.silent_s() > silence_s:
+                    attempt.end(_silence(call.broken, silence_s))
                 # While the call is broken the sender may be gone, which is no slowness: silence decides, or a refusal.
                 elif call.broken is None and (trouble := self._too_slow(attempt, arrivals, request, deadline_s)):
                     attempt.end(DeadlineError(trouble))
         finally:
             arrivals.end(incoming)
         outcome = attempt.outcome.result()
-        if isinstance(outcome, Received) and outcome.manifest.first_token_id >= self._identity.vocab_size:
-            return ManifestError(f"the first token, {outcome.manifest.first_token_id}, is not in the vocabulary")
+        first = outcome.manifest.first_token_id if isinstance(outcome, Received) else None
+        if first is not None and first >= self._identity.vocab_size:
+            return ManifestError(f"the first token, {first}, is not in the vocabulary")
         return outcome
 
     def _too_slow(self, attempt: Attempt, arrivals: Arrivals, request: Request, deadline_s: float | None) -> str | None:

@@ -19,10 +19,12 @@ from prfaas.engine.messages import (
     Event,
     Failed,
     Generated,
+    Lend,
     NotReady,
     Preempted,
     Ready,
     RequestEvent,
+    Reserve,
     Stats,
     Stepped,
     Stop,
@@ -130,13 +132,26 @@ class Front:
 
     def open(self, request: Request, mode: Mode, listener: Listener | None = None) -> RequestStream:
         """Submits a request. Raises EngineError when the engine is broken."""
+        return self._open(request, lambda unique: Submit(unique, mode), listener)
+
+    def lend(self, request: Request, listener: Listener) -> RequestStream:
+        """Holds what is cached of exactly this prompt while it is sent elsewhere. Raises as `open`."""
+        return self._open(request, Lend, listener)
+
+    def reserve(self, request: Request) -> RequestStream:
+        """Memory for a prefix that another instance's cache sends. Raises as `open`."""
+        return self._open(request, Reserve, None)
+
+    def _open(
+        self, request: Request, command: Callable[[Request], Command], listener: Listener | None
+    ) -> RequestStream:
         if self.engine_died.is_set():
             raise EngineError("the engine broke; this instance is going down")
         self._opened += 1
         unique = RequestId(f"{request.request_id}#{self._opened}")
         stream = RequestStream(self, unique, listener)
         self._streams[unique] = stream
-        self.send(Submit(replace(request, request_id=unique), mode))
+        self.send(command(replace(request, request_id=unique)))
         return stream
 
     def detach(self, request_id: RequestId) -> None:
@@ -171,6 +186,7 @@ class Front:
                     self._metrics.stepped(
                         event.seconds, event.forward_seconds, event.decode_tokens, event.prefill_tokens
                     )
+                    self._metrics.emulation.stepped(event.late_s)
                 case Preempted():
                     self._metrics.preemptions.inc()
                 case Ready():

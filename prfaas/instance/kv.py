@@ -5,15 +5,16 @@ from collections.abc import Iterator
 from prfaas.core.errors import ManifestError, PrfaasError
 from prfaas.core.shape import ModelShape
 from prfaas.engine.memory import CacheMemory
-from prfaas.engine.messages import Admitted, LayerDone, Prefilled, RequestEvent
+from prfaas.engine.messages import Admitted, LayerDone, Lent, Prefilled, RequestEvent
+from prfaas.instance.fetched import Fetched
 from prfaas.instance.kv_codec import KvCodec
 from prfaas.instance.kv_convert import convert
 from prfaas.instance.kv_cut import cut
 from prfaas.instance.kv_encoding import Encoding
 from prfaas.instance.kv_rows import RequestRows
 from prfaas.instance.kv_source import EncodedSource, RawSource
+from prfaas.instance.late_peer import Way
 from prfaas.transport.outgoing import OutgoingTransfer, Source
-from prfaas.transport.peer import Peer
 from prfaas.wire.header import CODEC_NAMES, Codec, ObjectKey
 from prfaas.wire.sending import Summary
 
@@ -21,14 +22,15 @@ from prfaas.wire.sending import Summary
 class KvExport:
     """Sends what the receiver lacks of a prefill as soon as it is there; raw bytes are read in place, never copied.
 
-    What is cached here goes out at admission, each computed layer when it is done, and the states at the end.
+    What is cached here goes out at admission, each computed layer when it is done, and the states at the end. Of a
+    prefix that is only lent all is cached.
     """
 
     def __init__(
         self,
         shape: ModelShape,
         memory: CacheMemory,
-        peer: Peer,
+        peer: Way,
         transfer: OutgoingTransfer,
         encoding: Encoding,
         *,
@@ -42,6 +44,8 @@ class KvExport:
         self._frame_bytes = frame_bytes
         self._admitted: Admitted | None = None
         self._rows: RequestRows | None = None
+        self.fetched: Fetched | None = None
+        """What another instance's cache has sent of the prompt before it was admitted here."""
         self.summary: Summary | None = None
 
     @property
@@ -69,6 +73,8 @@ class KvExport:
                 cache = self._shape.layers[layer]
                 self._encoding.produced((end - start) * cache.num_bytes if cache.paged else cache.num_bytes)
                 self._send(layer, start, end, rounded=not cache.paged and self._admitted.lossy_state)
+            case Lent():
+                self._finish_lent()
             case Prefilled():
                 self._finish(event)
 
@@ -99,14 +105,32 @@ class KvExport:
 
     def _finish(self, prefilled: Prefilled) -> None:
         assert self._admitted is not None
+        reused, fetched = self._admitted.cached_tokens, self.fetched
         self.summary = Summary(
             first_token_id=prefilled.first_token_id,
-            tokens_computed=self._transfer.opening.prompt_tokens - self._admitted.cached_tokens,
-            tokens_reused=self._admitted.cached_tokens,
+            tokens_computed=self._transfer.opening.prompt_tokens - reused,
+            tokens_reused=reused,
             queue_ms=(self._admitted.queue_s + prefilled.queue_s) * 1e3,
             prefill_ms=prefilled.prefill_s * 1e3,
+            tokens_fetched=fetched.tokens(reused) if fetched else 0,
+            fetched_from=fetched.source(reused) if fetched else "",
+            rounded=self._rounded,
         )
         self._peer.finish(self._transfer, self.summary)
+
+    def _finish_lent(self) -> None:
+        assert self._admitted is not None
+        tokens = self._admitted.cached_tokens
+        for layer, cache in enumerate(self._shape.layers):
+            if not cache.paged:
+                self._send(layer, 0, tokens, rounded=self._admitted.lossy_state)
+        self.summary = Summary(None, 0, tokens, 0.0, 0.0, rounded=self._rounded)
+        self._peer.finish(self._transfer, self.summary)
+
+    @property
+    def _rounded(self) -> bool:
+        assert self._admitted is not None
+        return self._admitted.lossy_state or self._admitted.lossy_tokens > self._transfer.opening.held_tokens
 
 
 class KvImport:

@@ -1,4 +1,7 @@
-"""Prefill for another instance: compute the prompt, stream the KV that it lacks to its address, free it on arrival."""
+"""Prefill for another instance: compute the prompt, stream the KV that it lacks to its address, free it on arrival.
+
+Or lend it a prefix: all of it is cached here, or the call fails at once.
+"""
 
 import asyncio
 import hmac
@@ -6,6 +9,7 @@ import logging
 from collections import OrderedDict
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from functools import partial
 
 from prfaas.config.sections import MAX_FRAME_BYTES, checked_address
 from prfaas.control.convert import failure_to_pb, request_from_pb
@@ -20,7 +24,10 @@ from prfaas.instance.front import Front
 from prfaas.instance.identity import Identity
 from prfaas.instance.kv import KvExport
 from prfaas.instance.kv_encoding import Encodings
+from prfaas.instance.late_peer import LatePeer
 from prfaas.instance.prefill_run import PrefillRun
+from prfaas.instance.prefix_fetch import PrefixFetches
+from prfaas.instance.stream import RequestStream
 from prfaas.scheduler.sequence import Mode
 from prfaas.telemetry.metrics import InstanceMetrics
 from prfaas.transport.outbox import Outbox
@@ -49,6 +56,7 @@ class PrefillService:
         outbox: Outbox,
         dialer: Dialer,
         encodings: Encodings,
+        fetches: PrefixFetches,
         metrics: InstanceMetrics,
         clock: Clock,
     ) -> None:
@@ -58,6 +66,7 @@ class PrefillService:
         self._outbox = outbox
         self._dialer = dialer
         self._encodings = encodings
+        self._fetches = fetches
         self._metrics = metrics
         self._clock = clock
         self._running: dict[RunId, PrefillRun] = {}
@@ -99,7 +108,7 @@ class PrefillService:
         try:
             run = self._find(message)
         except PrfaasError as error:
-            self._metrics.requests.labels("prefill", error.code).inc()
+            self._metrics.requests.labels(_kind(message), error.code).inc()
             yield pb.PrefillEvent(failure=failure_to_pb(error))
             return
         if isinstance(run, pb.PrefillEvent):
@@ -129,19 +138,23 @@ class PrefillService:
         request = self._checked(message)
         ended: asyncio.Future[PrfaasError | None] = asyncio.get_running_loop().create_future()
         transfer = self._transfer(message.ticket, request, ended)
-        export = self._export(message.ticket, transfer)
-        try:
-            stream = self._front.open(request, Mode.EXPORT, export.take)
-        except PrfaasError as error:
-            export.abandon(error)
-            raise
+        export = self._export(message, transfer)
+        submit = partial(self._lend if message.cached_only else self._submit, request, export)
         patience_s = self._identity.transport.stall_s
-        run = PrefillRun(request.request_id, transfer, stream, export, ended, patience_s=patience_s)
+        run = PrefillRun(request.request_id, _kind(message), transfer, submit, export, ended, patience_s=patience_s)
         run_id = _run_id(message.ticket)
         self._running[run_id] = run
         self._idle.clear()
         ended.add_done_callback(lambda _: self._end(run_id))
         return run
+
+    async def _submit(self, request: Request, export: KvExport) -> RequestStream:
+        # What is on its way here from another instance's cache need not be computed.
+        export.fetched = await self._fetches.wait(request.request_id)
+        return self._front.open(request, Mode.EXPORT, export.take)
+
+    async def _lend(self, request: Request, export: KvExport) -> RequestStream:
+        return self._front.lend(request, export.take)
 
     def _end(self, run_id: RunId) -> None:
         run = self._running.pop(run_id)
@@ -149,7 +162,7 @@ class PrefillService:
         if len(self._ended) > REMEMBERED:
             self._ended.popitem(last=False)
         error = run.ended.result()
-        self._metrics.requests.labels("prefill", error.code if error else "ok").inc()
+        self._metrics.requests.labels(run.kind, error.code if error else "ok").inc()
         if not self._running:
             self._idle.set()
 
@@ -203,10 +216,12 @@ class PrefillService:
         deadline_s = self._clock() + ticket.deadline_s if ticket.deadline_s > 0 else float("inf")
         return OutgoingTransfer(TransferId(bytes(ticket.transfer_id)), ticket.epoch, opening, on_done, deadline_s)
 
-    def _export(self, ticket: pb.Ticket, transfer: OutgoingTransfer) -> KvExport:
-        # The connections come up while the prompt waits its turn.
+    def _export(self, message: pb.PrefillRequest, transfer: OutgoingTransfer) -> KvExport:
+        ticket = message.ticket
         proxy = self._dialer.proxy_to(ticket.receiver_cluster)
-        peer = self._outbox.start(ticket.data_address, proxy, ticket.receiver_cluster, transfer)
+        start = partial(self._outbox.start, ticket.data_address, proxy, ticket.receiver_cluster, transfer)
+        # The connections come up while the prompt waits its turn; what is cached, or is not, waits for none.
+        peer = LatePeer(start) if message.cached_only else start()
         return KvExport(
             self._identity.shape,
             self._memory,
@@ -216,9 +231,13 @@ class PrefillService:
             frame_bytes=min(self._identity.transport.frame_bytes, ticket.max_frame_bytes or MAX_FRAME_BYTES),
         )
 
-    def _moved(self) -> tuple[int, int]:
-        """Grows whenever this instance computes or sends anything."""
-        return self._front.stats.layers_computed, self._outbox.bytes_acknowledged()
+    def _moved(self) -> tuple[int, ...]:
+        """Grows whenever this instance computes, sends or receives anything."""
+        return self._front.stats.layers_computed, self._outbox.bytes_acknowledged(), self._fetches.bytes_arrived
+
+
+def _kind(message: pb.PrefillRequest) -> str:
+    return "lend" if message.cached_only else "prefill"
 
 
 def _check_secret(expected: bytes, shown: bytes) -> None:

@@ -6,7 +6,7 @@ Knows no gRPC.
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from typing import Any
 
 from prfaas.control.convert import failure_to_pb
@@ -26,17 +26,22 @@ class PrefillRun:
     def __init__(
         self,
         request_id: str,
+        kind: str,
         transfer: OutgoingTransfer,
-        stream: RequestStream,
+        begin: Callable[[], Awaitable[RequestStream]],
         export: KvExport,
         ended: "asyncio.Future[PrfaasError | None]",
         *,
         patience_s: float,
     ) -> None:
-        """`ended` is set by the transfer's end. `patience_s`: how long it goes on without a caller."""
+        """`begin` submits it to the engine, when it is time. `ended` is set by the transfer's end. `patience_s`: how
+        long it goes on without a caller."""
         self.request_id = request_id
+        self.kind = kind
+        """For people: prefill, or lend."""
         self._transfer = transfer
-        self._stream = stream
+        self._begin = begin
+        self._stream: RequestStream | None = None
         self._export = export
         self._patience_s = patience_s
         self._callers = 0
@@ -57,7 +62,7 @@ class PrefillRun:
         self._export.abandon(error)
 
     async def progress(
-        self, moved: Callable[[], tuple[int, int]], keepalive_s: float
+        self, moved: Callable[[], tuple[int, ...]], keepalive_s: float
     ) -> AsyncGenerator[pb.PrefillEvent, None]:
         """What a caller is told until the end, at once and then at every change; `moved` grows with all that is done
         on this instance."""
@@ -87,6 +92,8 @@ class PrefillRun:
                 prefill_ms=summary.prefill_ms,
                 kv_bytes_raw=session.bytes_raw,
                 kv_bytes_wire=session.bytes_wire,
+                tokens_fetched=summary.tokens_fetched,
+                fetched_from=summary.fetched_from,
             )
         )
 
@@ -110,8 +117,9 @@ class PrefillRun:
     async def _read(self) -> None:
         """Until the end; an engine failure ends it."""
         try:
+            stream = self._stream = await self._begin()
             while True:
-                event = await self._stream.next()
+                event = await stream.next()
                 if isinstance(event, Progressed):
                     self._tokens_done = event.tokens_done
                 news, self._news = self._news, asyncio.get_running_loop().create_future()
@@ -124,4 +132,5 @@ class PrefillRun:
         self._reading.cancel()
         if self._alone is not None:
             self._alone.cancel()
-        self._stream.close()
+        if self._stream is not None:
+            self._stream.close()

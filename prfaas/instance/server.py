@@ -104,6 +104,7 @@ class InstanceServer:
             log.warning("%d requests did not end within %g s and are cancelled", self.servicer.num_running, timeout_s)
         await self._membership.stop()
         await self._grpc_server.stop(grace=0)
+        await self.servicer.close()
         await self._dialer.close()
         if self._kv_events:
             await self._kv_events.close()

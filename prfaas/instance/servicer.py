@@ -81,6 +81,7 @@ class Servicer(InstanceServicer):
     async def Cancel(self, request: pb.CancelRequest, context: object) -> pb.CancelReply:  # noqa: ARG002
         found = self._prefill.cancel(request.request_id, request.transfer_id)
         if not request.transfer_id:
+            found = self._announce.cancel(request.request_id) or found
             found = self._attend.cancel(request.request_id) or found
         return pb.CancelReply(found=found)
 
@@ -102,9 +103,11 @@ class Servicer(InstanceServicer):
     def cut(self) -> None:
         """Cancels all that runs; each caller hears so."""
         self._prefill.cut()
-        for name, task in self._running.items():
-            if name.startswith("generate "):
-                task.cancel()
+        self._attend.cut()
+
+    async def close(self) -> None:
+        """Gives up what goes on without a call."""
+        await self._announce.close()
 
     async def finished(self) -> None:
         """Returns once nothing runs."""

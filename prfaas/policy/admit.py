@@ -41,3 +41,16 @@ def admit(
         return None
     reason = f"the first token is expected after {expected_s:.1f} s; {due_s:g} s are promised"
     return Refusal("contended", max(MIN_RETRY_S, expected_s - due_s), reason)
+
+
+def admit_batch(view: ClusterView, share: float) -> Refusal | None:
+    """None: a request of class batch may be looked at by `admit`.
+
+    Refused while `share` of the fleet's decode slots are taken. Instances whose slots are not known are left out.
+    """
+    known = [d for part in view.parts.values() for d in part.decodes if d.max_running]
+    slots, taken = sum(d.max_running for d in known), sum(min(d.requests, d.max_running) for d in known)
+    if taken < share * slots or not known:
+        return None
+    reason = f"{taken} of {slots} decode slots are taken; batch requests come in below {share:.0%}"
+    return Refusal("contended", MIN_RETRY_S, reason)

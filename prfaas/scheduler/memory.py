@@ -73,7 +73,7 @@ class SequenceMemory:
         sequence.state_source = () if imports else match.snapshot
         sequence.named_blocks = blocks
         sequence.held_tokens = blocks * self._page_tokens
-        sequence.lossy_tokens = self._lossy_blocks(pinned) * self._page_tokens
+        sequence.lossy_tokens = cache.pool.marked_until(pinned) * self._page_tokens
         sequence.lossy_state = any(map(cache.pool.lossy, sequence.state_source))
         sequence.computed_tokens = sequence.cached_tokens = 0 if imports else sequence.held_tokens
         sequence.last_snapshot = sequence.computed_tokens
@@ -206,11 +206,6 @@ class SequenceMemory:
             self._cache.pool.mark_lossy(pages)
         name = sequence.hashes[tokens // self._page_tokens - 1]
         return not sequence.private and self._cache.insert_snapshot(name, pages)
-
-    def _lossy_blocks(self, pages: tuple[int, ...]) -> int:
-        """How many of the leading pages lie before the end of the last that was rounded."""
-        lossy = self._cache.pool.lossy
-        return next((i + 1 for i in reversed(range(len(pages))) if lossy(pages[i])), 0)
 
     def _positions(self, sequence: Sequence, branch_tokens: int) -> tuple[int, ...]:
         if not self._cache.state_pages or not self._cache.enabled:

@@ -7,7 +7,7 @@ that another one is just computing waits for it. Knows no tensors and no clock.
 
 from collections.abc import Mapping
 
-from prfaas.cache.hashing import root_hash
+from prfaas.cache.hashing import block_hashes, root_hash
 from prfaas.cache.prefix_cache import PrefixCache
 from prfaas.cache.snapshot_policy import SnapshotPolicy
 from prfaas.core.errors import CapacityError, RequestError
@@ -68,6 +68,19 @@ class Scheduler:
     def starved(self) -> bool:
         """Nothing runs, though there are requests that wait for nothing but memory."""
         return not self._active and any(not s.loading for s in self._waiting)
+
+    @property
+    def wanted_pages(self) -> int:
+        """Pages that the requests which wait will take when they are admitted."""
+        return sum(self._memory.pages_for(s.num_tokens) - s.expected_tokens // self._page_tokens for s in self._waiting)
+
+    def names(self, request: Request) -> list[BlockHash]:
+        """Of a prompt's whole blocks; none where nothing is cached."""
+        if self._fingerprint is None:
+            return []
+        return block_hashes(
+            root_hash(self._fingerprint, request.cache_salt), request.prompt_token_ids, self._page_tokens
+        )
 
     def get(self, request_id: RequestId) -> Sequence | None:
         return self._active.get(request_id) or self._waiting.get(request_id)

@@ -5,8 +5,12 @@ Names starting with `vllm:` repeat ours for dashboards and endpoint pickers that
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from prfaas.telemetry.admission_metrics import AdmissionMetrics
+from prfaas.telemetry.connection_metrics import ConnectionMetrics
+from prfaas.telemetry.emulation_metrics import EmulationMetrics
 from prfaas.telemetry.link_metrics import LinkMetrics, RouterLinkMetrics
 from prfaas.telemetry.loop_metrics import RouterLoopMetrics
+from prfaas.telemetry.prefix_fetch_metrics import PrefixFetchMetrics
 from prfaas.telemetry.prefix_metrics import PrefixMetrics
 from prfaas.telemetry.role_metrics import RoleMetrics, RouterRoleMetrics
 from prfaas.telemetry.security_metrics import SecurityMetrics
@@ -21,6 +25,8 @@ class RouterMetrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         self.registry = registry
         self.security = SecurityMetrics(registry)
+        self.admission = AdmissionMetrics(registry)
+        self.connections = ConnectionMetrics(registry)
         self.requests = Counter(
             "prfaas_router_requests_total", "HTTP requests answered", ["endpoint", "status"], registry=registry
         )
@@ -103,6 +109,12 @@ class RouterMetrics:
             "Times that following an instance's KV events broke",
             registry=registry,
         )
+        self.kv_unusable = Counter(
+            "prfaas_router_kv_unusable_blocks_total",
+            "Blocks of engines with names of their own that cannot be used: unnamed or private",
+            ["why"],
+            registry=registry,
+        )
         self.directory_dropped = Counter(
             "prfaas_router_directory_dropped_total",
             "Entries that the directory had no room for",
@@ -112,6 +124,12 @@ class RouterMetrics:
             "prfaas_router_announce_failures_total",
             "Announcements of a request that its prefill instance did not get",
             ["code"],
+            registry=registry,
+        )
+        self.cache_transfers = Counter(
+            "prfaas_router_cache_transfers_total",
+            "Cached prefixes that were to go to another instance for a request",
+            ["source_cluster", "prefill_cluster"],
             registry=registry,
         )
         self.directory = Gauge(
@@ -217,6 +235,7 @@ class InstanceMetrics:
             "1 when the CPU kernels are compiled for this machine, 0 when torch's operations stand in",
             registry=registry,
         )
+        self.emulation = EmulationMetrics(registry)
         self.preemptions = Counter(
             "prfaas_preemptions_total", "Times that a running request gave its pages up to others", registry=registry
         )
@@ -226,6 +245,7 @@ class InstanceMetrics:
             "prfaas_pages_cached", "Pages that hold cached prefixes and that nothing uses now", registry=registry
         )
         self.prefix = PrefixMetrics(registry)
+        self.prefix_fetches = PrefixFetchMetrics(registry)
         self.links = LinkMetrics(registry)
         self.roles = RoleMetrics(registry)
         self.waiting = Gauge("prfaas_requests_waiting", "Requests waiting for pages", registry=registry)

@@ -106,18 +106,25 @@ class ManifestObject(msgspec.Struct, frozen=True, array_like=True, forbid_unknow
     digest: UInt
 
 
-class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """Sender → receiver, when every object has its digest: all that the receiver lacked, and the first token."""
 
     prompt_tokens: Annotated[int, msgspec.Meta(ge=1, le=2**32 - 1)]
     held_tokens: Row
-    first_token_id: Row
+    first_token_id: Row | None
+    """None of a cached prefix, behind which nothing was computed."""
     objects: Annotated[tuple[ManifestObject, ...], msgspec.Meta(max_length=MAX_OBJECTS)]
     tokens_computed: Row
     tokens_reused: Row
     """Leading tokens that the sender had cached; with `tokens_computed` they make up the prompt."""
     queue_ms: Milliseconds
     prefill_ms: Milliseconds
+    tokens_fetched: Row = 0
+    """Of those reused: a third instance's cache had sent their KV for this request."""
+    fetched_from: Annotated[str, msgspec.Meta(max_length=253)] = ""
+    """That instance; empty: none."""
+    rounded: bool = False
+    """Some of what is sent had been rounded before the sender had it, so that its codec does not tell."""
 
 
 class Rejected(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

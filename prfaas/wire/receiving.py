@@ -55,8 +55,8 @@ class ReceiveSession:
 
     @property
     def lossy(self) -> bool:
-        """Something arrived that is not exactly what the sender computed."""
-        return not self.codecs.isdisjoint(LOSSY)
+        """Something arrived that is not exactly what was computed, wherever that was."""
+        return not self.codecs.isdisjoint(LOSSY) or (self._manifest is not None and self._manifest.rounded)
 
     @property
     def sent_shape(self) -> ModelShape:
@@ -152,6 +152,8 @@ class ReceiveSession:
         if manifest.prompt_tokens != expect.prompt_tokens:
             raise ManifestError(f"manifest for {manifest.prompt_tokens} tokens, expected {expect.prompt_tokens}")
         self._check_held(manifest.held_tokens)
+        if (manifest.first_token_id is None) != expect.cached_only:
+            raise ManifestError("a manifest has a first token if, and only if, a prefill was asked for")
         if manifest.tokens_computed + manifest.tokens_reused != manifest.prompt_tokens:
             raise ManifestError(
                 f"{manifest.tokens_computed} tokens computed and {manifest.tokens_reused} reused are not "

@@ -27,11 +27,15 @@ class Stage(Enum):
 class Summary:
     """What the manifest says besides its objects and what the opening said."""
 
-    first_token_id: int
+    first_token_id: int | None
+    """None where nothing is computed."""
     tokens_computed: int
     tokens_reused: int
     queue_ms: float
     prefill_ms: float
+    tokens_fetched: int = 0
+    fetched_from: str = ""
+    rounded: bool = False
 
 
 class Encoded(msgspec.Struct, frozen=True, gc=False):
@@ -208,6 +212,9 @@ class SendSession:
             tokens_reused=self._summary.tokens_reused,
             queue_ms=self._summary.queue_ms,
             prefill_ms=self._summary.prefill_ms,
+            tokens_fetched=self._summary.tokens_fetched,
+            fetched_from=self._summary.fetched_from,
+            rounded=self._summary.rounded,
         )
 
     def manifest_lost(self) -> None:

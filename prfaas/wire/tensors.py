@@ -27,6 +27,8 @@ class Expectation:
     """Leading tokens whose KV lies in the receiver's pages already, where others may be reading it."""
     codecs: frozenset[Codec] = frozenset({Codec.RAW})
     """Those that the ticket offered."""
+    cached_only: bool = False
+    """A prefix that the sender has cached, and no first token behind it."""
 
     def __post_init__(self) -> None:
         assert 0 <= self.held_tokens <= self.prompt_tokens, f"{self.held_tokens} of {self.prompt_tokens} tokens held"

@@ -28,6 +28,7 @@ from prfaas.gateway.registry import Registry
 from prfaas.gateway.role_calls import RoleCalls
 from prfaas.gateway.server import RouterServer
 from prfaas.gateway.tokenizer import ModelTokenizer
+from prfaas.gateway.waiting_room import WaitingRoom
 from prfaas.telemetry.metrics import RouterMetrics
 from tests.gateway.fake_instance import FakeInstance
 
@@ -129,8 +130,9 @@ async def router_of(config: FleetConfig) -> AsyncIterator[RunningRouter]:
     registry = Registry(config, metrics, clock)
     dialer = Dialer(config, config.router_cluster)
     directory = Directory(has_states=True)
-    dispatcher = Dispatcher(config, registry, directory, InstanceCalls(dialer, metrics), metrics, clock)
-    gate = Gate(metrics)
+    room = WaitingRoom(config.admission, metrics.admission, clock)
+    dispatcher = Dispatcher(config, registry, directory, InstanceCalls(dialer, metrics), metrics, clock, room)
+    gate = Gate(metrics, room)
     tokenizer = ModelTokenizer.load(model)
     app = build_app(
         config,

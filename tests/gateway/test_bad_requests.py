@@ -9,7 +9,6 @@ import pytest
 
 from prfaas.gateway import parse
 from prfaas.gateway.errors import ApiError
-from prfaas.gateway.openai_api import MAX_BODY_BYTES
 from prfaas.gateway.schema import ChatBody
 from tests.gateway.running_router import RunningRouter
 
@@ -66,7 +65,7 @@ CHAT_FAULTS: list[tuple[dict[str, Any], str | None, str]] = [
     ({"top_logprobs": 5}, None, "logprobs: true"),
     ({"logprobs": True, "top_logprobs": 21}, "top_logprobs", "less than or equal to 20"),
     ({"store": True}, "store", "False"),
-    ({"service_tier": "flex"}, "service_tier", "'auto'"),
+    ({"service_tier": "priority"}, "service_tier", "'auto'"),
     ({"metadata": {"a": 1}}, "metadata.a", "string"),
     ({"modalities": ["audio"]}, "modalities[0]", "'text'"),
     ({"reasoning_effort": "low"}, "reasoning_effort", "null"),
@@ -253,6 +252,7 @@ async def test_a_compressed_body(shared_router: RunningRouter, encoding: str) ->
 
 
 async def test_a_body_that_says_it_is_too_large(shared_router: RunningRouter) -> None:
-    body = json.dumps(TEXT | {"prompt": "x" * MAX_BODY_BYTES})
+    limit_bytes = int(shared_router.config.router.max_body_mib * 2**20)
+    body = json.dumps(TEXT | {"prompt": "x" * limit_bytes})
     error = error_of(await shared_router.http.post("/v1/completions", content=body), 413)
-    assert str(MAX_BODY_BYTES) in error["message"]
+    assert str(limit_bytes) in error["message"]

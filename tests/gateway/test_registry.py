@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry
 
 from prfaas.control.v1 import fleet_pb2 as pb
 from prfaas.core.ids import ClusterName, InstanceId
-from prfaas.gateway.admission import RefusedError
+from prfaas.gateway.registration import RefusedError
 from prfaas.gateway.registry import FORGET_AFTER_S, Registry
 from prfaas.policy.view import InstanceView, Placement
 from prfaas.telemetry.metrics import RouterMetrics

@@ -7,7 +7,7 @@ from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from prfaas.control.v1 import fleet_pb2 as pb
-from prfaas.gateway.admission import RefusedError
+from prfaas.gateway.registration import RefusedError
 from tests.gateway.test_registry import STALE_S, Table, instance
 
 names = st.sampled_from(["a", "b", "c"])

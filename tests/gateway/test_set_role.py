@@ -8,7 +8,7 @@ import pytest
 
 from prfaas.control.v1 import fleet_pb2 as pb
 from prfaas.control.v1.fleet_pb2_grpc import FleetStub
-from prfaas.gateway.admission import RefusedError
+from prfaas.gateway.registration import RefusedError
 from tests.gateway.running_router import RunningRouter
 
 

@@ -27,6 +27,7 @@ from prfaas.instance.fetch import Fetcher
 from prfaas.instance.front import Front, nobody_listens
 from prfaas.instance.identity import Identity
 from prfaas.instance.prefill import PrefillService
+from prfaas.instance.prefix_fetch import PrefixFetches
 from prfaas.instance.served_role import ServedRole
 from prfaas.instance.servicer import Servicer
 from prfaas.telemetry.metrics import InstanceMetrics
@@ -128,12 +129,21 @@ async def _member(name: str, cluster: str, shape: ModelShape, config: FleetConfi
     dialer, now = Dialer(config, cluster), time.monotonic
     plane = build_data_plane(config, identity, data, None, None, metrics)
     fetcher = Fetcher(identity, plane.inbox, memory, dialer, metrics, now, front.prefill_s, None)
-    prefill = PrefillService(identity, front, memory, plane.outbox, dialer, plane.encodings, metrics, now)
+    fetches = PrefixFetches(
+        front,
+        fetcher,
+        metrics.prefix_fetches,
+        now,
+        stall_s=config.transport.stall_s,
+        announced_s=10.0,
+        prefill_s=front.prefill_s,
+    )
+    prefill = PrefillService(identity, front, memory, plane.outbox, dialer, plane.encodings, fetches, metrics, now)
     servicer = Servicer(
         name,
-        DecodeService(identity, front, fetcher, metrics, now),
+        DecodeService(identity, front, fetcher, fetches, metrics, now),
         prefill,
-        AnnounceService(front, MAX_TOKENS // PAGE_TOKENS),
+        AnnounceService(identity, front, fetches, MAX_TOKENS // PAGE_TOKENS),
         ServedRole(name, "decode", "pd", 0.0, now),
     )
     control = grpc.aio.server()

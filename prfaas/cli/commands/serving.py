@@ -22,6 +22,13 @@ class Role(StrEnum):
     DECODE = "decode"
 
 
+class Engine(StrEnum):
+    """What an instance does for a step."""
+
+    COMPUTED = "computed"
+    EMULATED = "emulated"
+
+
 INSTANCE_ROLES: dict[Role, Literal["prefill", "decode"]] = {Role.PREFILL: "prefill", Role.DECODE: "decode"}
 
 
@@ -40,6 +47,12 @@ def serve(
     name: Annotated[
         str | None, typer.Option(help="Instance name; one that the file does not list joins with default settings.")
     ] = None,
+    engine: Annotated[
+        Engine, typer.Option(help="emulated: compute nothing, and take the time that --profile says.")
+    ] = Engine.COMPUTED,
+    profile: Annotated[Path | None, typer.Option(help="With --engine emulated: what its steps take.")] = None,
+    time_scale: Annotated[float, typer.Option(help="So many of the profile's seconds pass in one.")] = 1.0,
+    kv_scale: Annotated[float, typer.Option(help="Share of the profile's bytes that KV has.")] = 1.0,
     overrides: SetOption = None,
     log_level: LogOption = "info",
     supervisor_fd: SupervisorOption = None,
@@ -51,6 +64,7 @@ def serve(
     [dim]prfaas serve --role decode --model ./Qwen3-Next-80B-A3B[/dim]
     [dim]prfaas serve --role router --config fleet.yaml[/dim]
     [dim]prfaas serve --role decode --config fleet.yaml --cluster west --name west-decode-0[/dim]
+    [dim]prfaas serve --role decode --model ./Qwen3-Next-80B-A3B --engine emulated --profile h20.yaml[/dim]
     """
     from prfaas.cli import serve as roles
     from prfaas.config.load import load
@@ -58,12 +72,13 @@ def serve(
     supervisor = Supervisor(supervisor_fd)
     with one_line_errors(supervisor):
         logs.set_up(name or role.value, log_level)
+        emulated = _emulated(engine, profile, time_scale, kv_scale)
         if model is not None:
             _check_standalone(role, config, cluster, name)
-            raise typer.Exit(_serve_alone(model, http, dtype, tuple(overrides or []), log_level))
+            raise typer.Exit(_serve_alone(model, http, dtype, (*emulated, *(overrides or [])), log_level))
         if config is None:
             raise ConfigError("give --config FILE, or --role decode --model DIR to serve one model without a file")
-        fleet = load(config, overrides or [])
+        fleet = roles.with_engine(load(config, (*emulated, *(overrides or []))), name, emulated=bool(emulated))
         if role is Role.ROUTER:
             if cluster or name:
                 raise ConfigError(
@@ -72,6 +87,18 @@ def serve(
             run(roles.run(lambda: roles.router(fleet), supervisor), uvloop=True)
         else:
             run(roles.run(lambda: roles.instance(fleet, INSTANCE_ROLES[role], cluster, name), supervisor))
+
+
+def _emulated(engine: Engine, profile: Path | None, time_scale: float, kv_scale: float) -> tuple[str, ...]:
+    """What `--set` would say. Raises ConfigError for options that do not go together."""
+    if engine is Engine.COMPUTED:
+        if profile is not None or (time_scale, kv_scale) != (1.0, 1.0):
+            raise ConfigError("--profile, --time-scale and --kv-scale are for --engine emulated")
+        return ()
+    if profile is None:
+        raise ConfigError("--engine emulated needs --profile FILE, e.g. configs/profiles/paper-1t-h20.yaml")
+    values = {"profile": profile.resolve(), "time_scale": time_scale, "kv_scale": kv_scale}
+    return tuple(f"engine.emulated.{key}={value}" for key, value in values.items())
 
 
 def _check_standalone(role: Role, config: Path | None, cluster: str | None, name: str | None) -> None:
