@@ -3,13 +3,11 @@
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import xxhash
 
-from prfaas.cache.pool import PagePool
 from prfaas.cache.prefix_cache import PrefixCache
-from prfaas.cache.snapshot_policy import SnapshotPolicy
+from prfaas.cli.built_engine import BuiltEngine, build_cache, build_scheduler
 from prfaas.cli.device import device_name
 from prfaas.cli.load_rank import LoadedRank, load_rank
 from prfaas.cli.start_ranks import Followers
@@ -32,15 +30,6 @@ log = logging.getLogger(__name__)
 
 _DISK_SHARE = 8
 """No more pages are given to the disk while one in so many waits for it already."""
-
-
-@dataclass(frozen=True, slots=True)
-class BuiltEngine:
-    """A loop ready to run, what to tell the front of it, and what to do when it has ended."""
-
-    engine: Engine
-    ready: Ready
-    stop: Callable[[], None]
 
 
 def build_engine(settings: EngineSettings, link: EngineLink) -> BuiltEngine:
@@ -66,27 +55,8 @@ def _engine(
     settings: EngineSettings, link: EngineLink, loaded: LoadedRank, forward: Forward, stop: Callable[[], None]
 ) -> BuiltEngine:
     section, model = settings.engine, loaded.model
-    cache = PrefixCache(
-        PagePool(section.num_pages),
-        block_tokens=section.page_tokens,
-        state_pages=loaded.layout.state_pages,
-        eviction=section.prefix_cache.eviction,
-        enabled=section.prefix_cache.enabled,
-        record_changes=True,
-    )
-    scheduler = Scheduler(
-        cache,
-        SnapshotPolicy(
-            section.page_tokens,
-            section.prefix_cache.snapshot_every_tokens,
-            section.prefix_cache.answer_snapshot_tokens,
-        ),
-        fingerprint=model.fingerprint,
-        step_tokens=section.step_tokens,
-        max_running=section.max_running_requests,
-        eos_token_ids=frozenset(model.eos_token_ids),
-        decode_slowdown=section.decode_slowdown,
-    )
+    cache = build_cache(section, loaded.layout.state_pages)
+    scheduler = build_scheduler(section, cache, model.fingerprint, model.eos_token_ids)
     tier = _disk_moves(settings, link, loaded, cache, scheduler)
     prefixes = Prefixes(cache, tier, time.monotonic, section.prefix_cache.announced_s)
     runner = ModelRunner(forward, loaded.cache, build_drawer(settings.model_path, model.eos_token_ids))

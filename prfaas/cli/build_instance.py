@@ -5,7 +5,6 @@ import socket
 import time
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from typing import Any
 
 import grpc
 from prometheus_client import CollectorRegistry, start_http_server
@@ -14,6 +13,7 @@ from prfaas.cache.layout import lay_out
 from prfaas.cli.build_credentials import build_credentials
 from prfaas.cli.build_data_plane import build_codec, build_data_plane, usable_codecs
 from prfaas.cli.build_kv_events import BuiltKvEvents, build_kv_events
+from prfaas.cli.emulation import served_shapes, sized_engine
 from prfaas.cli.start_engine import Launch, RunningEngine, launch_process, start_engine
 from prfaas.config.sections import EngineSection, FleetConfig, InstanceSection, split_address
 from prfaas.control.convert import ROLE_TO_PB
@@ -26,8 +26,7 @@ from prfaas.control.serve_grpc import add_port, grpc_server
 from prfaas.control.v1 import fleet_pb2 as pb
 from prfaas.core.errors import ConfigError
 from prfaas.core.ids import new_epoch
-from prfaas.core.model_files import read_config
-from prfaas.core.shape import ModelShape, model_shape, sent_shapes
+from prfaas.core.shape import DType, ModelShape
 from prfaas.instance.announce import AnnounceService
 from prfaas.instance.attend import MAX_CONCURRENT_CALLS
 from prfaas.instance.decode import DecodeService
@@ -69,9 +68,10 @@ async def build_instance(
     config: FleetConfig, cluster: str, section: InstanceSection, launch: Launch = launch_process
 ) -> BuiltInstance:
     """Has the engine load the model, then opens the ports. Raises ConfigError, ModelError or EngineError."""
-    settings = section.engine or config.engine
-    raw = read_config(config.model.path)
-    shape = model_shape(raw, config.model.dtype)
+    shapes = served_shapes(config, section.engine or config.engine)
+    shape = shapes[config.model.dtype]
+    settings = sized_engine(section.engine or config.engine, shape)
+    section = section.model_copy(update={"engine": settings})
     _check_frames(config, shape)
     check_congestion_control(config.transport.congestion_control)
     metrics = InstanceMetrics(CollectorRegistry())
@@ -85,19 +85,19 @@ async def build_instance(
         tell = kv.events.take if kv else nobody_listens
         engine = await start_engine(section.name, config.model, settings, shape, metrics, launch, tell)
         undo.push_async_callback(engine.front.stop)
-        codec = await asyncio.to_thread(build_codec, metrics)
+        # Bytes that stand for KV say nothing of how well KV can be compressed.
+        codec = None if settings.emulated else await asyncio.to_thread(build_codec, metrics)
         parts = _Parts(engine, codec, data_socket, kv, credentials, metrics)
-        built = await _serve(config, cluster, section, raw, parts)
+        built = await _serve(config, cluster, section, shapes, parts)
         undo.pop_all()
         return built
 
 
 async def _serve(
-    config: FleetConfig, cluster: str, section: InstanceSection, raw: dict[str, Any], parts: _Parts
+    config: FleetConfig, cluster: str, section: InstanceSection, shapes: dict[DType, ModelShape], parts: _Parts
 ) -> BuiltInstance:
     """Opens the ports in front of an engine that is ready."""
     key = _key(config, section)
-    shapes = sent_shapes(raw)
     shape = shapes[config.model.dtype]
     control = grpc_server(parts.credentials, MAX_CONCURRENT_CALLS)
     ports = {
@@ -161,7 +161,7 @@ def _wire(
         AnnounceService(identity, front, fetches, identity.max_context_tokens // engine.page_tokens),
         served,
     )
-    kv_key = parts.kv.public_key if parts.kv else ""
+    kv_key, computes = parts.kv.public_key if parts.kv else "", parts.engine.ready.device
     return InstanceServer(
         servicer=servicer,
         grpc_server=control,
@@ -177,7 +177,7 @@ def _wire(
             lambda address: dialer.channel(address, config.router_cluster),
             dialer.forget,
             Reports(
-                lambda: _info(config, section, identity, addresses, kv_key, served),
+                lambda: _info(config, section, identity, addresses, kv_key, served, computes),
                 load,
                 plane.links.reports,
                 front.rates.rates,
@@ -196,6 +196,7 @@ def _info(
     addresses: dict[str, str],
     kv_key: str,
     served: ServedRole,
+    computes: str,
 ) -> pb.InstanceInfo:
     return pb.InstanceInfo(
         instance_id=identity.instance_id,
@@ -212,6 +213,7 @@ def _info(
         kv_events_address=addresses.get("kv_events", ""),
         kv_replay_address=addresses.get("kv_replay", ""),
         kv_events_key=kv_key,
+        engine=computes,
     )
 
 

@@ -11,8 +11,9 @@ import signal
 import sys
 import threading
 
+from prfaas.cli.built_engine import BuiltEngine
 from prfaas.core.errors import PrfaasError
-from prfaas.engine.link import connect
+from prfaas.engine.link import EngineLink, connect
 from prfaas.engine.messages import NotReady
 from prfaas.engine.settings import EngineSettings
 from prfaas.telemetry import logs
@@ -37,12 +38,9 @@ def main() -> int:
 
 
 def _serve(settings: EngineSettings) -> int:
-    # Torch takes seconds to import; by now the parent's end is noticed.
-    from prfaas.cli.build_engine import build_engine
-
     link = connect(settings.link_fd)
     try:
-        built = build_engine(settings, link)
+        built = _build(settings, link)
     except PrfaasError as error:
         link.send([NotReady(error.code, str(error))])
         # Whatever comes is `Stop`: our end before the parent has read why would be all that it sees.
@@ -57,6 +55,18 @@ def _serve(settings: EngineSettings) -> int:
     built.stop()
     link.close()
     return 0
+
+
+def _build(settings: EngineSettings, link: EngineLink) -> BuiltEngine:
+    """Raises ModelError, ConfigError or EngineError."""
+    # Torch takes seconds to import; by now the parent's end is noticed. An emulated engine does without.
+    if settings.engine.emulated is not None:
+        from prfaas.cli.build_emulated_engine import build_emulated_engine
+
+        return build_emulated_engine(settings, link)
+    from prfaas.cli.build_engine import build_engine
+
+    return build_engine(settings, link)
 
 
 def first_line() -> bytes:

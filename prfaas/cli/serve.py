@@ -141,6 +141,24 @@ async def relay(config: FleetConfig, link_name: str) -> Service:
     return Service(start, stop, never, lambda: {"listen": f"{host}:{running[0].port}"})
 
 
+def with_engine(config: FleetConfig, name: str | None, *, emulated: bool) -> FleetConfig:
+    """Where the command line says that the engine is emulated, an engine section of the instance's own is, too."""
+    if not emulated:
+        return config
+    clusters = tuple(
+        cluster.model_copy(update={"instances": tuple(_emulating(i, name, config) for i in cluster.instances)})
+        for cluster in config.clusters
+    )
+    return config.model_copy(update={"clusters": clusters})
+
+
+def _emulating(instance: InstanceSection, name: str | None, config: FleetConfig) -> InstanceSection:
+    if instance.name != name or instance.engine is None:
+        return instance
+    own = instance.engine.model_copy(update={"emulated": config.engine.emulated})
+    return instance.model_copy(update={"engine": own})
+
+
 def resolve_instance(
     config: FleetConfig, role: Role, cluster: str | None, name: str | None
 ) -> tuple[ClusterSection, InstanceSection]:

@@ -218,8 +218,8 @@ class Stepped(_Message, frozen=True):
     """...and those that had their last."""
     squared_tokens: int = 0
     """Sum over the chunks [start, end) of end² - start²: twice what attention looked at."""
-    late_s: float = 0.0
-    """How long after the moment that its profile says an emulated step ended."""
+    late_s: float | None = None
+    """How long after the moment that its profile says an emulated step ended; None of a step that was computed."""
 
 
 class CacheChanged(_Message, frozen=True):

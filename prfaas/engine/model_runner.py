@@ -30,7 +30,7 @@ class ModelRunner:
         self._drawer = drawer
         self._clock = clock
         self.forward_seconds = 0.0
-        self.late_s = 0.0
+        self.late_s: float | None = None
 
     def run(self, plan: StepPlan, on_layer: LayerDone) -> Drawn:
         """Computes every chunk, and draws for each sequence whose prompt is complete. Raises DeviceError."""

@@ -16,8 +16,8 @@ class Runner(Protocol):
 
     forward_seconds: float
     """What the last `run` spent computing; steps are put together, and tokens drawn, outside of it."""
-    late_s: float
-    """By how much the last `run` ended after the moment when it should have; always 0 where nothing says when."""
+    late_s: float | None
+    """By how much the last `run` ended after the moment when it should have; None where nothing says when."""
 
     def run(self, plan: StepPlan, on_layer: LayerComputed) -> Drawn:
         """Computes every chunk, and draws for each sequence whose prompt is complete."""

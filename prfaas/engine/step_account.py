@@ -4,7 +4,7 @@ from prfaas.engine.messages import Stepped
 from prfaas.scheduler.plan import Chunk, StepPlan
 
 
-def stepped(plan: StepPlan, seconds: float, forward_seconds: float, late_s: float) -> Stepped:
+def stepped(plan: StepPlan, seconds: float, forward_seconds: float, late_s: float | None) -> Stepped:
     """`forward_seconds`: of these, inside the decoder. `late_s`: of an emulated step, behind its profile."""
     return Stepped(
         seconds,

@@ -173,7 +173,12 @@ class Answer:
 
 def _prefill(account: pb.Account) -> PrefillTrace:
     return PrefillTrace(
-        account.prefill_cluster, account.prefill_instance, account.tokens_computed, account.tokens_reused
+        account.prefill_cluster,
+        account.prefill_instance,
+        account.tokens_computed,
+        account.tokens_reused,
+        account.tokens_fetched,
+        account.fetched_from or None,
     )
 
 

@@ -23,9 +23,10 @@ from prfaas.gateway.calls import InstanceCalls
 from prfaas.gateway.directory import Directory
 from prfaas.gateway.events import Event, Finished
 from prfaas.gateway.generate_call import GenerateCall
-from prfaas.gateway.policy_params import policy_params
+from prfaas.gateway.policy_params import LiveParams, policy_params
 from prfaas.gateway.prompt_blocks import PromptBlocks
 from prfaas.gateway.registry import Registry
+from prfaas.gateway.traffic import Traffic
 from prfaas.gateway.waiting_room import WaitingRoom
 from prfaas.policy.admit import admit, admit_batch
 from prfaas.policy.matches import longest
@@ -61,7 +62,10 @@ class Dispatcher:
         room: WaitingRoom,
     ) -> None:
         self._policy = config.policy.name
-        self._params = policy_params(config)
+        self.params = LiveParams(policy_params(config))
+        """The knobs in force; the short loop changes them."""
+        self.traffic = Traffic(clock)
+        """What was placed."""
         self.first_token_deadline_s = config.router.first_token_deadline_s
         self._registry = registry
         self._directory = directory
@@ -98,10 +102,11 @@ class Dispatcher:
             exclude=failed | self._registry.too_small_for(tokens),
             longest=longest(cached, view),
         )
-        placement = place(wanted, view, self._params, self._policy)
+        placement = place(wanted, view, self.params.now, self._policy)
         refusal = admit_batch(view, self.room.batch_share) if priority == "batch" else None
-        if priority and (refusal := refusal or admit(wanted, placement, view, self._params)):
+        if priority and (refusal := refusal or admit(wanted, placement, view, self.params.now)):
             raise ContendedError(refusal.reason, refusal.retry_after_s)
+        self.traffic.add(request.prompt_tokens, placement.uncached_tokens)
         ticket = self._registry.placed(placement)
         prefill = placement.prefill or placement.decode
         self.metrics.placements.labels("remote" if placement.remote else "local", prefill.cluster).inc()

@@ -67,10 +67,14 @@ class FleetService(FleetServicer):
         """known=false asks the instance to register again; an impossible load is refused with INVALID_ARGUMENT."""
         try:
             known = self._registry.heartbeat(
-                request.instance_id, request.epoch, request.load, request.links, partial=request.partial
+                request.instance_id,
+                request.epoch,
+                request.load,
+                request.links,
+                request.rates if request.HasField("rates") else None,
+                partial=request.partial,
             )
         except RefusedError as refused:
-            log.warning("heartbeat from %s refused: %s", context.peer(), refused.message)
             await context.abort(refused.status, refused.message)
         self._metrics.heartbeats.labels("partial" if request.partial else "full").inc()
         return pb.HeartbeatReply(known=known)

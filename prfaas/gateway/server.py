@@ -22,6 +22,7 @@ from prfaas.gateway.gate import Gate
 from prfaas.gateway.kv_follower import KvFollower
 from prfaas.gateway.registry import Registry
 from prfaas.gateway.role_calls import RoleCalls
+from prfaas.gateway.timescales import Timescales
 
 KEEP_ALIVE_S = 75
 """Longer than common load balancers keep idle connections, so that it is not the router that closes under a request."""
@@ -61,8 +62,11 @@ class RouterServer:
         gate: Gate,
         credentials: Credentials | None,
         roles: RoleCalls,
+        timescales: Timescales | None = None,
     ) -> None:
-        """`credentials` are for `router.control` only; HTTP is as it is."""
+        """`credentials` are for `router.control` only; HTTP is as it is. Without `timescales` thresholds and roles stay
+        as they are."""
+        self._timescales = timescales
         self._credentials = credentials
         self._config = config
         self.registry = registry
@@ -105,6 +109,8 @@ class RouterServer:
         serving = asyncio.create_task(self._uvicorn.serve(sockets=sockets))
         serving.add_done_callback(lambda _: self._uvicorn.up.set())
         self._tasks = [serving, asyncio.create_task(self._sweep())]
+        if self._timescales:
+            self._tasks.append(asyncio.create_task(self._loop(self._timescales)))
         await self._uvicorn.up.wait()
         if serving.done():
             serving.result()
@@ -121,13 +127,14 @@ class RouterServer:
         """Refuses new requests, lets running ones end for up to `timeout_s`, then closes both ports."""
         await self._gate.drain(timeout_s)
         self._uvicorn.should_exit = True
-        serving, sweeping = self._tasks or (None, None)  # none where the start was given up
+        serving, periodic = self._tasks[:1], self._tasks[1:]  # none where the start was given up
         if serving:
-            await asyncio.wait([serving])
+            await asyncio.wait(serving)
         await self._dispatcher.calls.close()
-        if sweeping:
-            sweeping.cancel()
-            await asyncio.wait([sweeping])
+        for task in periodic:
+            task.cancel()
+        if periodic:
+            await asyncio.wait(periodic)
         if self._grpc:
             await self._grpc.stop(STOP_GRACE_S)
         await self._follower.close()
@@ -177,6 +184,11 @@ class RouterServer:
             self.registry.sweep()
             self._follower.reconcile(self.registry.infos())
             await self._dispatcher.prune()
+
+    async def _loop(self, timescales: Timescales) -> None:
+        while True:
+            await asyncio.sleep(self._config.heartbeat_interval_s)
+            await timescales.tick()
 
 
 def _with_port(address: str, port: int) -> str:

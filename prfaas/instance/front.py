@@ -186,6 +186,7 @@ class Front:
                     self._metrics.stepped(
                         event.seconds, event.forward_seconds, event.decode_tokens, event.prefill_tokens
                     )
+                    self._metrics.emulation.stepped(event.late_s)
                 case Preempted():
                     self._metrics.preemptions.inc()
                 case Ready():

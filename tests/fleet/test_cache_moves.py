@@ -19,6 +19,7 @@ from prfaas.core.shape import ModelShape, model_shape
 from prfaas.relay.shaping import LinkProfile
 from tests.eventually import eventually_async
 from tests.fleet.rig import InProcessFleet, running
+from tests.generating import Generating
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -78,7 +79,7 @@ class Moving:
             cache_salt=salt or self.tenant,
         )
         async with self.fleet.calling(near) as stub:
-            events = [event async for event in stub.Generate(message)]
+            events = [event async for event in Generating(stub, message)]
         assert events[-1].WhichOneof("event") == "finished", events[-1]
         account = events[-1].finished.account
         assert account.tokens_reused + account.tokens_computed == len(prompt)

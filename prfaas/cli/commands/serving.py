@@ -22,6 +22,13 @@ class Role(StrEnum):
     DECODE = "decode"
 
 
+class Engine(StrEnum):
+    """What an instance does for a step."""
+
+    COMPUTED = "computed"
+    EMULATED = "emulated"
+
+
 INSTANCE_ROLES: dict[Role, Literal["prefill", "decode"]] = {Role.PREFILL: "prefill", Role.DECODE: "decode"}
 
 
@@ -44,6 +51,12 @@ def serve(
         int | None, typer.Option(min=1, max=64, help="With --role router: processes that share its HTTP port.")
     ] = None,
     worker: Annotated[int | None, typer.Option(hidden=True)] = None,
+    engine: Annotated[
+        Engine, typer.Option(help="emulated: compute nothing, and take the time that --profile says.")
+    ] = Engine.COMPUTED,
+    profile: Annotated[Path | None, typer.Option(help="With --engine emulated: what its steps take.")] = None,
+    time_scale: Annotated[float, typer.Option(help="So many of the profile's seconds pass in one.")] = 1.0,
+    kv_scale: Annotated[float, typer.Option(help="Share of the profile's bytes that KV has.")] = 1.0,
     overrides: SetOption = None,
     log_level: LogOption = "info",
     supervisor_fd: SupervisorOption = None,
@@ -55,6 +68,7 @@ def serve(
     [dim]prfaas serve --role decode --model ./Qwen3-Next-80B-A3B[/dim]
     [dim]prfaas serve --role router --config fleet.yaml --workers 4[/dim]
     [dim]prfaas serve --role decode --config fleet.yaml --cluster west --name west-decode-0[/dim]
+    [dim]prfaas serve --role decode --model ./Qwen3-Next-80B-A3B --engine emulated --profile h20.yaml[/dim]
     """
     from prfaas.cli import serve as roles
     from prfaas.config.load import load
@@ -62,13 +76,14 @@ def serve(
     supervisor = Supervisor(supervisor_fd)
     with one_line_errors(supervisor):
         logs.set_up(name or (role.value if worker is None else f"router/{worker}"), log_level)
+        emulated = _emulated(engine, profile, time_scale, kv_scale)
         if model is not None:
             _check_standalone(role, config, cluster, name)
-            raise typer.Exit(_serve_alone(model, http, dtype, tuple(overrides or []), log_level))
+            raise typer.Exit(_serve_alone(model, http, dtype, (*emulated, *(overrides or [])), log_level))
         if config is None:
             raise ConfigError("give --config FILE, or --role decode --model DIR to serve one model without a file")
-        chosen = (*(overrides or ()), *(() if workers is None else (f"router.workers={workers}",)))
-        fleet = load(config, chosen)
+        chosen = (*emulated, *(overrides or ()), *(() if workers is None else (f"router.workers={workers}",)))
+        fleet = roles.with_engine(load(config, chosen), name, emulated=bool(emulated))
         if role is Role.ROUTER:
             if cluster or name:
                 raise ConfigError(
@@ -82,6 +97,18 @@ def serve(
             if workers is not None:
                 raise ConfigError("--workers is for --role router; an instance is one process")
             run(roles.run(lambda: roles.instance(fleet, INSTANCE_ROLES[role], cluster, name), supervisor))
+
+
+def _emulated(engine: Engine, profile: Path | None, time_scale: float, kv_scale: float) -> tuple[str, ...]:
+    """What `--set` would say. Raises ConfigError for options that do not go together."""
+    if engine is Engine.COMPUTED:
+        if profile is not None or (time_scale, kv_scale) != (1.0, 1.0):
+            raise ConfigError("--profile, --time-scale and --kv-scale are for --engine emulated")
+        return ()
+    if profile is None:
+        raise ConfigError("--engine emulated needs --profile FILE, e.g. configs/profiles/paper-1t-h20.yaml")
+    values = {"profile": profile.resolve(), "time_scale": time_scale, "kv_scale": kv_scale}
+    return tuple(f"engine.emulated.{key}={value}" for key, value in values.items())
 
 
 def _check_standalone(role: Role, config: Path | None, cluster: str | None, name: str | None) -> None:
