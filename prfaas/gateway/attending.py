@@ -1,4 +1,4 @@
-"""One stream to one decode instance, for all requests that this router has there. Knows no placements, and no retries."""
+"""One stream to one decode instance, for all requests that this router has there. Knows no placements."""
 
 import asyncio
 import logging
