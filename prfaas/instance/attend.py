@@ -17,7 +17,7 @@ from prfaas.instance.outgoing import CallAnswer, Outgoing
 MAX_CONCURRENT_CALLS = 4096
 """Beyond these an instance refuses requests, rather than queue prompts without bound."""
 
-AttendContext = grpc.aio.ServicerContext[pb.AttendCommand, pb.AttendEvents]
+AttendContext = grpc.aio.ServicerContext[pb.AttendCommands, pb.AttendEvents]
 
 log = logging.getLogger(__name__)
 
@@ -103,8 +103,9 @@ class AttendService:
         assert reading
         writing.add_done_callback(lambda _: _end_with(writing, reading))
         try:
-            while isinstance(command := await context.read(), pb.AttendCommand):
-                self._obey(stream, command, takes=takes())
+            while isinstance(message := await context.read(), pb.AttendCommands):
+                for command in message.commands:
+                    self._obey(stream, command, takes=takes())
             while stream.calls:
                 stream.idle.clear()
                 await stream.idle.wait()

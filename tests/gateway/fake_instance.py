@@ -153,13 +153,19 @@ class FakeInstance(InstanceServicer):
                 task.cancel()
 
     async def _read(self, stream: "_Stream") -> None:
-        while isinstance(command := await stream.context.read(), pb.AttendCommand):
-            if command.HasField("generate"):
-                self.calls.append(command.generate)
-                playing = asyncio.create_task(self._serve(stream, command.call, command.generate))
-                stream.playing[command.call] = playing
-            elif task := stream.playing.get(command.call):
-                self._stop(task, command.stop)
+        while isinstance(message := await stream.context.read(), pb.AttendCommands):
+            for command in message.commands:
+                self._obey(stream, command)
+
+    def _obey(self, stream: "_Stream", command: pb.AttendCommand) -> None:
+        if command.HasField("generate"):
+            self.calls.append(command.generate)
+            playing = asyncio.create_task(self._serve(stream, command.call, command.generate))
+            playing.set_name(command.generate.request_id)
+            self._cancelled[command.generate.request_id] = asyncio.Event()
+            stream.playing[command.call] = playing
+        elif task := stream.playing.get(command.call):
+            self._stop(task, command.stop)
 
     def _stop(self, task: "asyncio.Task[None]", stop: pb.StopCall) -> None:
         request_id = task.get_name()
@@ -169,10 +175,6 @@ class FakeInstance(InstanceServicer):
             task.cancel()
 
     async def _serve(self, stream: "_Stream", call: int, request: pb.GenerateRequest) -> None:
-        task = asyncio.current_task()
-        assert task
-        task.set_name(request.request_id)
-        self._cancelled[request.request_id] = asyncio.Event()
         self.started.set()
         ended = False
         try:
