@@ -144,7 +144,8 @@ class FakeInstance(InstanceServicer):
         stream = _Stream(context)
         reading = asyncio.create_task(self._read(stream))
         try:
-            await asyncio.wait([reading, stream.aborted], return_when=asyncio.FIRST_COMPLETED)
+            either: list[asyncio.Future[Any]] = [reading, stream.aborted]
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
             if stream.aborted.done() and stream.aborted.result() is not grpc.StatusCode.OK:
                 await context.abort(stream.aborted.result(), "as scripted")
         finally:
