@@ -101,6 +101,7 @@ class FakeInstance(InstanceServicer):
         self._cancelled: dict[str, asyncio.Event] = {}
         self.num_streams = 0
         """Opened so far."""
+        self.open_streams = 0
         self._server: grpc.aio.Server | None = None
 
     async def start(self) -> None:
@@ -141,6 +142,7 @@ class FakeInstance(InstanceServicer):
 
     async def Attend(self, commands: object, context: Context) -> None:  # type: ignore[override] # noqa: ARG002
         self.num_streams += 1
+        self.open_streams += 1
         stream = _Stream(context)
         reading = asyncio.create_task(self._read(stream))
         try:
@@ -150,6 +152,7 @@ class FakeInstance(InstanceServicer):
                 await context.abort(stream.aborted.result(), "as scripted")
         finally:
             stream.closed = True
+            self.open_streams -= 1
             for task in (reading, *stream.playing.values()):
                 task.cancel()
 
