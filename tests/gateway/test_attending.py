@@ -30,7 +30,7 @@ async def test_all_requests_of_a_router_share_a_stream(router: RunningRouter) ->
 
 async def test_a_lost_stream_fails_all_its_requests_and_is_opened_again(router: RunningRouter) -> None:
     fake = await router.add()
-    fake.script = lambda call: [Wait(asyncio.Event())] if len(fake.calls) < 3 else [Abort(grpc.StatusCode.UNAVAILABLE)]
+    fake.script = lambda _: [Wait(asyncio.Event())] if len(fake.calls) < 3 else [Abort(grpc.StatusCode.UNAVAILABLE)]
     lost = await asyncio.gather(*(post(router) for _ in range(3)))
     assert [answer.json()["error"]["code"] for answer in lost] == ["peer_lost"] * 3
     fake.script = None
@@ -45,8 +45,8 @@ async def test_a_lost_stream_fails_all_its_requests_and_is_opened_again(router: 
 async def test_a_client_that_does_not_read_holds_up_nobody(router: RunningRouter) -> None:
     fake = await router.add()
     long = router.tokenizer.encode("the quick brown fox " * 400).ids[:1500]
-    fake.script = lambda call: [Say(long), Wait(written)] if call.sampling.max_tokens > 1000 else fake.says("hi")(call)
-    written = asyncio.Event()
+    never = asyncio.Event()
+    fake.script = lambda call: [Say(long), Wait(never)] if call.sampling.max_tokens > 1000 else fake.says("hi")(call)
     host, port = router.server.http_address.split(":")
     # Its buffers hold but a few of a thousand chunks with logprobs.
     small = socket.socket()

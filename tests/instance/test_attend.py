@@ -81,7 +81,7 @@ class Rig:
     channel: grpc.aio.Channel
 
     def router(self) -> Router:
-        return Router(InstanceStub(self.channel).Attend())  # type: ignore[no-untyped-call]
+        return Router(InstanceStub(self.channel).Attend())
 
     async def running(self, count: int) -> None:
         await eventually_async(lambda: self.served.attend.num_running == count == len(self.told.ends))
