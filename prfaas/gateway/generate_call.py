@@ -33,6 +33,7 @@ class GenerateCall:
         instance: InstanceView,
         message: pb.GenerateRequest,
         on_end: Callable[[], None],
+        after: "asyncio.Future[None] | None" = None,
         *,
         whole: bool = False,
     ) -> None:
@@ -51,7 +52,7 @@ class GenerateCall:
         self._heard_s = self._loop.time()
         self._patience_s = message.deadline_s + DEADLINE_GRACE_S
         self._patience = self._loop.call_later(self._patience_s, self._lose_patience)
-        self._number = stream.begin(message, self)
+        self._number = stream.begin(message, self, after)
 
     @property
     def ready(self) -> bool:
