@@ -145,16 +145,14 @@ def lookup_rows(
     return rows
 
 
-def memory_row(
-    case: str, instances: Sequence[InstanceId], holders: int, blocks: int, seed: int
-) -> dict[str, Any]:
+def memory_row(case: str, instances: Sequence[InstanceId], holders: int, blocks: int, seed: int) -> dict[str, Any]:
     """The same blocks told by so many instances; `blocks` counts each as often as it is held."""
     gc.collect()
     tracemalloc.start()
     directory = admitted(Directory(has_states=True), instances)
     before, _ = tracemalloc.get_traced_memory()
     for turn in range(holders):
-        share = instances[turn * 100 :] + instances[: turn * 100]
+        share = [*instances[turn * 100 :], *instances[: turn * 100]]
         fill(directory, share, blocks // holders, random.Random(seed))
     after, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
