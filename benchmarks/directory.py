@@ -23,7 +23,8 @@ from prfaas.policy.matches import longest
 from prfaas.policy.view import ClusterView
 
 PROMPT_TOKENS = 100_000
-FEW = 40
+FEW, FEW_ROW = 40, 2
+"""Instances that have some of a prompt where it matters who has most, and which row says so."""
 ROUNDS = 30
 WANTED = {"events_s": 100_000.0}
 MOST = {"lookup_ms_100k_worst": 2.0}
@@ -67,7 +68,7 @@ def main(
     figures = {
         "events_s": min(row["events_s"] for row in events),
         "events_decoded_s": min(row["decoded_s"] for row in events),
-        "lookup_ms_100k": next(row["all_ms"] for row in lookups if row["matches"] == FEW),
+        "lookup_ms_100k": lookups[FEW_ROW]["all_ms"],
         "lookup_ms_100k_worst": max(row["all_ms"] for row in lookups),
         "name_ms_100k": name_ms,
         "bytes_per_block": memory[0]["bytes"],

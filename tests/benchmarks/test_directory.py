@@ -15,4 +15,7 @@ def test_the_benchmark_prints_its_figures(capsys: pytest.CaptureFixture[str], mo
         "events_s", "events_decoded_s", "lookup_ms_100k", "lookup_ms_100k_worst", "name_ms_100k", "bytes_per_block"
     )  # fmt: skip
     assert all(figures[key] > 0 for key in keys)
-    assert [row["matches"] for row in figures["lookups"][:4]] == [0, 1, 40, 1000]
+    matches = [row["matches"] for row in figures["lookups"]]
+    assert matches[:2] == [0, 1]
+    assert 20 < matches[2] <= 40
+    assert matches[3] == 1000
