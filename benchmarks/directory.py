@@ -58,6 +58,7 @@ def main(
     progress.print("memory")
     memory = [memory_row("each held by one instance", instances, 1, blocks, seed)]
     memory.append(memory_row("each held by ten", instances, 10, blocks, seed))
+    memory.append(foreign_memory_row("named by vLLM, each held by one", instances, told, rng))
     events = []
     for stream in STREAMS:
         progress.print(stream.name)
@@ -159,6 +160,21 @@ def memory_row(case: str, instances: Sequence[InstanceId], holders: int, blocks:
     tracemalloc.stop()
     known = directory.total
     return {"case": case, "blocks": known.blocks, "bytes": (after - before) / known.blocks}
+
+
+def foreign_memory_row(case: str, instances: Sequence[InstanceId], told: int, rng: random.Random) -> dict[str, Any]:
+    """With the engine's names and ours for them."""
+    stream = STREAMS[-1]
+    payloads = stream.payloads(rng, told)
+    directory = admitted(Directory(has_states=True), instances, stream.block_tokens)
+    gc.collect()
+    tracemalloc.start()
+    for payload in payloads:
+        directory.apply(instances[0], 1, decode(payload).events)
+    after, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    known = directory.total
+    return {"case": case, "blocks": known.blocks, "bytes": after / known.blocks}
 
 
 def prompt_of(rng: random.Random) -> PromptBlocks:
