@@ -68,6 +68,8 @@ class InstanceReply(msgspec.Struct, frozen=True):
 class ClusterReply(msgspec.Struct, frozen=True):
     name: str
     kind: str
+    prefixes: PrefixesReply
+    """Of all its instances together; what several have counts as often."""
 
 
 class LinkReply(msgspec.Struct, frozen=True):
@@ -145,7 +147,10 @@ class StatusApi:
             policy=self.config.policy.name,
             threshold_tokens=self.config.router.threshold_tokens,
             draining=self.gate.draining,
-            clusters=[ClusterReply(cluster.name, cluster.kind) for cluster in self.config.clusters],
+            clusters=[
+                ClusterReply(cluster.name, cluster.kind, self._prefixes(cluster.name))
+                for cluster in self.config.clusters
+            ],
             instances=[self._instance(entry) for entry in self.registry.entries()],
             links=[_link(link) for link in self.registry.links()],
         )
@@ -161,6 +166,11 @@ class StatusApi:
                 f"{entry.info.instance_id} is {entry.state}, heard {entry.age_s:.1f} s ago" for entry in decodes
             ]
         return reasons
+
+    def _prefixes(self, cluster: str) -> PrefixesReply:
+        ids = [entry.info.instance_id for entry in self.registry.entries() if entry.info.cluster == cluster]
+        known = self.directory.known(*map(InstanceId, ids))
+        return PrefixesReply(known.blocks, known.snapshots)
 
     def _instance(self, entry: FleetEntry) -> InstanceReply:
         known = self.directory.known(InstanceId(entry.info.instance_id))
