@@ -95,7 +95,8 @@ class Registry:
     def register(self, info: pb.InstanceInfo, load: pb.Load) -> None:
         """Takes an instance in, in the place of an earlier life of it. Raises RefusedError with the reason.
 
-        The same life may register again, also in another role: what was placed on it counts, and what it told of links holds.
+        The same life may register again, also in another role: what was placed on it counts, as does what it said of
+        links.
         """
         check_instance(info, self._kinds)
         check_load(info.instance_id, load)
