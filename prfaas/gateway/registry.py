@@ -95,7 +95,8 @@ class Registry:
     def register(self, info: pb.InstanceInfo, load: pb.Load) -> None:
         """Takes an instance in, in the place of an earlier life of it. Raises RefusedError with the reason.
 
-        The same life may register again, also in another role: what was placed on it counts, and what it told of links holds.
+        The same life may register again, also in another role: what was placed on it counts, and what it told of links
+        and of itself holds.
         """
         check_instance(info, self._kinds)
         check_load(info.instance_id, load)
@@ -112,7 +113,7 @@ class Registry:
         view = self._view_of(info, load)
         self._members[info.instance_id] = member = _Member(info, load, self._clock(), view)
         if earlier:
-            member.links, member.links_s = earlier.links, earlier.links_s
+            member.links, member.links_s, member.rates = earlier.links, earlier.links_s, earlier.rates
         if view.role == "decode":
             self._contexts.put(view.instance_id, info.max_context_tokens)
         self._show(member)

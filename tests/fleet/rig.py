@@ -39,6 +39,7 @@ def fleet_config(model: Path, relay_port: int, **sections: Any) -> FleetConfig:
             "heartbeat_interval_s": 0.1,
             "missed_heartbeats": 100,
         },
+        "policy": {"name": "static_threshold"},
         "engine": {
             "num_pages": 1024,
             "page_tokens": 16,
