@@ -9,7 +9,7 @@ import hypothesis.strategies as st
 from hypothesis import given, settings
 from prometheus_client import CollectorRegistry
 
-from prfaas.control.kv_events import AllBlocksCleared, BlockRemoved, BlockStored
+from prfaas.control.kv_events import AllBlocksCleared, BlockRemoved, BlockStored, KvEvent
 from prfaas.control.v1 import fleet_pb2 as pb
 from prfaas.core.errors import UnavailableError
 from prfaas.core.ids import ClusterName, InstanceId, RequestId
@@ -102,7 +102,7 @@ def history(draw: st.DrawFn, name: str) -> list[Event]:
 
     def drops() -> Event:
         gone = BlockRemoved((NAMES[draw(st.integers(0, len(NAMES) - 1))],), "GPU", 0)
-        event = draw(st.sampled_from([gone, AllBlocksCleared()]))
+        event: KvEvent = AllBlocksCleared() if draw(st.booleans()) else gone
         return lambda replica: replica.directory.apply(InstanceId(name), 1, [event])
 
     def leaves() -> Event:
