@@ -27,13 +27,13 @@ class _Servicer(InstanceServicer):
     def __init__(self, attend: AttendService) -> None:
         self._attend = attend
 
-    async def Attend(self, commands: object, context: AttendContext) -> None:  # type: ignore[override] # noqa: ARG002
+    async def Attend(self, commands: object, context: AttendContext) -> None:  # type: ignore[override] # noqa: ARG002, N802
         await self._attend.serve(context, takes=lambda: True)
 
-    async def Announce(self, request: pb.AnnounceRequest, context: object) -> pb.AnnounceReply:  # noqa: ARG002
+    async def Announce(self, request: pb.AnnounceRequest, context: object) -> pb.AnnounceReply:  # noqa: ARG002, N802
         return pb.AnnounceReply()
 
-    async def Cancel(self, request: pb.CancelRequest, context: object) -> pb.CancelReply:  # noqa: ARG002
+    async def Cancel(self, request: pb.CancelRequest, context: object) -> pb.CancelReply:  # noqa: ARG002, N802
         return pb.CancelReply(found=self._attend.cancel(request.request_id))
 
 

@@ -16,16 +16,16 @@ from prfaas.control.listen import listener, shared
 from prfaas.control.serve_grpc import add_port, grpc_server
 from prfaas.control.v1.fleet_pb2_grpc import add_FleetServicer_to_server
 from prfaas.core.errors import ConfigError
+from prfaas.gateway.connection_limits import ConnectionLimits
 from prfaas.gateway.dispatch import Dispatcher
 from prfaas.gateway.fleet_service import FleetService
 from prfaas.gateway.gate import Gate
+from prfaas.gateway.http_connection import HttpConnection
 from prfaas.gateway.kv_follower import KvFollower
 from prfaas.gateway.registry import Registry
 from prfaas.gateway.role_calls import RoleCalls
 from prfaas.gateway.timescales import Timescales
 
-KEEP_ALIVE_S = 75
-"""Longer than common load balancers keep idle connections, so that it is not the router that closes under a request."""
 STOP_GRACE_S = 1
 INTERVALS_UNTIL_HEARD = 2
 """Instances that serve already come within so many heartbeats."""
@@ -85,7 +85,7 @@ class RouterServer:
                 lifespan="off",
                 ws="none",
                 server_header=False,
-                timeout_keep_alive=KEEP_ALIVE_S,
+                http=HttpConnection.limited(ConnectionLimits.of(config), dispatcher.metrics.connections),
                 timeout_graceful_shutdown=STOP_GRACE_S,
             )
         )
