@@ -4,11 +4,21 @@ import asyncio
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import httpx2
 import pytest
+from prometheus_client import CollectorRegistry
 
+from prfaas.cli.build_router import build_router
+from prfaas.config.sections import split_address
+from prfaas.control.dial import Dialer
+from prfaas.control.listen import listener
+from prfaas.control.v1 import fleet_pb2 as pb
+from prfaas.control.v1.fleet_pb2_grpc import FleetStub
 from prfaas.core.errors import ConfigError
-from tests.gateway.running_router import RunningRouter, eventually, running_router
+from prfaas.telemetry.metrics import RouterMetrics
+from tests.gateway.running_router import RunningRouter, eventually, fleet_config, running_router
 
 
 @pytest.fixture
@@ -64,3 +74,51 @@ async def test_a_server_that_breaks_says_so(router: RunningRouter) -> None:
     assert not waiting.done()
     router.server._uvicorn.should_exit = True
     await waiting
+
+
+SIBLINGS = ["127.0.0.1:1", "127.0.0.1:2"]
+
+
+async def test_a_worker_answers_alone_too_and_names_all_workers(model: Path) -> None:
+    parts: dict[str, Any] = {"http": free(), "siblings": SIBLINGS, "replicas": ["h:3"]}
+    async with running_router(model, heartbeat_interval_s=0.01, **parts) as router:
+        await router.add()
+        async with httpx2.AsyncClient(base_url=f"http://{router.server.worker_address}", verify=False) as alone:
+            assert (await alone.get("/metrics")).status_code == 200
+            assert (await alone.get("/fleet")).json() == (await router.http.get("/fleet")).json()
+        refused = await router.http.get("/metrics")
+        assert (refused.status_code, "router.worker_http" in refused.text) == (404, True)
+        fake = router.fakes[0]
+        reply = await FleetStub(router.control).Register(pb.RegisterRequest(instance=fake.info(), load=fake.load))
+        assert list(reply.routers) == [*SIBLINGS, "h:3"]
+
+
+async def test_a_start_that_is_given_up_leaves_no_port_behind(model: Path) -> None:
+    addresses = {"http": free(), "control": free()}
+    config = fleet_config(model, **addresses, siblings=SIBLINGS, heartbeat_interval_s=60.0)
+    dialer = Dialer(config, config.router_cluster)
+    server = build_router(config, dialer, None, RouterMetrics(CollectorRegistry()))
+    starting = asyncio.create_task(server.start())
+    await eventually(lambda: _listens(addresses["control"]))
+    assert not _listens(addresses["http"]), "no client comes before an instance has been waited for"
+    starting.cancel()
+    await server.drain_and_stop(0)
+    await dialer.close()
+    assert starting.cancelled()
+    for address in addresses.values():
+        listener(address, "free again").close()
+
+
+def free() -> str:
+    """An address that was free a moment ago."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return f"127.0.0.1:{server.getsockname()[1]}"
+
+
+def _listens(address: str) -> bool:
+    host, port = split_address(address)
+    try:
+        socket.create_connection((host, port), timeout=1).close()
+    except OSError:
+        return False
+    return True
