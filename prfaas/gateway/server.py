@@ -101,8 +101,12 @@ class RouterServer:
     async def start(self) -> None:
         """Returns when both ports answer. Raises ConfigError for an address that cannot be listened on."""
         with ExitStack() as undo:
-            sockets = [undo.enter_context(sock) for sock in self._listeners()]
-            await self._start_grpc()
+            try:
+                sockets = [undo.enter_context(sock) for sock in self._listeners()]
+                await self._start_grpc()
+            except ConfigError:
+                await self._follower.close()
+                raise
             if self._config.siblings:
                 await self._until_heard()
             undo.pop_all()

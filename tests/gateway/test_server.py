@@ -8,17 +8,16 @@ from typing import Any
 
 import httpx2
 import pytest
-from prometheus_client import CollectorRegistry
 
-from prfaas.cli.build_router import build_router
 from prfaas.config.sections import split_address
 from prfaas.control.dial import Dialer
 from prfaas.control.listen import listener
 from prfaas.control.v1 import fleet_pb2 as pb
 from prfaas.control.v1.fleet_pb2_grpc import FleetStub
 from prfaas.core.errors import ConfigError
-from prfaas.telemetry.metrics import RouterMetrics
-from tests.gateway.running_router import RunningRouter, eventually, fleet_config, running_router
+from prfaas.gateway.kv_follower import KvFollower
+from prfaas.gateway.server import RouterServer
+from tests.gateway.running_router import RunningRouter, eventually, running_router
 
 
 @pytest.fixture
@@ -93,19 +92,19 @@ async def test_a_worker_answers_alone_too_and_names_all_workers(model: Path) -> 
         assert list(reply.routers) == [*SIBLINGS, "h:3"]
 
 
-async def test_a_start_that_is_given_up_leaves_no_port_behind(model: Path) -> None:
-    addresses = {"http": free(), "control": free()}
-    config = fleet_config(model, **addresses, siblings=SIBLINGS, heartbeat_interval_s=60.0)
-    dialer = Dialer(config, config.router_cluster)
-    server = build_router(config, dialer, None, RouterMetrics(CollectorRegistry()))
+async def test_a_start_that_is_given_up_leaves_no_port_behind(router: RunningRouter) -> None:
+    changes = {"http": free(), "control": free(), "siblings": tuple(SIBLINGS), "heartbeat_interval_s": 60.0}
+    config = router.config.router.model_copy(update=changes)
+    follower = KvFollower(router.directory, Dialer(router.config, "home"), router.metrics)
+    parts = router.app, router.registry, router.dispatcher, follower, router.gate
+    server = RouterServer(config, *parts, credentials=None, roles=router.roles)
     starting = asyncio.create_task(server.start())
-    await eventually(lambda: _listens(addresses["control"]))
-    assert not _listens(addresses["http"]), "no client comes before an instance has been waited for"
+    await eventually(lambda: _listens(config.control))
+    assert not _listens(config.http), "no client comes before an instance has been waited for"
     starting.cancel()
     await server.drain_and_stop(0)
-    await dialer.close()
     assert starting.cancelled()
-    for address in addresses.values():
+    for address in (config.http, config.control):
         listener(address, "free again").close()
 
 
