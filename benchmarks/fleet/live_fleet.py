@@ -1,0 +1,99 @@
+"""A deployment as processes of this machine, from start to end. Knows no workload."""
+
+import asyncio
+import json
+import tempfile
+import time
+import urllib.request
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.fleet.client import Prompts, ask
+from benchmarks.fleet.fleet_file import fleet_file
+from benchmarks.fleet.scales import Scales
+from benchmarks.fleet.studies import Study
+from prfaas.cli.fleet import Fleet, process_specs
+from prfaas.config.sections import FleetConfig, split_address
+
+WARM_UP_TOKENS = 2_048
+WARM_UP_ROUNDS = 3
+REGISTERED_WITHIN_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class LiveFleet:
+    """Running."""
+
+    config: FleetConfig
+    fleet: Fleet
+    scales: Scales
+
+    @property
+    def http(self) -> tuple[str, int]:
+        """Host and port of the router."""
+        return split_address(self.fleet.child("router").addresses["http"])
+
+    @property
+    def metrics_addresses(self) -> list[str]:
+        """Of all instances."""
+        return [c.addresses["metrics"] for c in self.fleet.children if "metrics" in c.addresses and _is_instance(c)]
+
+    async def set_link(self, gbit_s: float) -> None:
+        """Of the case study's; every link's relay shapes so from now on."""
+        for link in self.config.links:
+            assert link.relay is not None
+            body = json.dumps({"gbit_s": gbit_s * self.scales.link}).encode()
+            await asyncio.to_thread(_put, f"http://{link.relay.listen}/link", body)
+
+    async def status(self) -> dict[str, Any]:
+        """What the router says of the fleet."""
+        host, port = self.http
+        page: dict[str, Any] = await asyncio.to_thread(_get, f"http://{host}:{port}/fleet")
+        return page
+
+
+@asynccontextmanager
+async def running(study: Study, scales: Scales, model: Path, prompts: Prompts) -> AsyncIterator[LiveFleet]:
+    """Every instance has registered, and prompts have crossed every way, so that nothing is done for the first time."""
+    with tempfile.TemporaryDirectory(prefix="prfaas-fleet-") as scratch:
+        path = Path(scratch) / "fleet.yaml"
+        config = fleet_file(study, scales, model, path)
+        specs = process_specs(config, path, (), "warning")
+        async with Fleet(specs, drain_s=1.0, log_dir=Path(scratch) / "logs") as fleet:
+            live = LiveFleet(config, fleet, scales)
+            await _until_registered(live)
+            await _warm_up(live, prompts)
+            yield live
+
+
+async def _until_registered(live: LiveFleet) -> None:
+    expected = sum(len(cluster.instances) for cluster in live.config.clusters)
+    async with asyncio.timeout(REGISTERED_WITHIN_S):
+        while sum(i["state"] == "up" for i in (await live.status())["instances"]) < expected:
+            await asyncio.sleep(0.2)
+
+
+async def _warm_up(live: LiveFleet, prompts: Prompts) -> None:
+    host, port = live.http
+    instances = sum(len(cluster.instances) for cluster in live.config.clusters)
+    for _ in range(WARM_UP_ROUNDS):
+        bodies = [prompts.body(WARM_UP_TOKENS * (1 + i % 16), 2) for i in range(2 * instances)]
+        await asyncio.gather(*(ask(host, port, body, time.monotonic) for body in bodies))
+
+
+def _is_instance(child: Any) -> bool:
+    return child.spec.kind in ("prefill", "decode")
+
+
+def _put(url: str, body: bytes) -> None:
+    request = urllib.request.Request(url, data=body, method="PUT", headers={"content-type": "application/json"})
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        answer.read()
+
+
+def _get(url: str) -> Any:
+    with urllib.request.urlopen(url, timeout=10) as answer:
+        return json.loads(answer.read())
