@@ -29,7 +29,7 @@ class Answer:
     """The router's account."""
 
 
-class Refused(Exception):
+class RefusedError(Exception):
     """The answer was no stream of tokens that ended well."""
 
 
@@ -55,7 +55,7 @@ class Prompts:
 
 
 async def ask(host: str, port: int, body: bytes, clock: Clock) -> Answer:
-    """Raises Refused, or OSError."""
+    """Raises RefusedError, or OSError."""
     sent_s = clock()
     reader, writer = await asyncio.open_connection(host, port)
     try:
@@ -65,11 +65,11 @@ async def ask(host: str, port: int, body: bytes, clock: Clock) -> Answer:
         rest = await reader.read(-1)
         ended_s = clock()
     except asyncio.IncompleteReadError as error:
-        raise Refused("the connection ended before an answer came") from error
+        raise RefusedError("the connection ended before an answer came") from error
     finally:
         writer.close()
     if not head.startswith(b"HTTP/1.1 200"):
-        raise Refused((head + rest).decode(errors="replace"))
+        raise RefusedError((head + rest).decode(errors="replace"))
     return Answer(sent_s, first_token_s, ended_s, _trace(rest))
 
 
@@ -89,9 +89,9 @@ def _trace(stream: bytes) -> dict[str, Any]:
     """Each event is sent in one piece, so that no chunk's size stands within it."""
     events = [event.partition(b"\n\n")[0] for event in stream.split(DATA)[1:]]
     if not events or events[-1] != b"[DONE]":
-        raise Refused(f"the stream ended early, with {events[-1:]}")
+        raise RefusedError(f"the stream ended early, with {events[-1:]}")
     last = msgspec.json.decode(events[-2], type=dict[str, Any])
     if "prfaas" not in last:
-        raise Refused(f"the answer's last event has no account: {events[-2].decode(errors='replace')}")
+        raise RefusedError(f"the answer's last event has no account: {events[-2].decode(errors='replace')}")
     trace: dict[str, Any] = last["prfaas"]
     return trace

@@ -1,26 +1,27 @@
 """A deployment as processes of this machine, from start to end. Knows no workload."""
 
 import asyncio
-import json
 import tempfile
 import time
-import urllib.request
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.fleet.calls import get_json, put_json
 from benchmarks.fleet.client import Prompts, ask
 from benchmarks.fleet.fleet_file import fleet_file
 from benchmarks.fleet.scales import Scales
 from benchmarks.fleet.studies import Study
 from prfaas.cli.fleet import Fleet, process_specs
 from prfaas.config.sections import FleetConfig, split_address
+from prfaas.core.errors import EngineError
 
 WARM_UP_TOKENS = 2_048
 WARM_UP_ROUNDS = 3
-REGISTERED_WITHIN_S = 60.0
+REGISTRATION_LOOKS = 300
+BETWEEN_LOOKS_S = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +46,11 @@ class LiveFleet:
         """Of the case study's; every link's relay shapes so from now on."""
         for link in self.config.links:
             assert link.relay is not None
-            body = json.dumps({"gbit_s": gbit_s * self.scales.link}).encode()
-            await asyncio.to_thread(_put, f"http://{link.relay.listen}/link", body)
+            await asyncio.to_thread(put_json, link.relay.listen, "/link", {"gbit_s": gbit_s * self.scales.link})
 
     async def status(self) -> dict[str, Any]:
         """What the router says of the fleet."""
-        host, port = self.http
-        page: dict[str, Any] = await asyncio.to_thread(_get, f"http://{host}:{port}/fleet")
+        page: dict[str, Any] = await asyncio.to_thread(get_json, self.fleet.child("router").addresses["http"], "/fleet")
         return page
 
 
@@ -71,9 +70,11 @@ async def running(study: Study, scales: Scales, model: Path, prompts: Prompts) -
 
 async def _until_registered(live: LiveFleet) -> None:
     expected = sum(len(cluster.instances) for cluster in live.config.clusters)
-    async with asyncio.timeout(REGISTERED_WITHIN_S):
-        while sum(i["state"] == "up" for i in (await live.status())["instances"]) < expected:
-            await asyncio.sleep(0.2)
+    for _ in range(REGISTRATION_LOOKS):
+        if sum(i["state"] == "up" for i in (await live.status())["instances"]) == expected:
+            return
+        await asyncio.sleep(BETWEEN_LOOKS_S)
+    raise EngineError(f"not all {expected} instances registered within {REGISTRATION_LOOKS * BETWEEN_LOOKS_S:g} s")
 
 
 async def _warm_up(live: LiveFleet, prompts: Prompts) -> None:
@@ -86,14 +87,3 @@ async def _warm_up(live: LiveFleet, prompts: Prompts) -> None:
 
 def _is_instance(child: Any) -> bool:
     return child.spec.kind in ("prefill", "decode")
-
-
-def _put(url: str, body: bytes) -> None:
-    request = urllib.request.Request(url, data=body, method="PUT", headers={"content-type": "application/json"})
-    with urllib.request.urlopen(request, timeout=10) as answer:
-        answer.read()
-
-
-def _get(url: str) -> Any:
-    with urllib.request.urlopen(url, timeout=10) as answer:
-        return json.loads(answer.read())

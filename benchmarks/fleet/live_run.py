@@ -2,11 +2,13 @@
 
 import asyncio
 import contextlib
+import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from benchmarks.fleet.client import Answer, Prompts, Refused, ask
+from benchmarks.engine_peers.process_tree import cpu_s
+from benchmarks.fleet.client import Answer, Prompts, RefusedError, ask
 from benchmarks.fleet.live_fleet import LiveFleet
 from benchmarks.fleet.machine import CpuTime, Lateness, lateness
 from benchmarks.fleet.spread import spread
@@ -52,7 +54,9 @@ class LiveRun:
     served: list[Served] = field(default_factory=list)
     lost: list[str] = field(default_factory=list)
     cpu_share: float = 0.0
-    lateness: Lateness = Lateness()
+    own_cores: float = 0.0
+    """Of the fleet and its client, on average."""
+    lateness: Lateness = field(default_factory=Lateness)
     thresholds: list[int] = field(default_factory=list)
     """Every one that was seen in force."""
 
@@ -74,6 +78,11 @@ class LiveRun:
         """Of KV that left `prfaas` clusters, mean over the run."""
         return sum(r.wire_bytes for r in self.served if r.remote) * 8 / BITS_PER_GBIT / self.duration_s
 
+    def goodput_req_s(self, slo_ttft_s: float) -> float:
+        """Requests whose first token was in time, over the time in which requests came."""
+        came_s = max(r.at_s for r in self.served) - min(r.at_s for r in self.served)
+        return sum(r.ttft_s <= slo_ttft_s for r in self.served) / came_s
+
     def in_time(self, slo_ttft_s: float) -> float:
         """Share of all requests, lost ones included."""
         return sum(r.ttft_s <= slo_ttft_s for r in self.served) / (len(self.served) + len(self.lost))
@@ -89,7 +98,8 @@ async def run_live(
     """Sends every request when it is due, whatever became of those before."""
     run = LiveRun()
     cpu, late = CpuTime.now(), await lateness(live.metrics_addresses)
-    start_s = time.monotonic() + SETTLES_S
+    began_s, own_s = time.monotonic(), cpu_s(os.getpid())
+    start_s = began_s + SETTLES_S
     side = [asyncio.create_task(_watch_threshold(live, run))]
     if cut is not None:
         side.append(asyncio.create_task(_cut_link(live, cut, start_s)))
@@ -106,6 +116,7 @@ async def run_live(
             task.cancel()
         await asyncio.gather(*side, return_exceptions=True)
     run.cpu_share = CpuTime.now().share_since(cpu)
+    run.own_cores = (cpu_s(os.getpid()) - own_s) / (time.monotonic() - began_s)
     run.lateness = (await lateness(live.metrics_addresses)).since(late)
     return run
 
@@ -116,7 +127,7 @@ async def _one(
     host, port = live.http
     try:
         run.served.append(_served(live, arrival, due_s, await ask(host, port, body, time.monotonic)))
-    except (Refused, OSError) as error:
+    except (RefusedError, OSError) as error:
         run.lost.append(f"{type(error).__name__}: {error}")
     on_ended()
 

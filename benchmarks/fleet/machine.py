@@ -1,12 +1,13 @@
 """How busy this machine was, and whether emulated engines kept their time: what a run's figures are worth."""
 
 import asyncio
-import urllib.request
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from prometheus_client.parser import text_string_to_metric_families
+
+from benchmarks.fleet.calls import get
 
 STAT = Path("/proc/stat")
 LATE = "prfaas_emulation_late_seconds"
@@ -56,17 +57,12 @@ class Lateness:
 
 async def lateness(metrics_addresses: Iterable[str]) -> Lateness:
     """Of all instances together, since their start."""
-    pages = await asyncio.gather(*(asyncio.to_thread(_read, address) for address in metrics_addresses))
+    pages = await asyncio.gather(*(asyncio.to_thread(get, address, "/metrics") for address in metrics_addresses))
     found: dict[str, float] = {"sum": 0.0, "count": 0.0, "bucket": 0.0}
     for page in pages:
-        for family in text_string_to_metric_families(page):
+        for family in text_string_to_metric_families(page.decode()):
             for sample in family.samples:
                 kind = sample.name.removeprefix(f"{LATE}_")
                 if kind in found and sample.labels.get("le", NOTABLE_S) == NOTABLE_S:
                     found[kind] += sample.value
     return Lateness(found["count"], found["sum"], found["count"] - found["bucket"])
-
-
-def _read(address: str) -> str:
-    with urllib.request.urlopen(f"http://{address}/metrics", timeout=10) as page:
-        return str(page.read().decode())

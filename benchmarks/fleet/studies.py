@@ -25,7 +25,8 @@ class Study:
 def studies(folder: Path, output_scale: int) -> dict[str, Study]:
     """`folder` gets the profiles with slower decode steps (`Scales.output`). Times and bytes are the case study's."""
     file = load_deployment(CASE_STUDY)
-    assert file.baseline is not None, "the case study compares itself with something"
+    baseline = file.baseline
+    assert baseline is not None, "the case study compares itself with something"
     slo = file.slo.model_copy(update={"tpot_ms": file.slo.tpot_ms * output_scale})
     workload = file.workload.model_copy(update={"output_tokens": file.workload.output_tokens // output_scale})
     clusters = tuple(
@@ -33,7 +34,7 @@ def studies(folder: Path, output_scale: int) -> dict[str, Study]:
     )
     file = file.model_copy(update={"slo": slo, "workload": workload, "clusters": clusters})
     home = next(c for c in clusters if c.kind == "pd")
-    alone = PlannedClusterSection(name=home.name, kind="pd", profile=home.profile, instances=file.baseline.instances)
+    alone = PlannedClusterSection(name=home.name, kind="pd", profile=home.profile, instances=baseline.instances)
     found = (
         Study(PRFAAS, file, "prfaas"),
         Study(HOMOGENEOUS, file.model_copy(update={"clusters": (alone,), "links": ()}), "local_only"),
