@@ -177,7 +177,10 @@ def _wire(
             lambda address: dialer.channel(address, config.router_cluster),
             dialer.forget,
             Reports(
-                lambda: _info(config, section, identity, addresses, kv_key, served, computes), load, plane.links.reports
+                lambda: _info(config, section, identity, addresses, kv_key, served, computes),
+                load,
+                plane.links.reports,
+                front.rates.rates,
             ),
             parts.kv.allow if parts.kv else lambda _: None,
         ),

@@ -2,12 +2,12 @@
 
 import time
 
-from prfaas.cli.emulation import any_emulated, cluster_profile, served_shapes
+from prfaas.cli.build_profiles import build_profiles
+from prfaas.cli.emulation import any_emulated, served_shapes
 from prfaas.config.sections import FleetConfig
 from prfaas.control.credentials import Credentials
 from prfaas.control.curve import CurveKeys
 from prfaas.control.dial import Dialer
-from prfaas.core.ids import ClusterName
 from prfaas.gateway.app import build_app
 from prfaas.gateway.calls import InstanceCalls
 from prfaas.gateway.directory import Directory
@@ -17,6 +17,7 @@ from prfaas.gateway.kv_follower import KvFollower
 from prfaas.gateway.registry import Registry
 from prfaas.gateway.role_calls import RoleCalls
 from prfaas.gateway.server import RouterServer
+from prfaas.gateway.timescales import Timescales
 from prfaas.gateway.tokenizer import ModelTokenizer
 from prfaas.gateway.waiting_room import WaitingRoom
 from prfaas.telemetry.metrics import RouterMetrics
@@ -28,8 +29,7 @@ def build_router(
     """Raises ModelError when the model's config or tokenizer cannot be read, ConfigError for a profile."""
     shape = served_shapes(config, any_emulated(config))[config.model.dtype]
     context_tokens = min(shape.max_context_tokens, config.model.max_context_tokens or shape.max_context_tokens)
-    profiles = {ClusterName(c.name): profile for c in config.clusters if (profile := cluster_profile(config, c))}
-    registry = Registry(config, metrics, time.monotonic, profiles)
+    registry = Registry(config, metrics, time.monotonic, build_profiles(config, shape))
     directory = Directory(has_states=bool(shape.state_layers))
     calls = InstanceCalls(dialer, metrics)
     room = WaitingRoom(config.admission, metrics.admission, time.monotonic)
@@ -39,4 +39,7 @@ def build_router(
     app = build_app(config, tokenizer, context_tokens, registry, directory, dispatcher, gate, metrics, time.monotonic)
     follower = KvFollower(directory, dialer, metrics, keys=CurveKeys.new() if credentials else None)
     roles = RoleCalls(registry, dialer, metrics.roles)
-    return RouterServer(config.router, app, registry, dispatcher, follower, gate, credentials, roles)
+    timescales = Timescales(
+        config, registry, dispatcher.params, dispatcher.traffic, metrics.loops, time.monotonic, roles.change_role
+    )
+    return RouterServer(config.router, app, registry, dispatcher, follower, gate, credentials, roles, timescales)

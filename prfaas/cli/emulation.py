@@ -9,7 +9,7 @@ import json
 import xxhash
 
 from prfaas.cache.layout import lay_out
-from prfaas.config.sections import ClusterSection, EmulatedSection, EngineSection, FleetConfig
+from prfaas.config.sections import EmulatedSection, EngineSection, FleetConfig
 from prfaas.core.errors import ConfigError
 from prfaas.core.model_files import read_config
 from prfaas.core.shape import DTYPE_BYTES, DType, ModelShape, sent_shapes
@@ -64,18 +64,6 @@ def any_emulated(config: FleetConfig) -> EngineSection:
     """The fleet's engine section; an emulated one if any instance has one."""
     sections = [config.engine, *(i.engine for c in config.clusters for i in c.instances if i.engine)]
     return next((section for section in sections if section.emulated), config.engine)
-
-
-def cluster_profile(config: FleetConfig, cluster: ClusterSection) -> Profile | None:
-    """What policies go by: the cluster's profile, in the seconds and bytes of its engines. Raises ConfigError."""
-    if cluster.profile is None:
-        return None
-    profile = read_profile(cluster.profile)
-    sections = [instance.engine or config.engine for instance in cluster.instances]
-    emulated = next((section.emulated for section in (*sections, config.engine) if section.emulated), None)
-    if emulated is None:
-        return profile
-    return scaled(profile, time_scale=emulated.time_scale, kv_scale=emulated.kv_scale)
 
 
 def emulated_fingerprint(section: EmulatedSection, shape: ModelShape, vocab_size: int) -> str:

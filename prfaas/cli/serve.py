@@ -5,6 +5,7 @@ import logging
 import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from pathlib import Path
 from secrets import token_hex
 from typing import Any, Literal
 
@@ -12,6 +13,7 @@ from prometheus_client import CollectorRegistry
 
 from prfaas.cli.build_credentials import ROUTER_NAME, build_credentials
 from prfaas.cli.supervised import Supervisor, stop_event
+from prfaas.cli.workers import Workers
 from prfaas.config.sections import ClusterSection, FleetConfig, InstanceSection, Role, split_address
 from prfaas.control.dial import Dialer
 from prfaas.core.errors import ConfigError
@@ -77,9 +79,17 @@ async def router(config: FleetConfig) -> Service:
         await server.drain_and_stop(config.router.drain_s)
         await dialer.close()
 
-    return Service(
-        server.start, stop, server.wait, lambda: {"http": server.http_address, "control": server.control_address}
-    )
+    def addresses() -> dict[str, str]:
+        own = {"worker": server.worker_address} if server.worker_address else {}
+        return {"http": server.http_address, "control": server.control_address, **own}
+
+    return Service(server.start, stop, server.wait, addresses)
+
+
+async def workers(config: FleetConfig, path: Path, overrides: tuple[str, ...], log_level: str) -> Service:
+    """Several routers on one port. `overrides` are those that `config` was read with."""
+    group = Workers(config, path, overrides, log_level)
+    return Service(group.start, group.stop, group.watch, lambda: group.addresses)
 
 
 async def instance(config: FleetConfig, role: Role, cluster: str | None, name: str | None) -> Service:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from prfaas.config.fault import Fault, Path
-from prfaas.config.sections import EngineSection, FleetConfig, is_wildcard, split_address
+from prfaas.config.sections import MAX_PORT, EngineSection, FleetConfig, counted_up, is_wildcard, split_address
 
 
 def check(config: FleetConfig) -> list[Fault]:
@@ -14,6 +14,7 @@ def check(config: FleetConfig) -> list[Fault]:
         *_roles(config),
         *_links(config),
         *_ports(config),
+        *_workers(config),
         *_engines(config),
         *_dialled(config),
         *_transport(config),
@@ -79,6 +80,10 @@ def _ports(config: FleetConfig) -> Iterator[Fault]:
 def _listeners(config: FleetConfig) -> Iterator[tuple[Path, str]]:
     yield ("router", "http"), config.router.http
     yield ("router", "control"), config.router.control
+    for worker in range(1, config.router.workers):
+        yield ("router", "control"), counted_up(config.router.control, worker)
+    for worker in range(config.router.workers if config.router.workers > 1 else 0):
+        yield ("router", "worker_http"), counted_up(config.router.worker_http, worker)
     for i, cluster in enumerate(config.clusters):
         for j, instance in enumerate(cluster.instances):
             for key in ("control", "data", "metrics", "kv_events", "kv_replay"):
@@ -86,6 +91,13 @@ def _listeners(config: FleetConfig) -> Iterator[tuple[Path, str]]:
     for i, link in enumerate(config.links):
         if link.relay:
             yield ("links", i, "relay", "listen"), link.relay.listen
+
+
+def _workers(config: FleetConfig) -> Iterator[Fault]:
+    workers = config.router.workers
+    for key in ("control", "worker_http") if workers > 1 else ():
+        if split_address(getattr(config.router, key))[1] + workers - 1 > MAX_PORT:
+            yield Fault(("router", key), f"{workers} workers need as many ports from there; choose a lower one")
 
 
 def _engines(config: FleetConfig) -> Iterator[Fault]:

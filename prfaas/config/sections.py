@@ -32,6 +32,12 @@ def split_address(address: str) -> tuple[str, int]:
     return host.strip("[]"), int(port)
 
 
+def counted_up(address: str, steps: int) -> str:
+    """The address `steps` ports further; port 0 stays 0, which lets the system choose."""
+    host, _, port = address.rpartition(":")
+    return f"{host}:{int(port) + steps if int(port) else 0}"
+
+
 def is_wildcard(host: str) -> bool:
     """True for 0.0.0.0 and ::, which one can listen on but nobody can dial."""
     try:
@@ -80,6 +86,8 @@ class RouterSection(Section):
     """How long running requests may take to end after SIGTERM."""
     workers: int = Field(default=1, ge=1, le=64)
     """Processes that share `http`; each decides by itself. Their control ports count up from `control`'s."""
+    worker_http: Address = "127.0.0.1:0"
+    """Where each of several workers answers HTTP alone, as Prometheus must ask it; ports count up, too."""
     siblings: tuple[Address, ...] = ()
     """Control addresses of all workers of this router, set by the process that starts them."""
     replicas: tuple[Address, ...] = ()

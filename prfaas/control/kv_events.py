@@ -1,9 +1,9 @@
-"""What an instance's prefix cache tells others, as vLLM's KV events: messages, and their bytes both ways.
+"""What an instance's prefix cache tells others, as vLLM's KV events: messages, and the bytes of ours.
 
 Knows no sockets, and nothing of what a block is beyond its name.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -67,37 +67,12 @@ class KvBatch(msgspec.Struct, frozen=True, array_like=True):
     data_parallel_rank: int | None = None
 
 
-class _AnyBatch(msgspec.Struct, array_like=True):
-    ts: float
-    events: list[Any]
-    data_parallel_rank: int | None = None
-
-
-_FIELDS: Mapping[str, tuple[str, ...]] = {
-    kind.__name__: kind.__struct_fields__ for kind in (BlockStored, BlockRemoved, AllBlocksCleared)
-}
-_LATER: dict[str, Any] = dict.fromkeys(("lora_id", "medium", "lora_name"))
-"""Fields that older servers leave out."""
-
 _encoder = msgspec.msgpack.Encoder()
-_decoder = msgspec.msgpack.Decoder(_AnyBatch)
 
 
 def encode(batch: KvBatch) -> bytes:
     """msgpack, byte for byte as vLLM's current servers send it: the batch an array, its events maps."""
     return _encoder.encode(batch)
-
-
-def decode(payload: bytes) -> KvBatch:
-    """Events as maps or, from older servers, as arrays; fields not known here are skipped.
-
-    Raises WireError for anything else, an event of an unknown type included: what it did to the cache is not known.
-    """
-    try:
-        raw = _decoder.decode(payload)
-        return KvBatch(raw.ts, tuple(_event(event) for event in raw.events), raw.data_parallel_rank)
-    except msgspec.MsgspecError as error:
-        raise WireError(f"not a batch of KV events: {error}") from error
 
 
 def frames(topic: bytes, seq: int, payload: bytes) -> tuple[bytes, bytes, bytes]:
@@ -110,19 +85,3 @@ def read_frames(message: Sequence[bytes]) -> tuple[bytes, bytes]:
     if len(message) < 2 or len(message[-2]) != SEQ_BYTES:
         raise WireError(f"a message of KV events has parts of {[len(part) for part in message]} bytes")
     return message[-2], message[-1]
-
-
-def _event(raw: Any) -> KvEvent:
-    match raw:
-        case dict():
-            return _convert(raw)
-        case [str(kind), *values] if kind in _FIELDS:
-            return _convert(dict(zip(_FIELDS[kind], values, strict=False)) | {"type": kind})
-        case _:
-            raise WireError(f"a KV event is neither a map nor a tagged array: {raw!r:.80}")
-
-
-def _convert(fields: dict[str, Any]) -> KvEvent:
-    # Left to itself, msgspec takes text for bytes in base64, as it is in JSON.
-    event: KvEvent = msgspec.convert(_LATER | fields, KvEvent, builtin_types=(bytes,))
-    return event

@@ -71,6 +71,7 @@ class KvPublisher:
         self._buffer_batches = buffer_batches
         self._buffered_bytes = 0
         self._next_seq = 0
+        self._latest = b""
         self._answering: asyncio.Task[None] | None = None
 
     def start(self, held: Callable[[], Iterable[KvEvent]]) -> None:
@@ -89,6 +90,7 @@ class KvPublisher:
         """Sends one batch to whoever listens, and waits for nobody."""
         payload = encode(KvBatch(self._unix_time(), tuple(events), DATA_PARALLEL_RANK))
         self._keep(payload)
+        self._latest = payload
         # What a subscriber has no room for is dropped.
         self._events.send_multipart(frames(self._topic, self._next_seq, payload), zmq.NOBLOCK)
         self._next_seq += 1
@@ -133,11 +135,16 @@ class KvPublisher:
         return [kept for kept in self._buffer if kept[0] >= first]
 
     def _snapshot(self, held: Iterable[KvEvent]) -> Iterator[tuple[int, bytes]]:
-        """All under the number of the last batch published, after which live batches go on."""
-        seq, now_s = self._next_seq - 1, self._unix_time()
+        """All under the number of the last batch published, after which live batches go on.
+
+        That batch itself comes last. It changes nothing any more, but by its bytes this life of ours can be told from
+        another one that has come to the same number.
+        """
+        seq, now_s, latest = self._next_seq - 1, self._unix_time(), self._latest
         events = chain([AllBlocksCleared()], held)
         while part := tuple(islice(events, EVENTS_PER_MESSAGE)):
             yield seq, encode(KvBatch(now_s, part, DATA_PARALLEL_RANK))
+        yield seq, latest
 
 
 def _serve(served: "zmq.Socket[Any]", listening: socket.socket, queue: int, keys: CurveKeys | None) -> None:

@@ -5,52 +5,41 @@ Knows vLLM's sockets and messages, and not what the events mean to whoever reads
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Callable
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
+from uuid import uuid4
 
 import zmq
 import zmq.asyncio
 
 from prfaas.control.curve import CurveKeys
-from prfaas.control.kv_events import (
-    END_SEQ,
-    SEQ_BYTES,
-    SNAPSHOT_REQUEST,
-    AllBlocksCleared,
-    KvEvent,
-    decode,
-    read_frames,
-)
+from prfaas.control.kv_events import END_SEQ, read_frames
+from prfaas.control.kv_order import Events, KvOrder, Note, Numbered
 
 PROBE_S = 5.0
-"""After so much silence the publisher is asked for more: the last of its batches may be the lost one."""
+"""After so much silence the publisher is asked for more: the last of its batches may be the lost one..."""
+PROBES_DOUBLE = 3
+"""...and, while nothing comes, after twice, four and eight times as much: a thousand idle publishers are many."""
 REPLY_S = 10.0
 RETRY_S = 1.0
 QUEUE_MESSAGES = 100_000
 MAX_MESSAGE_BYTES = 64 << 20
 """Twice what our publishers keep of all their batches; who sends more is disconnected."""
+READ_MESSAGES = 16
+"""That are there already: taken before the event loop has its turn again."""
 HANDSHAKE_MS = 2000
 HEARTBEAT_MS = 5_000
 MAX_RECONNECT_MS = 5_000
-
-Note = Literal["gap", "replay", "snapshot"]
-"""A number did not follow the one before; batches were repeated; everything was told anew."""
+MOST_SOCKETS = 16_384
 
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class _Numbered:
-    """A batch, and its place: a later life of a publisher may reuse a number, but not its time."""
-
-    seq: int
-    ts_s: float
-    events: tuple[KvEvent, ...]
-
-    def repeats(self, last: "_Numbered") -> bool:
-        """It was told before; a batch of another life would be younger."""
-        return self.seq <= last.seq and self.ts_s <= last.ts_s
+def shared_context() -> "zmq.Context[zmq.Socket[bytes]]":
+    """For all subscribers of a process: two threads, however many publishers they follow."""
+    context = zmq.Context()
+    context.set(zmq.MAX_SOCKETS, MOST_SOCKETS)
+    return context
 
 
 class KvSubscriber:
@@ -58,6 +47,7 @@ class KvSubscriber:
 
     def __init__(
         self,
+        context: "zmq.Context[zmq.Socket[bytes]]",
         events: str,
         replay: str | None,
         note: Callable[[Note], None],
@@ -68,100 +58,72 @@ class KvSubscriber:
 
         `curve`: our keys and the publisher's public one; both connections are then encrypted.
         """
+        self._context = context
         self._curve = curve
         self._events_address = events
         self._replay_address = replay
-        self._note = note
         self._probe_s = probe_s
-        self._context = zmq.asyncio.Context()
-        self._last: _Numbered | None = None
+        self._order = KvOrder(self._ask if replay else None, note)
+        self.in_step = False
+        """Whether what was told so far is what the publisher said last, as far as we could hear it."""
 
-    async def follow(self) -> AsyncGenerator[tuple[KvEvent, ...], None]:
-        """Batches for ever, the first of them everything that is held. Raises WireError for what no publisher sends.
+    async def follow(self) -> AsyncGenerator[list[Events], None]:
+        """Batches for ever, the first of them everything that is held. Raises WireError for what no publisher sends."""
+        while True:
+            with self._connected(zmq.SUB, self._events_address) as live, _losses(live) as losses:
+                live.subscribe(b"")
+                yield await self._until_answered(self._order.connected)
+                async for batches in self._heard(live, losses):
+                    yield batches
 
-        ZeroMQ reconnects by itself. Whoever stops iterating calls `close`.
-        """
-        with self._socket(zmq.SUB, self._events_address) as live:
-            live.subscribe(b"")
-            for batch in await self._catch_up():
-                yield batch
-            while True:
-                for batch in await self._next(live):
-                    yield batch
+    async def _heard(self, live: zmq.asyncio.Socket, losses: "zmq.Socket[bytes]") -> AsyncGenerator[list[Events], None]:
+        """Until the connection is lost: the next may lead to another life, and their numbers must not be mixed."""
+        reader: zmq.Socket[bytes] = zmq.Socket.shadow(live.underlying)
+        silences = 0
+        while True:
+            if not await live.poll(int(self._probe_s * 1000) << min(silences, PROBES_DOUBLE)):
+                silences += 1
+                if self._replay_address:
+                    yield await self._until_answered(self._order.catch_up)
+                continue
+            silences = 0
+            messages = _waiting(reader)
+            if _waiting(losses):
+                return
+            for message in messages:
+                batch = Numbered.of(*read_frames(message))
+                yield await self._until_answered(lambda: self._order.take(batch))  # noqa: B023 — awaited here
 
-    def close(self) -> None:
-        self._context.destroy(linger=0)
-
-    async def _next(self, live: zmq.asyncio.Socket) -> list[tuple[KvEvent, ...]]:
-        if not await live.poll(int(self._probe_s * 1000)):
-            return await self._catch_up() if self._replay_address else []
-        seq, payload = read_frames(await live.recv_multipart())
-        batch = _numbered(seq, payload)
-        missed: list[tuple[KvEvent, ...]] = []
-        if not self._known(batch) and self._leaves_hole(batch):
-            self._note("gap")
-            missed = await self._catch_up()
-        if self._known(batch):
-            return missed
-        self._last = batch
-        return [*missed, batch.events]
-
-    def _known(self, batch: _Numbered) -> bool:
-        return self._last is not None and batch.repeats(self._last)
-
-    def _leaves_hole(self, batch: _Numbered) -> bool:
-        return self._last is not None and batch.seq != self._last.seq + 1
-
-    async def _catch_up(self) -> list[tuple[KvEvent, ...]]:
-        """What follows the last batch; else everything. Tries until the publisher answers."""
+    async def _until_answered(self, step: Callable[[], Awaitable[list[Events]]]) -> list[Events]:
+        """A publisher that is gone for good is its registry's to notice."""
         complained = False
         while True:
             try:
-                return await self._missed()
+                found = await step()
             except TimeoutError:
-                # A publisher that is gone for good is its registry's to notice.
+                self.in_step = False
                 log.log(logging.DEBUG if complained else logging.WARNING, "%s does not answer", self._replay_address)
                 complained = True
                 await asyncio.sleep(RETRY_S)
+            else:
+                self.in_step = True
+                return found
 
-    async def _missed(self) -> list[tuple[KvEvent, ...]]:
-        if self._last:
-            last = self._last
-            # The last one again, to see that it is still the same: after a restart the numbers begin anew.
-            found = await self._ask(last.seq.to_bytes(SEQ_BYTES, "big"))
-            if found and found[0].seq == last.seq and found[0].repeats(last):
-                if len(found) > 1:
-                    self._note("replay")
-                return self._took(found[1:])
-        if everything := await self._ask(SNAPSHOT_REQUEST):
-            self._note("snapshot")
-            return self._took(everything)
-        # A server of vLLM has no more to tell than what it still can repeat.
-        self._last = None
-        return [(AllBlocksCleared(),), *self._took(await self._ask(bytes(SEQ_BYTES)))]
-
-    def _took(self, batches: list[_Numbered]) -> list[tuple[KvEvent, ...]]:
-        if batches:
-            self._last = batches[-1]
-        return [batch.events for batch in batches]
-
-    async def _ask(self, start: bytes) -> list[_Numbered]:
-        """Batches from number `start` on. Raises TimeoutError when the answer does not come to its end."""
-        answer: list[_Numbered] = []
-        if self._replay_address is None:
-            return answer
-        with self._socket(zmq.DEALER, self._replay_address) as asking:
+    async def _ask(self, start: bytes) -> list[Numbered]:
+        assert self._replay_address, "nothing is asked where nobody would answer"
+        answer: list[Numbered] = []
+        with self._connected(zmq.DEALER, self._replay_address) as asking:
             await asking.send_multipart((b"", start))
             while True:
                 async with asyncio.timeout(REPLY_S):
                     seq, payload = read_frames(await asking.recv_multipart())
                 if seq == END_SEQ:
                     return answer
-                answer.append(_numbered(seq, payload))
+                answer.append(Numbered.of(seq, payload))
                 await asyncio.sleep(0)  # to receive what has come already does not wait, and the loop has other work
 
-    def _socket(self, kind: int, address: str) -> zmq.asyncio.Socket:
-        connecting = self._context.socket(kind)
+    def _connected(self, kind: int, address: str) -> zmq.asyncio.Socket:
+        connecting = zmq.asyncio.Socket(self._context, kind)
         connecting.linger = 0
         connecting.rcvhwm = QUEUE_MESSAGES
         connecting.maxmsgsize = MAX_MESSAGE_BYTES
@@ -178,6 +140,24 @@ class KvSubscriber:
         return connecting
 
 
-def _numbered(seq: bytes, payload: bytes) -> _Numbered:
-    batch = decode(payload)
-    return _Numbered(int.from_bytes(seq, "big"), batch.ts, batch.events)
+@contextmanager
+def _losses(live: zmq.asyncio.Socket) -> Iterator["zmq.Socket[bytes]"]:
+    """Hears of each loss of the connection before anything that another one brings can be read."""
+    address = f"inproc://losses-{uuid4().hex}"
+    live.monitor(address, zmq.EVENT_DISCONNECTED)
+    with zmq.Socket(live.context, zmq.PAIR) as losses:
+        losses.linger = 0
+        losses.connect(address)
+        try:
+            yield losses
+        finally:
+            live.disable_monitor()
+
+
+def _waiting(sock: "zmq.Socket[bytes]") -> list[list[bytes]]:
+    """Messages that have come, some of them if they are many."""
+    messages: list[list[bytes]] = []
+    with suppress(zmq.Again):
+        while len(messages) < READ_MESSAGES:
+            messages.append(sock.recv_multipart(zmq.NOBLOCK))
+    return messages

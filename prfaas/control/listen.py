@@ -10,6 +10,32 @@ from prfaas.core.errors import ConfigError
 
 def listener(address: str, key: str) -> socket.socket:
     """A listening TCP socket. `key` is the dotted key that chose the address. Raises ConfigError."""
+    sock = _bound(address, key)
+    try:
+        # Two sockets that are only bound could share a port; one that listens owns it.
+        sock.listen(socket.SOMAXCONN)
+    except OSError as error:
+        sock.close()
+        raise ConfigError(unusable(address, key, error)) from error
+    return sock
+
+
+def shared(address: str, key: str) -> socket.socket:
+    """A bound socket for one of several processes on one address: of those that listen, each gets its share of the
+    connections from the kernel. Raises ConfigError."""
+    return _bound(address, key, socket.SO_REUSEPORT)
+
+
+def reserved(address: str, key: str) -> socket.socket:
+    """The same for the process that starts the others: it keeps the address while it does not listen itself.
+
+    Raises ConfigError also where somebody listens there who shares it.
+    """
+    listener(address, key).close()
+    return shared(address, key)
+
+
+def _bound(address: str, key: str, *options: int) -> socket.socket:
     host, port = split_address(address)
     try:
         family, kind, protocol, _, where = socket.getaddrinfo(
@@ -19,10 +45,9 @@ def listener(address: str, key: str) -> socket.socket:
     except OSError as error:
         raise ConfigError(unusable(address, key, error)) from error
     try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        for option in (socket.SO_REUSEADDR, *options):
+            sock.setsockopt(socket.SOL_SOCKET, option, 1)
         sock.bind(where)
-        # Two sockets that are only bound could share a port; one that listens owns it.
-        sock.listen(socket.SOMAXCONN)
     except OSError as error:
         sock.close()
         raise ConfigError(unusable(address, key, error)) from error

@@ -22,17 +22,20 @@ from prfaas.core.request import MAX_SEED
 from prfaas.engine.grammar import GrammarCompiler
 from prfaas.gateway import errors
 from prfaas.gateway.body_reader import BodyReader
+from prfaas.gateway.client_request_id import REQUEST_ID_HEADER
 from prfaas.gateway.directory import Directory
 from prfaas.gateway.dispatch import Dispatcher
-from prfaas.gateway.edge import REQUEST_ID_HEADER, Edge
+from prfaas.gateway.edge import Edge
 from prfaas.gateway.errors import ApiError, ErrorReply
 from prfaas.gateway.gate import Gate
 from prfaas.gateway.grammar_check import GrammarCheck
 from prfaas.gateway.guard import Guard
 from prfaas.gateway.openai_api import OpenAIApi, ServedModel
-from prfaas.gateway.parse import PREFILL_HEADER, TRACE_HEADER
+from prfaas.gateway.parse import PREFILL_HEADER, PRIORITY_HEADER, TRACE_HEADER
 from prfaas.gateway.registry import Registry
 from prfaas.gateway.replies import ChatCompletion, ModelCard, ModelList, TextCompletion
+from prfaas.gateway.responses_body import ResponsesBody
+from prfaas.gateway.responses_replies import ResponseReply
 from prfaas.gateway.schema import ChatBody, CompletionBody
 from prfaas.gateway.status_api import FleetReply, ReadyReply, StatusApi
 from prfaas.gateway.tenants import Tenants
@@ -40,7 +43,8 @@ from prfaas.gateway.tokenizer import ModelTokenizer
 from prfaas.telemetry.metrics import RouterMetrics
 
 SCHEMA_AT = "#/components/schemas/"
-REPLIES = (ChatCompletion, TextCompletion, ModelList, ModelCard, FleetReply, ReadyReply, ErrorReply)
+BODIES = (ChatBody, CompletionBody, ResponsesBody)
+REPLIES = (ChatCompletion, TextCompletion, ResponseReply, ModelList, ModelCard, FleetReply, ReadyReply, ErrorReply)
 
 
 def draw_seed() -> int:
@@ -102,6 +106,13 @@ def _add_openai(app: FastAPI, api: OpenAIApi) -> None:
         openapi_extra=_body(CompletionBody.__name__),
         responses=_answers(TextCompletion, streams=True),
     )
+    app.add_api_route(
+        "/v1/responses",
+        api.responses,
+        methods=["POST"],
+        openapi_extra=_body(ResponsesBody.__name__),
+        responses=_answers(ResponseReply, streams=True),
+    )
     app.add_api_route("/v1/models", api.models, responses=_answers(ModelList))
     # The handler reads the name itself, so the document is told of it.
     name = {"name": "model", "in": "path", "required": True, "schema": {"type": "string"}}
@@ -153,6 +164,7 @@ def _body(name: str) -> dict[str, Any]:
         "parameters": [
             header(TRACE_HEADER, ["0", "1"], "1: the answer carries `prfaas`, the account of the request."),
             header(PREFILL_HEADER, ["local", "remote"], "Where to prefill, whatever the prompt's length."),
+            header(PRIORITY_HEADER, ["batch", "interactive"], "batch: waits while the fleet is busy."),
         ],
     }
 
@@ -172,7 +184,7 @@ def _describe(app: FastAPI) -> None:
         if app.openapi_schema is None:
             document = get_openapi(title=app.title, version=app.version, routes=app.routes)
             _, bodies = models_json_schema(
-                [(ChatBody, "validation"), (CompletionBody, "validation")], ref_template=SCHEMA_AT + "{model}"
+                [(body, "validation") for body in BODIES], ref_template=SCHEMA_AT + "{model}"
             )
             _, replies = msgspec.json.schema_components(REPLIES, ref_template=SCHEMA_AT + "{name}")
             schemas = document.setdefault("components", {}).setdefault("schemas", {})

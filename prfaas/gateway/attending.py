@@ -1,4 +1,4 @@
-"""One stream to one decode instance, for all requests that this router has there. Knows no placements, and no retries."""
+"""One stream to one decode instance, for all requests that this router has there. Knows no placements."""
 
 import asyncio
 import logging
@@ -46,11 +46,18 @@ class Attending:
     def num_calls(self) -> int:
         return len(self._receivers)
 
-    def begin(self, message: pb.GenerateRequest, receiver: Receiver) -> int:
-        """Sends a request and gives its number; what becomes of it goes to `receiver`."""
+    def begin(
+        self, message: pb.GenerateRequest, receiver: Receiver, after: "asyncio.Future[None] | None" = None
+    ) -> int:
+        """Sends a request, after something else has come to its end, and gives its number; what becomes of it goes to
+        `receiver`."""
         self._last_call += 1
         self._receivers[self._last_call] = receiver
-        self._send(pb.AttendCommand(call=self._last_call, generate=message))
+        command = pb.AttendCommand(call=self._last_call, generate=message)
+        if after is None:
+            self._send(command)
+        else:
+            after.add_done_callback(lambda _: self._send_if_wanted(command))
         return self._last_call
 
     def stop(self, call: int, *, account: bool) -> None:
@@ -74,6 +81,10 @@ class Attending:
         self._retired = True
         self._rpc.cancel()
         await asyncio.wait([self._reading])
+
+    def _send_if_wanted(self, command: pb.AttendCommand) -> None:
+        if command.call in self._receivers:
+            self._send(command)
 
     def _send(self, command: pb.AttendCommand) -> None:
         self._unsent.append(command)

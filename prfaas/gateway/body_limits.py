@@ -1,6 +1,6 @@
 """How much a body may hold before anything is built from it: a large one keeps the event loop from all others.
 
-Knows no fields but the two that may be long.
+Knows no fields but those that may be long.
 """
 
 import msgspec
@@ -20,6 +20,8 @@ MAX_COMMAS = 1 << 21
 class _Outline(msgspec.Struct):
     messages: Raw = Raw()
     prompt: Raw = Raw()
+    input: Raw = Raw()
+    instructions: Raw = Raw()
 
 
 _outline = msgspec.json.Decoder(_Outline)
@@ -33,9 +35,13 @@ def check(body: bytes) -> None:
         outline = _outline.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise _refusal(f"the body is not valid JSON: {error}") from None
-    other = len(body) - len(bytes(outline.messages)) - len(bytes(outline.prompt))
+    long = (outline.messages, outline.prompt, outline.input, outline.instructions)
+    other = len(body) - sum(len(bytes(field)) for field in long)
     if other > MAX_OTHER_BYTES:
-        raise _refusal(f"all but messages and prompt has {other} bytes; at most {MAX_OTHER_BYTES} are read")
+        message = (
+            f"all but messages, prompt, input and instructions has {other} bytes; at most {MAX_OTHER_BYTES} are read"
+        )
+        raise _refusal(message)
     # Keys and values alike. An escaped quote is no end, and one behind an escaped backslash only makes the count low.
     if (strings := (body.count(b'"') - body.count(b'\\"')) // 2) > MAX_STRINGS:
         raise _refusal(f"the body has about {strings} keys and strings; at most {MAX_STRINGS} are read")

@@ -1,5 +1,6 @@
 """From a request to its tokens: place it, call the decode instance, and place once more if nothing came yet."""
 
+import asyncio
 import logging
 from dataclasses import replace
 from types import TracebackType
@@ -23,9 +24,10 @@ from prfaas.gateway.calls import InstanceCalls
 from prfaas.gateway.directory import Directory
 from prfaas.gateway.events import Event, Finished
 from prfaas.gateway.generate_call import GenerateCall
-from prfaas.gateway.policy_params import policy_params
+from prfaas.gateway.policy_params import LiveParams, policy_params
 from prfaas.gateway.prompt_blocks import PromptBlocks
 from prfaas.gateway.registry import Registry
+from prfaas.gateway.traffic import Traffic
 from prfaas.gateway.waiting_room import WaitingRoom
 from prfaas.policy.admit import admit, admit_batch
 from prfaas.policy.matches import longest
@@ -61,7 +63,10 @@ class Dispatcher:
         room: WaitingRoom,
     ) -> None:
         self._policy = config.policy.name
-        self._params = policy_params(config)
+        self.params = LiveParams(policy_params(config))
+        """The knobs in force; the short loop changes them."""
+        self.traffic = Traffic(clock)
+        """What was placed."""
         self.first_token_deadline_s = config.router.first_token_deadline_s
         self._registry = registry
         self._directory = directory
@@ -98,10 +103,11 @@ class Dispatcher:
             exclude=failed | self._registry.too_small_for(tokens),
             longest=longest(cached, view),
         )
-        placement = place(wanted, view, self._params, self._policy)
+        placement = place(wanted, view, self.params.now, self._policy)
         refusal = admit_batch(view, self.room.batch_share) if priority == "batch" else None
-        if priority and (refusal := refusal or admit(wanted, placement, view, self._params)):
+        if priority and (refusal := refusal or admit(wanted, placement, view, self.params.now)):
             raise ContendedError(refusal.reason, refusal.retry_after_s)
+        self.traffic.add(request.prompt_tokens, placement.uncached_tokens)
         ticket = self._registry.placed(placement)
         prefill = placement.prefill or placement.decode
         self.metrics.placements.labels("remote" if placement.remote else "local", prefill.cluster).inc()
@@ -117,12 +123,15 @@ class Dispatcher:
         self._registry.ended(ticket)
         self.room.look_soon()
 
-    def announce(self, request: Request, blocks: PromptBlocks, placement: Placement) -> None:
+    def announce(self, request: Request, blocks: PromptBlocks, placement: Placement) -> "asyncio.Future[None] | None":
         """Tells the instance that prefills, if it is another than the one that decodes, or if a cached prefix is to go
-        there first; to be called before the decode instance is, so that it hears of it before it is asked."""
+        there first; to be called before the decode instance is, so that it hears of it before it is asked.
+
+        What is returned the request must not overtake: it goes to the same instance.
+        """
         moved = placement.cache_transfer
         if placement.prefill is None and moved is None:
-            return
+            return None
         prefill = placement.prefill or placement.decode
         names = self._directory.names_for(prefill.instance_id, blocks)
         message = pb.AnnounceRequest(request_id=request.request_id, block_hashes=names)
@@ -131,8 +140,8 @@ class Dispatcher:
             message.prompt_token_ids.extend(request.prompt_token_ids[: moved.tokens])
             message.cache_salt = request.cache_salt
             self.metrics.cache_transfers.labels(moved.source.cluster, prefill.cluster).inc()
-        if names or moved:
-            self.calls.announce_soon(prefill, message)
+        heard = self.calls.announce_soon(prefill, message) if names or moved else None
+        return None if placement.prefill else heard
 
     async def prune(self) -> None:
         """Closes channels to instances that left the fleet."""
@@ -213,8 +222,8 @@ class Generation:
         # A prefill instance may still work for the first attempt, so the second needs an id of its own.
         request_id = RequestId(f"{self._request.request_id}.2") if self._failed else self._request.request_id
         attempt = replace(self._request, request_id=request_id)
-        dispatcher.announce(attempt, self._blocks, self.placement)
-        self._call = dispatcher.calls.generate(attempt, self.placement, deadline_s)
+        heard = dispatcher.announce(attempt, self._blocks, self.placement)
+        self._call = dispatcher.calls.generate(attempt, self.placement, deadline_s, heard)
         return self._call
 
     def _note(self, event: Event, call: GenerateCall) -> None:

@@ -1,5 +1,6 @@
 """The Fleet gRPC service: instances register here and send their heartbeats. Judges nothing; the registry does."""
 
+import asyncio
 import logging
 from collections.abc import Callable, Sequence
 
@@ -36,6 +37,8 @@ class FleetService(FleetServicer):
         self._routers = routers
         self._metrics = metrics
         self._heartbeat_interval_s = heartbeat_interval_s
+        self.heard = asyncio.Event()
+        """An instance has registered."""
 
     async def Register(  # noqa: N802 — gRPC's spelling
         self,
@@ -48,6 +51,7 @@ class FleetService(FleetServicer):
         except RefusedError as refused:
             log.warning("registration from %s refused: %s", context.peer(), refused.message)
             await context.abort(refused.status, refused.message)
+        self.heard.set()
         self._follower.reconcile(self._registry.infos())
         return pb.RegisterReply(
             heartbeat_interval_s=self._heartbeat_interval_s,
@@ -63,10 +67,14 @@ class FleetService(FleetServicer):
         """known=false asks the instance to register again; an impossible load is refused with INVALID_ARGUMENT."""
         try:
             known = self._registry.heartbeat(
-                request.instance_id, request.epoch, request.load, request.links, partial=request.partial
+                request.instance_id,
+                request.epoch,
+                request.load,
+                request.links,
+                request.rates if request.HasField("rates") else None,
+                partial=request.partial,
             )
         except RefusedError as refused:
-            log.warning("heartbeat from %s refused: %s", context.peer(), refused.message)
             await context.abort(refused.status, refused.message)
         self._metrics.heartbeats.labels("partial" if request.partial else "full").inc()
         return pb.HeartbeatReply(known=known)

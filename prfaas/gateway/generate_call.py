@@ -28,7 +28,12 @@ class GenerateCall:
     """
 
     def __init__(
-        self, stream: Attending, instance: InstanceView, message: pb.GenerateRequest, on_end: Callable[[], None]
+        self,
+        stream: Attending,
+        instance: InstanceView,
+        message: pb.GenerateRequest,
+        on_end: Callable[[], None],
+        after: "asyncio.Future[None] | None" = None,
     ) -> None:
         self.request_id = message.request_id
         self.instance = instance
@@ -42,7 +47,7 @@ class GenerateCall:
         self._heard_s = self._loop.time()
         self._patience_s = message.deadline_s + DEADLINE_GRACE_S
         self._patience = self._loop.call_later(self._patience_s, self._lose_patience)
-        self._number = stream.begin(message, self)
+        self._number = stream.begin(message, self, after)
 
     @property
     def ready(self) -> bool:

@@ -3,7 +3,7 @@
 Pure bookkeeping: knows holders by their numbers only.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from prfaas.control.kv_events import BlockName
 
@@ -20,7 +20,11 @@ def state_bit(holder: int) -> int:
 
 
 class Holders:
-    """A mask of bits by name; names that nobody holds take no room."""
+    """A mask of bits by name; names that nobody holds take no room.
+
+    A mask has hundreds of bytes where there are many holders. Neighbours of a chain, which are told together and
+    mostly have the same holders, share theirs; this is memory, and time of all that goes along a chain.
+    """
 
     def __init__(self) -> None:
         self._masks: dict[BlockName, int] = {}
@@ -30,42 +34,57 @@ class Holders:
 
     def add(self, names: Iterable[BlockName], bit: int) -> None:
         masks = self._masks
+        before, after = 0, bit
         for name in names:
-            masks[name] = masks.get(name, 0) | bit
+            mask = masks.get(name, 0)
+            if mask is not before:
+                before, after = mask, mask | bit
+            masks[name] = after
 
     def remove(self, names: Iterable[BlockName], bit: int) -> None:
         """Names without the bit stay as they are."""
         masks = self._masks
+        before, after = 0, 0
         for name in names:
-            if left := masks.get(name, 0) & ~bit:
-                masks[name] = left
+            mask = masks.get(name, 0)
+            if mask is not before:
+                before, after = mask, mask & ~bit
+            if after:
+                masks[name] = after
             else:
                 masks.pop(name, None)
 
-    def prefixes(self, chain: Sequence[BlockName], holders: Iterable[int], *, snapshots: bool) -> Mapping[int, int]:
-        """Blocks of the longest usable beginning of `chain` for each holder that has one.
+    def prefixes(self, chain: Sequence[BlockName], holders: int, *, snapshots: bool) -> Iterator[tuple[int, int]]:
+        """Each holder that has a usable beginning of `chain`, and how many blocks the longest has; longest ones first.
 
-        A beginning is usable if all its KV is held and, with `snapshots`, a state at its end.
+        `holders` are the KV bits of those who matter. A beginning is usable if all its KV is held and, with
+        `snapshots`, a state at its end.
         """
-        ends = self._ends(chain, sum(map(kv_bit, holders)), snapshots=snapshots)
-        found: dict[int, int] = {}
         seen = 0
-        for count in range(len(ends), 0, -1):
-            new = ends[count - 1] & ~seen
+        for count, ends in reversed(self._ends(chain, holders, snapshots=snapshots)):
+            new = ends & ~seen
             seen |= new
             while new:
                 lowest = new & -new
-                found[(lowest.bit_length() - 1) // _BITS] = count
+                yield (lowest.bit_length() - 1) // _BITS, count
                 new ^= lowest
-        return found
 
-    def _ends(self, chain: Sequence[BlockName], alive: int, *, snapshots: bool) -> list[int]:
-        """KV bits of those for whom a usable beginning ends at each block, as far as anybody holds KV."""
-        masks, ends = self._masks, []
+    def _ends(self, chain: Sequence[BlockName], alive: int, *, snapshots: bool) -> list[tuple[int, int]]:
+        """KV bits of those for whom a usable beginning has so many blocks; of neighbours with one mask, the last."""
+        ends: list[tuple[int, int]] = []
+        masks = self._masks
+        last, count, usable = 0, 0, 0
         for name in chain:
             mask = masks.get(name, 0)
-            alive &= mask
-            if not alive:
-                break
-            ends.append(alive & mask >> 1 if snapshots else alive)
+            if mask is not last or not mask:
+                if usable:
+                    ends.append((count, usable))
+                last = mask
+                alive &= mask
+                if not alive:
+                    return ends
+                usable = alive & mask >> 1 if snapshots else alive
+            count += 1
+        if usable:
+            ends.append((count, usable))
         return ends

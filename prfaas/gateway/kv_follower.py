@@ -7,8 +7,8 @@ from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 
 from prfaas.control.curve import CurveKeys
 from prfaas.control.dial import Dialer
-from prfaas.control.kv_events import KvEvent
-from prfaas.control.kv_subscriber import PROBE_S, KvSubscriber, Note
+from prfaas.control.kv_order import Events, Note
+from prfaas.control.kv_subscriber import PROBE_S, KvSubscriber, shared_context
 from prfaas.control.tunnel import tunnel
 from prfaas.control.v1 import fleet_pb2 as pb
 from prfaas.core.errors import WireError
@@ -40,6 +40,8 @@ class KvFollower:
         self._metrics = metrics
         self._probe_s = probe_s
         self._tasks: dict[tuple[str, int], asyncio.Task[None]] = {}
+        self._subscribers: dict[str, KvSubscriber] = {}
+        self._context = shared_context()
 
     @property
     def public_key(self) -> str:
@@ -59,6 +61,12 @@ class KvFollower:
         tasks = list(self._tasks.values())
         self.reconcile([])
         await asyncio.gather(*tasks, return_exceptions=True)
+        self._context.destroy(linger=0)
+
+    def in_step(self, instance_id: InstanceId) -> bool:
+        """Whether all that the instance published until now is in the directory, as far as it could be heard."""
+        subscriber = self._subscribers.get(instance_id)
+        return subscriber is not None and subscriber.in_step
 
     async def _follow(self, info: pb.InstanceInfo) -> None:
         complained = False
@@ -66,10 +74,11 @@ class KvFollower:
             self._directory.admit(InstanceId(info.instance_id), info.epoch, info.model_fingerprint, info.block_tokens)
             try:
                 async with self._subscribed(info) as subscriber, aclosing(subscriber.follow()) as batches:
-                    async for events in batches:
-                        self._take(info, events)
-                        # What has come already is read without a pause, and the loop has other work.
-                        await asyncio.sleep(0)
+                    async for several in batches:
+                        for events in several:
+                            self._take(info, events)
+                            # What has come already is read without a pause, and the loop has other work.
+                            await asyncio.sleep(0)
             except WireError as error:
                 self._metrics.kv_faults.inc()
                 level = logging.DEBUG if complained else logging.WARNING
@@ -80,9 +89,12 @@ class KvFollower:
                 log.exception("following the KV events of %s broke", info.instance_id)
             await asyncio.sleep(RESTART_S)
 
-    def _take(self, info: pb.InstanceInfo, events: Sequence[KvEvent]) -> None:
+    def _take(self, info: pb.InstanceInfo, events: Events) -> None:
         self._metrics.kv_events.inc(len(events))
-        self._metrics.directory_dropped.inc(self._directory.apply(InstanceId(info.instance_id), info.epoch, events))
+        applied = self._directory.apply(InstanceId(info.instance_id), info.epoch, events)
+        self._metrics.directory_dropped.inc(applied.dropped)
+        self._metrics.kv_unusable.labels("unnamed").inc(applied.unnamed)
+        self._metrics.kv_unusable.labels("private").inc(applied.private)
 
     @asynccontextmanager
     async def _subscribed(self, info: pb.InstanceInfo) -> AsyncIterator[KvSubscriber]:
@@ -90,9 +102,14 @@ class KvFollower:
             events = await self._way(stack, info.kv_events_address, info.cluster)
             replay = await self._way(stack, info.kv_replay_address, info.cluster) if info.kv_replay_address else None
             curve = (self._keys, info.kv_events_key) if self._keys else None
-            subscriber = KvSubscriber(events, replay, self._note_for(info), self._probe_s, curve)
-            stack.callback(subscriber.close)
-            yield subscriber
+            note = self._note_for(info)
+            subscriber = KvSubscriber(self._context, events, replay, note, self._probe_s, curve)
+            self._subscribers[info.instance_id] = subscriber
+            try:
+                yield subscriber
+            finally:
+                if self._subscribers.get(info.instance_id) is subscriber:
+                    del self._subscribers[info.instance_id]
 
     async def _way(self, stack: AsyncExitStack, address: str, cluster: str) -> str:
         """Where to connect in order to reach `address` in `cluster`: ZeroMQ itself knows no HTTP proxies."""

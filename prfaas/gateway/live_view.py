@@ -36,6 +36,12 @@ class LiveView:
         self._oldest_s = min(self._oldest_s, now_s)
         self._counted.heard(instance)
 
+    def reprofiled(self, instances: Iterable[InstanceView]) -> None:
+        """All as they were last heard, but what a prompt takes them is known otherwise now. Those that are not in the
+        view stay outside. At once: one by one a thousand would take too long."""
+        shown = [instance for instance in instances if instance.instance_id in self._seen]
+        self._counted.heard_all(shown, self._counted.view.links.values())
+
     def drop(self, instance_id: InstanceId) -> None:
         """It gets no new requests; once is enough, more does no harm."""
         if self._seen.pop(instance_id, None) is not None:

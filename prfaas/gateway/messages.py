@@ -11,6 +11,7 @@ from prfaas.gateway.chat_template import Message
 MAX_TEXT_PARTS = 1_024
 MAX_TOOLS = 128
 MAX_TOOL_CALLS = 128
+MAX_NAME_CHARS = 256
 
 
 class TextPart(Body):
@@ -61,6 +62,11 @@ class CalledFunction(Body):
             raise ValueError(f"the arguments are not a JSON object: {error}") from None
         return value
 
+    def called_as(self, call_id: str) -> dict[str, Any]:
+        """Templates write arguments as JSON themselves, so they get them parsed."""
+        arguments = _arguments(self.arguments)
+        return {"id": call_id, "type": "function", "function": {"name": self.name, "arguments": arguments}}
+
 
 def _arguments(text: str) -> dict[str, Any]:
     """No arguments at all are none. Unlike json.loads, lets neither NaN nor half a surrogate pair into a prompt."""
@@ -79,9 +85,8 @@ class ToolCall(Body):
     index: int | None = Field(default=None, description="Left over from a stream; nothing depends on it.")
 
     def for_template(self) -> dict[str, Any]:
-        """Templates write arguments as JSON themselves, so they get them parsed."""
-        arguments = _arguments(self.function.arguments)
-        return {"id": self.id, "type": self.type, "function": {"name": self.function.name, "arguments": arguments}}
+        """As an assistant's message carries it."""
+        return self.function.called_as(self.id)
 
 
 class AssistantMessage(Body):
@@ -147,7 +152,7 @@ ChatMessage = Annotated[
 class FunctionDefinition(Body):
     """A function that the model may call; `strict` is accepted, but calls are not constrained."""
 
-    name: str = Field(min_length=1, max_length=256)
+    name: str = Field(min_length=1, max_length=MAX_NAME_CHARS)
     description: str | None = None
     parameters: dict[str, Any] | None = None
     strict: bool | None = None

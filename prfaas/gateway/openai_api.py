@@ -26,6 +26,8 @@ from prfaas.gateway.gate import Gate
 from prfaas.gateway.grammar_check import GrammarCheck
 from prfaas.gateway.registry import Registry
 from prfaas.gateway.replies import ModelCard, ModelList
+from prfaas.gateway.responses_body import ResponsesBody
+from prfaas.gateway.responses_form import ResponsesForm
 from prfaas.gateway.schema import ChatBody, CompletionBody
 from prfaas.gateway.stream import AnswerStream
 from prfaas.gateway.tenants import Tenant
@@ -34,6 +36,8 @@ from prfaas.policy.view import Force
 from prfaas.telemetry.metrics import RouterMetrics
 
 JSON = "application/json"
+
+GeneratingBody = ChatBody | CompletionBody | ResponsesBody
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +90,17 @@ class OpenAIApi:
         form = TextForm(self._head(http, body), self.tokenizer.token_bytes)
         return await self._answer(http, body, prompts, form, arrived_s)
 
+    async def responses(self, http: HttpRequest) -> Response:
+        """`POST /v1/responses`"""
+        arrived_s = self.clock()
+        body = parse.parse(ResponsesBody, await self.read_body(http))
+        self._check_model(body.model)
+        prompt = await self.tokenizer.encode_chat(
+            body.turns, self._context_tokens(), body.template_tools, body.chat_template_kwargs
+        )
+        form = ResponsesForm(self._head(http, body), self.tokenizer.token_bytes, body)
+        return await self._answer(http, body, [prompt], form, arrived_s)
+
     async def models(self, http: HttpRequest) -> Response:  # noqa: ARG002 — every handler gets the request
         """`GET /v1/models`"""
         return Response(msgspec.json.encode(ModelList([self._card()])), media_type=JSON)
@@ -104,7 +119,7 @@ class OpenAIApi:
     async def _answer(
         self,
         http: HttpRequest,
-        body: ChatBody | CompletionBody,
+        body: GeneratingBody,
         prompts: Sequence[tuple[int, ...]],
         form: Form,
         arrived_s: float,
@@ -130,7 +145,7 @@ class OpenAIApi:
         return Response(content, media_type=JSON)
 
     def _requests(
-        self, request_id: RequestId, body: ChatBody | CompletionBody, prompts: Sequence[tuple[int, ...]], salt: str
+        self, request_id: RequestId, body: GeneratingBody, prompts: Sequence[tuple[int, ...]], salt: str
     ) -> list[Request]:
         """One for each choice: those of the first prompt, then those of the next."""
         self.tokenizer.check_ids(body.stop_token_ids or (), "stop_token_ids")
@@ -151,7 +166,7 @@ class OpenAIApi:
         self,
         arrivals: Sequence[Arrival],
         force: Force | None,
-        body: ChatBody | CompletionBody,
+        body: GeneratingBody,
         tenant: Tenant,
         priority: Priority,
     ) -> AsyncIterator[Choices]:
@@ -204,7 +219,7 @@ class OpenAIApi:
             message = f"the model {name!r} does not exist; this server has {self.model.name!r}"
             raise ApiError(404, message, param="model", code="model_not_found")
 
-    def _head(self, http: HttpRequest, body: ChatBody | CompletionBody) -> Head:
+    def _head(self, http: HttpRequest, body: GeneratingBody) -> Head:
         logprobs = body.num_logprobs is not None
         return Head(http.state.request_id, int(self.unix_time()), self.model.name, body.include_usage, logprobs)
 

@@ -11,6 +11,11 @@ from prfaas.policy.view import ClusterKind
 
 MAX_WAITING_TOKENS = 2**40
 """No queue of prompts is longer; such a number is a bug or an overflow, and would steer every request away."""
+MAX_REQUESTS = 2**20
+"""Nor does any instance have more requests than that."""
+MAX_BYTES_S = 1e13
+MAX_SECONDS = 1e9
+"""Of a round trip, a queue or an age: thirty years are none."""
 
 
 class RefusedError(Exception):
@@ -76,6 +81,12 @@ def check_load(instance_id: str, load: pb.Load) -> None:
         wrong.append(f"{load.pages_cached} pages cached besides {load.pages_used} used of {load.pages_total}")
     if load.waiting_tokens > MAX_WAITING_TOKENS:
         wrong.append(f"{load.waiting_tokens} tokens waiting")
+    if max(load.waiting_requests, load.running_requests) > MAX_REQUESTS:
+        wrong.append(f"{load.waiting_requests} requests waiting and {load.running_requests} running")
+    if not (math.isfinite(load.role_age_s) and load.role_age_s >= 0):
+        wrong.append(f"in its role for {load.role_age_s} s")
+    if load.converting_to not in (pb.ROLE_UNSPECIFIED, pb.ROLE_PREFILL, pb.ROLE_DECODE):
+        wrong.append(f"about to serve in the unknown role {load.converting_to}")
     if wrong:
         message = f"{instance_id} reports an impossible load: {', '.join(wrong)}"
         raise RefusedError(grpc.StatusCode.INVALID_ARGUMENT, message)
@@ -87,6 +98,7 @@ def link_fault(link: pb.LinkReport, kinds: Mapping[str, ClusterKind]) -> str | N
         return f"it leads to cluster {link.cluster!r}, which the router's configuration lacks"
     numbers = (link.bytes_per_s, link.rtt_s, link.min_rtt_s, link.queued_s, link.age_s)
     sane = all(math.isfinite(number) and number >= 0 for number in numbers)
+    sane = sane and link.bytes_per_s <= MAX_BYTES_S and max(numbers[1:]) <= MAX_SECONDS
     if not sane or not all(0 <= share <= 1 for share in (link.retransmitted, link.utilisation)):
         return f"its numbers are impossible: {str(link).split()}"
     return None

@@ -1,7 +1,7 @@
 """The live table of instances, fed by registrations and heartbeats. Knows no sockets; its clock is injected."""
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -11,13 +11,15 @@ from prfaas.config.sections import Address, FleetConfig
 from prfaas.control.v1 import fleet_pb2 as pb
 from prfaas.core.clock import Clock
 from prfaas.core.ids import ClusterName, InstanceId
+from prfaas.gateway.blend import Report
 from prfaas.gateway.decode_contexts import DecodeContexts
 from prfaas.gateway.described_links import described_links
+from prfaas.gateway.live_profiles import LiveProfiles
 from prfaas.gateway.live_view import LiveView
 from prfaas.gateway.measured_links import InstanceLink, link_views
 from prfaas.gateway.registration import RefusedError, check_instance, check_load, link_fault
+from prfaas.gateway.reported_rates import rates_fault
 from prfaas.policy.outstanding import Ticket
-from prfaas.policy.profile import Profile
 from prfaas.policy.view import ClusterKind, ClusterView, InstanceView, LinkView, Placement, Role
 from prfaas.telemetry.metrics import RouterMetrics
 
@@ -27,6 +29,9 @@ ROLES: dict[int, Role] = {pb.ROLE_PREFILL: "prefill", pb.ROLE_DECODE: "decode"}
 
 FORGET_AFTER_S = 300.0
 """A silent instance stays visible for operators so long; then its entry goes."""
+
+RATES_S = 5.0
+"""Between two looks at what instances measure of themselves."""
 
 log = logging.getLogger(__name__)
 
@@ -38,10 +43,12 @@ class _Member:
     seen_s: float
     view: InstanceView
     links: list[pb.LinkReport] = field(default_factory=list)
+    rates: pb.Rates | None = None
     links_s: float = 0.0
     """When they were told."""
     reported_stale: bool = False
-    reported_links: bool = False
+    complained: set[str] = field(default_factory=set)
+    """What of its reports was not believed: each kind is logged once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,15 +70,16 @@ class Registry:
         config: FleetConfig,
         metrics: RouterMetrics,
         clock: Clock,
-        profiles: Mapping[ClusterName, Profile] | None = None,
+        profiles: LiveProfiles | None = None,
     ) -> None:
-        """`profiles`: what a prompt takes the instances of a cluster, as far as it is known."""
+        """`profiles`: what a prompt takes the instances of a cluster, as far as it is known; none: never known."""
         self._kinds: dict[str, ClusterKind] = {cluster.name: cluster.kind for cluster in config.clusters}
         self._stale_after_s = config.router.missed_heartbeats * config.router.heartbeat_interval_s
         self._metrics = metrics
         self._clock = clock
         self._members: dict[str, _Member] = {}
-        self._profiles = profiles or {}
+        self.profiles = profiles or LiveProfiles({}, None, config.engine.max_running_requests)
+        self._looked_s = clock()
         self._slots = _slots(config)
         self._any_slots = config.engine.max_running_requests
         self._described = described_links(config)
@@ -87,7 +95,8 @@ class Registry:
     def register(self, info: pb.InstanceInfo, load: pb.Load) -> None:
         """Takes an instance in, in the place of an earlier life of it. Raises RefusedError with the reason.
 
-        The same life may register again, also in another role: what was placed on it still counts as its load.
+        The same life may register again, also in another role: what was placed on it counts, as does what it said of
+        links.
         """
         check_instance(info, self._kinds)
         check_load(info.instance_id, load)
@@ -99,10 +108,12 @@ class Registry:
                 f"{info.control_address} may not use that name; rename one, or try again once the other is gone",
             )
         self._check_fingerprint(info)
-        same_life = known is not None and known.info.epoch == info.epoch
-        self._forget(info.instance_id, for_good=not same_life)
+        earlier = known if known and known.info.epoch == info.epoch else None
+        self._forget(info.instance_id, for_good=earlier is None)
         view = self._view_of(info, load)
         self._members[info.instance_id] = member = _Member(info, load, self._clock(), view)
+        if earlier:
+            member.links, member.links_s = earlier.links, earlier.links_s
         if view.role == "decode":
             self._contexts.put(view.instance_id, info.max_context_tokens)
         self._show(member)
@@ -115,18 +126,19 @@ class Registry:
         epoch: int,
         load: pb.Load,
         links: Sequence[pb.LinkReport] = (),
+        rates: pb.Rates | None = None,
         *,
         partial: bool = False,
     ) -> bool:
         """Notes a sign of life. False: not known, register again. Raises RefusedError for a load that cannot be.
 
         `partial`: it tells only of the load, and all else is as it was told before.
-        Measurements of links that cannot be are left out: nobody is to lose an instance over them.
+        Measurements of links and rates that cannot be are left out: nobody is to lose an instance over them.
         """
         member = self._members.get(instance_id)
         if member is None or member.info.epoch != epoch:
             return False
-        check_load(instance_id, load)
+        self._check_load(member, load)
         if not self._live(member) and self._conflicting(member.info):
             # The fleet moved on to another model while it was silent; only a registration may decide about it.
             self._forget(instance_id)
@@ -136,6 +148,7 @@ class Registry:
         member.load, member.seen_s, member.reported_stale = load, self._clock(), False
         if not partial:
             member.links, member.links_s = self._usable(member, links), member.seen_s
+            self._take_rates(member, rates)
         member.view = self._view_of(member.info, load)
         self._show(member)
         return True
@@ -230,6 +243,9 @@ class Registry:
                 log.warning("%s is silent for %.1f s; it gets no new requests", instance_id, age_s)
         self._measured = link_views(self.links(), self._described)
         self._live_view.measured(self._measured)
+        if now - self._looked_s >= RATES_S:
+            self._looked_s = now
+            self._look_at_rates()
         self.refresh_metrics()
 
     def refresh_metrics(self) -> None:
@@ -239,6 +255,8 @@ class Registry:
             counts[member.info.cluster, member.view.role, self._state(member)] += 1
         for labels, count in counts.items():
             self._metrics.instances.labels(*labels).set(count)
+        for cluster in self._kinds:
+            self._metrics.loops.profile_measured.labels(cluster).set(self.profiles.measured(ClusterName(cluster)))
         self._metrics.links.read({(v.source, v.target): _gauges(v) for v in self._measured})
 
     def _usable(self, member: _Member, links: Sequence[pb.LinkReport]) -> list[pb.LinkReport]:
@@ -246,12 +264,50 @@ class Registry:
         for link in links:
             if fault := link_fault(link, self._kinds):
                 self._metrics.links.refused.inc()
-                if not member.reported_links:
-                    member.reported_links = True
-                    log.warning("a measurement of a link by %s is left out: %s", member.info.instance_id, fault)
+                self._complain(member, "a measurement of a link", fault)
             else:
                 usable[link.cluster] = link
         return list(usable.values())
+
+    def _check_load(self, member: _Member, load: pb.Load) -> None:
+        try:
+            check_load(member.info.instance_id, load)
+        except RefusedError as refused:
+            self._metrics.loops.refused.labels("load").inc()
+            self._complain(member, "a heartbeat", refused.message)
+            raise
+
+    def _take_rates(self, member: _Member, rates: pb.Rates | None) -> None:
+        if rates is None:
+            return
+        if fault := rates_fault(rates):
+            member.rates = None
+            self._metrics.loops.refused.labels("rates").inc()
+            self._complain(member, "what it measured of itself", fault)
+        else:
+            member.rates = rates
+
+    def _complain(self, member: _Member, what: str, fault: str) -> None:
+        if what not in member.complained:
+            member.complained.add(what)
+            log.warning("%s: %s is left out: %s", member.info.instance_id, what, fault)
+
+    def _look_at_rates(self) -> None:
+        """Profiles as the instances alive measure them now."""
+        reports: dict[ClusterName, list[Report]] = {}
+        for member in self._members.values():
+            if member.rates is not None and self._live(member):
+                view = member.view
+                reports.setdefault(view.cluster, []).append(Report(view.instance_id, view.role, member.rates))
+        look = self.profiles.look(reports)
+        for name in look.outliers:
+            self._metrics.loops.refused.labels("outlier").inc()
+            self._complain(self._members[name], "its own speed", "it is far from that of its peers, or its file's")
+        if look.moved:
+            log.info("what a prompt takes is known anew in %s", ", ".join(sorted(look.moved)))
+            for member in self._members.values():
+                member.view = self._view_of(member.info, member.load)
+            self._live_view.reprofiled(member.view for member in self._members.values())
 
     def _show(self, member: _Member) -> None:
         if member.load.draining:
@@ -302,7 +358,7 @@ class Registry:
             running_requests=load.running_requests,
             pages_free=load.pages_total - load.pages_used,
             max_running=self._slots.get(info.instance_id, self._any_slots),
-            profile=self._profiles.get(ClusterName(info.cluster)),
+            profile=self.profiles.of(ClusterName(info.cluster)),
         )
 
 

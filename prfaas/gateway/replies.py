@@ -26,6 +26,9 @@ class PrefillTrace(msgspec.Struct, frozen=True):
     instance: str
     tokens_computed: int
     tokens_reused: int
+    tokens_fetched: int
+    """Of those reused: another instance's cache had sent their KV for this request."""
+    fetched_from: str | None
 
 
 class KvTrace(msgspec.Struct, frozen=True):

@@ -64,6 +64,22 @@ def _kind(value: Any) -> str:
     return f"<{kind}>" if kind in ("text", "json_object") else "<json_schema>"
 
 
+class FlatSchemaFormat(Body):
+    """The same in the words of `/v1/responses`."""
+
+    # An unknown type ends up here, so the message about it names them all.
+    type: Literal["text", "json_object", "json_schema"]
+    name: str = Field(min_length=1, max_length=256)
+    json_schema: dict[str, Any] = Field(alias="schema")
+    description: str | None = None
+    strict: bool | None = None
+
+    _size = field_validator("json_schema")(_checked)
+
+    def grammar(self) -> Grammar | None:
+        return Grammar(GrammarKind.JSON_SCHEMA, _dump(self.json_schema))
+
+
 class _AnyFormat(JsonSchemaFormat):
     # An unknown type ends up here, so the message about it names them all.
     type: Literal["text", "json_object", "json_schema"]  # type: ignore[assignment] # wider than its parent's on purpose
@@ -75,6 +91,15 @@ ResponseFormat = Annotated[
     | Annotated[_AnyFormat, Tag("<json_schema>")],
     Discriminator(_kind),
 ]
+
+
+TextFormatChoice = Annotated[
+    Annotated[TextFormat, Tag("<text>")]
+    | Annotated[JsonObjectFormat, Tag("<json_object>")]
+    | Annotated[FlatSchemaFormat, Tag("<json_schema>")],
+    Discriminator(_kind),
+]
+"""`text.format` of `/v1/responses`."""
 
 
 class StructuredOutputs(Body):

@@ -7,12 +7,12 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
 
-from prfaas.config.sections import FleetConfig
+from prfaas.config.sections import FleetConfig, split_address
 from prfaas.control.convert import ROLE_FROM_PB
 from prfaas.control.v1 import fleet_pb2 as pb
 from prfaas.core.ids import InstanceId
 from prfaas.gateway.directory import Directory
-from prfaas.gateway.errors import RETRY_AFTER_S
+from prfaas.gateway.errors import RETRY_AFTER_S, ApiError
 from prfaas.gateway.gate import Gate
 from prfaas.gateway.measured_links import InstanceLink
 from prfaas.gateway.registry import FleetEntry, Registry, State
@@ -127,8 +127,11 @@ class StatusApi:
         headers = {"retry-after": str(RETRY_AFTER_S)} if reasons else {}
         return Response(body, 503 if reasons else 200, headers, JSON)
 
-    async def prometheus(self, http: HttpRequest) -> Response:  # noqa: ARG002 — every handler gets the request
-        """`GET /metrics`"""
+    async def prometheus(self, http: HttpRequest) -> Response:
+        """`GET /metrics`: what this process counted, so not where several processes answer in turns."""
+        router = self.config.router
+        if router.siblings and http.scope["server"][1] == split_address(router.http)[1]:
+            raise ApiError(404, "each worker has its own metrics: ask them at router.worker_http", code="not_found")
         self.registry.refresh_metrics()
         total = self.directory.total
         self.metrics.directory.labels("kv").set(total.blocks)

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 Vector = NDArray[np.float64]
 
-ROUNDS = 6
+ROUNDS = 4
 """Of telling outliers from the others."""
 
 

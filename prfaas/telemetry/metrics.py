@@ -9,6 +9,7 @@ from prfaas.telemetry.admission_metrics import AdmissionMetrics
 from prfaas.telemetry.connection_metrics import ConnectionMetrics
 from prfaas.telemetry.emulation_metrics import EmulationMetrics
 from prfaas.telemetry.link_metrics import LinkMetrics, RouterLinkMetrics
+from prfaas.telemetry.loop_metrics import RouterLoopMetrics
 from prfaas.telemetry.prefix_fetch_metrics import PrefixFetchMetrics
 from prfaas.telemetry.prefix_metrics import PrefixMetrics
 from prfaas.telemetry.role_metrics import RoleMetrics, RouterRoleMetrics
@@ -108,6 +109,12 @@ class RouterMetrics:
             "Times that following an instance's KV events broke",
             registry=registry,
         )
+        self.kv_unusable = Counter(
+            "prfaas_router_kv_unusable_blocks_total",
+            "Blocks of engines with names of their own that cannot be used: unnamed or private",
+            ["why"],
+            registry=registry,
+        )
         self.directory_dropped = Counter(
             "prfaas_router_directory_dropped_total",
             "Entries that the directory had no room for",
@@ -132,6 +139,7 @@ class RouterMetrics:
             registry=registry,
         )
         self.links = RouterLinkMetrics(registry)
+        self.loops = RouterLoopMetrics(registry)
         self.roles = RouterRoleMetrics(registry)
 
 

@@ -12,8 +12,9 @@ import zmq
 
 from prfaas.control.curve import CurveKeys
 from prfaas.control.kv_events import AllBlocksCleared, BlockName, BlockRemoved, BlockStored, KvEvent
+from prfaas.control.kv_order import Note
 from prfaas.control.kv_publisher import KvPublisher
-from prfaas.control.kv_subscriber import KvSubscriber, Note
+from prfaas.control.kv_subscriber import KvSubscriber, shared_context
 
 PROBE_S = 0.05
 PATIENCE_S = 20.0
@@ -104,13 +105,15 @@ async def listener(
 ) -> AsyncIterator[Listener]:
     """Follows until the block ends, whose end shows what broke it before."""
     heard = Listener()
-    subscriber = KvSubscriber(events, replay, lambda note: heard.notes.update([note]), probe_s, curve)
+    context = shared_context()
+    subscriber = KvSubscriber(context, events, replay, lambda note: heard.notes.update([note]), probe_s, curve)
 
     async def follow() -> None:
         async with aclosing(subscriber.follow()) as batches:
-            async for batch in batches:
-                heard.batches.append(batch)
-                apply(heard.held, batch)
+            async for several in batches:
+                for batch in several:
+                    heard.batches.append(batch)
+                    apply(heard.held, batch)
 
     task = asyncio.create_task(follow())
     try:
@@ -122,7 +125,7 @@ async def listener(
         except asyncio.CancelledError:
             pass
         finally:
-            subscriber.close()
+            context.destroy(linger=0)
 
 
 async def until(condition: Callable[[], bool]) -> None:

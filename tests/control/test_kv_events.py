@@ -7,13 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from prfaas.control.kv_decode import decode
 from prfaas.control.kv_events import (
     AllBlocksCleared,
     BlockRemoved,
     BlockStored,
     KvBatch,
     KvEvent,
-    decode,
     encode,
     frames,
     read_frames,
@@ -54,7 +54,7 @@ BATCH = KvBatch(1.5, (AllBlocksCleared(), STORED, BlockRemoved((NAME,), "GPU", 1
 
 def test_bytes_are_those_of_a_vllm_server() -> None:
     assert encode(BATCH) == AS_MAPS
-    assert decode(AS_MAPS) == BATCH
+    assert decode(AS_MAPS, all_tokens=True) == BATCH
 
 
 def test_arrays_of_older_servers() -> None:
@@ -67,8 +67,15 @@ def test_fields_that_older_servers_lack_and_newer_ones_add() -> None:
     short = ["BlockStored", [1], None, [], 16]
     expected = BlockStored((1,), None, (), 16, None, None, None)
     new = old | {"session_id": "s", "locality": "LOCAL"}
-    payload = msgspec.msgpack.encode([0.0, [old, short, new]])
-    assert decode(payload).events == (expected, expected, expected)
+    later = [*short, None, None, None, None, None, None, None, "later"]
+    for events in ([old, new], [short, later]):
+        assert decode(msgspec.msgpack.encode([0.0, events])).events == (expected, expected)
+
+
+def test_tokens_of_blocks_with_our_names_are_not_read() -> None:
+    theirs = msgspec.structs.replace(STORED, block_hashes=(BIG, 7))
+    events = decode(encode(KvBatch(1.0, (STORED, theirs)))).events
+    assert events == (msgspec.structs.replace(STORED, token_ids=()), theirs)
 
 
 @pytest.mark.parametrize(
@@ -83,6 +90,9 @@ def test_fields_that_older_servers_lack_and_newer_ones_add() -> None:
         msgspec.msgpack.encode([1.0, [{"type": "BlockMoved"}]]),
         msgspec.msgpack.encode([1.0, [{"type": "BlockRemoved", "block_hashes": ["text"]}]]),
         msgspec.msgpack.encode([1.0, [["BlockRemoved"]]]),
+        msgspec.msgpack.encode([1.0, [["AllBlocksCleared"], {"type": "AllBlocksCleared"}]]),
+        msgspec.msgpack.encode([1.0, [["BlockStored", [1], None, [1 << 32], 1]]]),
+        msgspec.msgpack.encode([1.0, [["BlockStored", [1], None, [1], 0]]]),
     ],
 )
 def test_what_is_no_batch(payload: bytes) -> None:
@@ -115,7 +125,7 @@ removed = st.builds(BlockRemoved, st.lists(names, max_size=4).map(tuple), st.jus
 @given(st.lists(st.one_of(stored, removed, st.just(AllBlocksCleared())), max_size=6))
 def test_what_is_sent_is_what_is_read(events: list[KvEvent]) -> None:
     batch = KvBatch(12.25, tuple(events), 0)
-    assert decode(encode(batch)) == batch
+    assert decode(encode(batch), all_tokens=True) == batch
 
 
 def test_frames() -> None:

@@ -6,8 +6,9 @@ import pytest
 import zmq
 import zmq.asyncio
 
-from prfaas.control import kv_subscriber
-from prfaas.control.kv_events import END_SEQ, AllBlocksCleared, KvBatch, decode, encode
+from prfaas.control import kv_order
+from prfaas.control.kv_decode import decode
+from prfaas.control.kv_events import END_SEQ, AllBlocksCleared, KvBatch, encode
 from prfaas.control.kv_publisher import MAX_REQUEST_BYTES
 from prfaas.core.errors import WireError
 from tests.control.kv_rig import PROBE_S, Life, Listener, life, listener, listening, removed, stored, until
@@ -234,7 +235,7 @@ async def test_a_long_answer_leaves_the_loop_to_others(monkeypatch: pytest.Monke
         decoded_in.append(turns)
         return decode(payload)
 
-    monkeypatch.setattr(kv_subscriber, "decode", noted)
+    monkeypatch.setattr(kv_order, "decode", noted)
     context = zmq.Context()
     replay = context.socket(zmq.ROUTER)
     port = replay.bind_to_random_port("tcp://127.0.0.1")

@@ -8,7 +8,7 @@ import pytest
 
 from prfaas.control.membership import Membership
 from prfaas.control.v1 import fleet_pb2 as pb
-from tests.control.routers import EPOCH, FakeRouter, Teller, serving
+from tests.control.fake_routers import EPOCH, FakeRouter, Teller, serving
 from tests.eventually import eventually_async
 
 

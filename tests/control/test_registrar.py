@@ -8,7 +8,7 @@ import pytest
 
 from prfaas.control.registrar import Registrar
 from prfaas.control.v1 import fleet_pb2 as pb
-from tests.control.routers import EPOCH, LINK, FakeRouter, Teller, serving
+from tests.control.fake_routers import EPOCH, LINK, FakeRouter, Teller, serving
 from tests.eventually import eventually_async
 
 RARELY_S = 1000.0

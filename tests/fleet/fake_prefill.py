@@ -45,6 +45,9 @@ class SilentPrefill(InstanceServicer):
     async def Drain(self, request: pb.DrainRequest, context: object) -> pb.DrainReply:  # noqa: ARG002
         return pb.DrainReply()
 
+    async def ChangeRole(self, request: pb.ChangeRoleRequest, context: object) -> pb.ChangeRoleReply:  # noqa: ARG002
+        return pb.ChangeRoleReply(refusal="it only prefills")
+
 
 @asynccontextmanager
 async def instead_of_east(fleet: InProcessFleet, servicer: SilentPrefill) -> AsyncIterator[None]:

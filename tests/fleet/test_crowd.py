@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from prfaas.engine.engine import Engine
+from prfaas.engine.model_runner import ModelRunner
 from tests.fleet.rig import InProcessFleet, prompt_of, running
 
 REQUESTS = 100
@@ -94,6 +95,7 @@ async def one(fleet: InProcessFleet, asked: Asked, expected: Sequence[int], chan
 
 
 def nothing_is_kept(engine: Engine) -> bool:
+    assert isinstance(engine._runner, ModelRunner)
     drawer = engine._runner._drawer
     return not (engine._times or drawer._counts or drawer._grammars or engine._scheduler.waiting_tokens)
 

@@ -89,7 +89,7 @@ async def test_prefill_instance_that_ends_the_call_without_a_word(model: Path) -
 async def test_draining_prefill_instance_refuses_and_is_avoided(model: Path) -> None:
     async with running(model) as fleet:
         tokens = await expected_tokens(fleet)
-        fleet.instances["east-p"].server.servicer.draining = True
+        fleet.instances["east-p"].server.servicer.leave()
         answer = await fleet.ask(LONG)
         assert answer.tokens == tokens
         assert not answer.crossed

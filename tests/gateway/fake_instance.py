@@ -40,7 +40,7 @@ class Fail:
 
 @dataclass(frozen=True)
 class Abort:
-    """Ends the stream, with all its calls, with a gRPC status, as a broken connection or a crash of the handler does."""
+    """Ends the stream, with all its calls, with a gRPC status, as a broken connection or a crash does."""
 
     status: grpc.StatusCode
 

@@ -23,13 +23,13 @@ def refusal(body: Any) -> ApiError:
 
 @pytest.mark.parametrize("place", [lambda keys: keys, lambda keys: {"metadata": keys}, lambda keys: {"tools": [keys]}])
 def test_fields_other_than_the_text_are_not_large(place: Callable[[dict[str, int]], dict[str, Any]]) -> None:
-    assert "all but messages and prompt has" in refusal(CHAT | place(MANY)).message
+    assert "input and instructions has" in refusal(CHAT | place(MANY)).message
 
 
 def test_a_second_field_of_the_same_name_hides_nothing() -> None:
     small = json.dumps(CHAT["messages"])
     body = f'{{"messages": {json.dumps(["x"] * 300_000)}, "messages": {small}}}'.encode()
-    assert "all but messages and prompt has" in refusal(body).message
+    assert "input and instructions has" in refusal(body).message
 
 
 def test_messages_are_not_made_of_keys() -> None:

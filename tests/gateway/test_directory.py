@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from prfaas.control.kv_events import AllBlocksCleared, BlockName, BlockRemoved, BlockStored, KvEvent
 from prfaas.core.ids import InstanceId, RequestId
 from prfaas.core.request import Request, SamplingParams
-from prfaas.gateway.directory import Directory, Known
+from prfaas.gateway.directory import Applied, Directory, Known
 from prfaas.gateway.prompt_blocks import PromptBlocks
 
 ONE = InstanceId("one")
@@ -45,6 +45,11 @@ def cached(one: Directory, of: PromptBlocks) -> int:
 
 
 NAMES = prompt().names("f", BLOCK)
+
+
+def name(number: int) -> bytes:
+    """Of a block of no prompt here."""
+    return number.to_bytes(16, "big")
 
 
 def test_a_prefix_ends_with_a_snapshot() -> None:
@@ -99,17 +104,17 @@ def test_another_life_holds_nothing_and_the_earlier_one_is_not_heard() -> None:
     assert one.known(ONE) == Known(0, 0)
     one.forget(ONE)
     one.forget(ONE)
-    assert one.apply(ONE, 2, [kv(*NAMES)]) == 0
+    assert one.apply(ONE, 2, [kv(*NAMES)]) == Applied()
     assert one.known(ONE) == one.total == Known(0, 0)
     assert not len(one._holders)
 
 
-def test_integers_as_names_and_other_tiers_are_taken_and_do_no_harm() -> None:
-    one = directory(kv(1, 2, NAMES[0]), stored([NAMES[1]], 0, None, medium="CPU"), snapshots(NAMES[0], NAMES[1]))
-    assert one.known(ONE) == Known(3, 2)
-    assert cached(one, prompt()) == BLOCK
-    one.apply(ONE, 1, [BlockRemoved((NAMES[0], 1), "STORAGE", 0), BlockRemoved((2,), None, 0)])
+def test_other_tiers_are_not_counted_on() -> None:
+    one = directory(kv(name(1), NAMES[0]), stored([NAMES[1]], 0, None, medium="CPU"), snapshots(NAMES[0], NAMES[1]))
     assert one.known(ONE) == Known(2, 2)
+    assert cached(one, prompt()) == BLOCK
+    one.apply(ONE, 1, [BlockRemoved((NAMES[0],), "STORAGE", 0), BlockRemoved((name(1),), None, 0)])
+    assert one.known(ONE) == Known(1, 2)
 
 
 def test_servers_that_tell_no_groups() -> None:
@@ -127,8 +132,8 @@ def test_what_a_group_is_must_be_learned_so_an_unknown_one_is_removed_wherever_i
 
 def test_the_oldest_go_when_there_are_too_many() -> None:
     one = directory(max_entries=4)
-    assert one.apply(ONE, 1, [kv(1, 2, 3), snapshots(1)]) == 0
-    assert one.apply(ONE, 1, [kv(*NAMES[:3])]) == 2
+    assert one.apply(ONE, 1, [kv(name(1), name(2), name(3)), snapshots(name(1))]).dropped == 0
+    assert one.apply(ONE, 1, [kv(*NAMES[:3])]).dropped == 2
     assert one.known(ONE) == Known(4, 1)
     one.apply(ONE, 1, [snapshots(NAMES[2])])
     assert cached(one, prompt()) == 3 * BLOCK
@@ -137,9 +142,26 @@ def test_the_oldest_go_when_there_are_too_many() -> None:
 @pytest.mark.parametrize("limit", [1, 16, 33])
 def test_memory_is_bounded(limit: int) -> None:
     one = directory(max_entries=limit)
-    dropped = sum(one.apply(ONE, 1, [kv(number), snapshots(number)]) for number in range(200))
+    told = [[kv(name(number)), snapshots(name(number))] for number in range(200)]
+    dropped = sum(one.apply(ONE, 1, events).dropped for events in told)
     assert one.known(ONE).blocks == one.known(ONE).snapshots == (400 - dropped) / 2
     assert 0 < one.known(ONE).blocks <= limit
+
+
+def test_memory_is_bounded_in_total_and_the_fullest_gives_up_its_oldest() -> None:
+    one = Directory(has_states=False, max_total_entries=100)
+    few, many = InstanceId("few"), InstanceId("many")
+    for instance_id in (few, many):
+        one.admit(instance_id, 1, "f", BLOCK)
+    one.apply(few, 1, [kv(*NAMES)])
+    dropped = sum(one.apply(many, 1, [kv(name(2 * i), name(2 * i + 1))]).dropped for i in range(200))
+    assert one.known(few) == Known(10, 0)
+    assert one.known(many).blocks == 400 - dropped == 100 - 10 - (100 - one.total.blocks)
+    assert 80 <= one.total.blocks <= 100
+    one.apply(many, 1, [kv(*NAMES)])
+    assert one.cached_tokens(prompt()) == {few: 36, many: 36}
+    one.forget(many)
+    assert one.apply(few, 1, [kv(*(name(i) for i in range(90)))]).dropped == 0
 
 
 indices = st.lists(st.integers(0, 9), max_size=5)
@@ -160,7 +182,7 @@ def as_event(kind: str, group: int, names: Sequence[BlockName]) -> KvEvent:
 
 @given(changes, st.booleans(), st.integers(1, 40))
 def test_it_agrees_with_a_plain_model(told: list[tuple[str, int, list[int]]], has_states: bool, tokens: int) -> None:
-    one = directory(kv(99), snapshots(99), has_states=has_states)
+    one = directory(kv(name(99)), snapshots(name(99)), has_states=has_states)
     held: tuple[set[int], set[int]] = set(), set()
     for kind, group, blocks in told:
         one.apply(ONE, 1, [as_event(kind, group, [NAMES[i] for i in blocks])])

@@ -10,6 +10,7 @@ from prfaas.config.sections import ClusterSection, FleetConfig, LinkSection
 from prfaas.control.v1 import fleet_pb2 as pb
 from prfaas.core.ids import ClusterName, InstanceId
 from prfaas.gateway.described_links import described_links
+from prfaas.gateway.live_profiles import LiveProfiles
 from prfaas.gateway.live_view import LiveView
 from prfaas.gateway.policy_params import policy_params
 from prfaas.gateway.registry import Registry
@@ -79,7 +80,8 @@ def test_links_are_as_described_until_they_are_measured() -> None:
 
 
 def registry(config: FleetConfig) -> Registry:
-    return Registry(config, RouterMetrics(CollectorRegistry()), ManualClock(), {HOME: QUICK, FAR: QUICK})
+    profiles = LiveProfiles({HOME: QUICK, FAR: QUICK}, None, slots=64)
+    return Registry(config, RouterMetrics(CollectorRegistry()), ManualClock(), profiles)
 
 
 def test_a_measured_link_keeps_its_price_and_tells_how_busy_it_is() -> None:

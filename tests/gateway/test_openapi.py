@@ -3,8 +3,11 @@
 import re
 from typing import Any
 
+import msgspec
 import pytest
+from pydantic.json_schema import models_json_schema
 
+from prfaas.gateway.app import BODIES, REPLIES
 from tests.gateway.running_router import RunningRouter
 
 
@@ -13,6 +16,7 @@ from tests.gateway.running_router import RunningRouter
     [
         ("/v1/chat/completions", {"model", "messages"}, "max_completion_tokens"),
         ("/v1/completions", {"model", "prompt"}, "prompt"),
+        ("/v1/responses", {"model", "input"}, "instructions"),
     ],
 )
 async def test_request_bodies(router: RunningRouter, path: str, required: set[str], property_: str) -> None:
@@ -23,7 +27,7 @@ async def test_request_bodies(router: RunningRouter, path: str, required: set[st
     assert set(schema["required"]) == required
     assert property_ in schema["properties"]
     assert schema["additionalProperties"] is False
-    assert {p["name"] for p in post["parameters"]} == {"x-prfaas-trace", "x-prfaas-prefill"}
+    assert {p["name"] for p in post["parameters"]} == {"x-prfaas-trace", "x-prfaas-prefill", "x-prfaas-priority"}
 
 
 async def test_every_reference_resolves(router: RunningRouter) -> None:
@@ -33,6 +37,12 @@ async def test_every_reference_resolves(router: RunningRouter) -> None:
     assert "ErrorReply" in names
     assert names <= set(document["components"]["schemas"])
     assert "#/$defs" not in text
+
+
+def test_no_schema_hides_another_of_its_name() -> None:
+    _, bodies = models_json_schema([(body, "validation") for body in BODIES])
+    _, replies = msgspec.json.schema_components(REPLIES)
+    assert not bodies["$defs"].keys() & replies.keys()
 
 
 async def test_every_variable_of_a_path_is_described(router: RunningRouter) -> None:

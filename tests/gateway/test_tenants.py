@@ -69,24 +69,27 @@ def use(limited: Tenant, generated: int = 0, error: Exception | None = None) -> 
     return metrics
 
 
-def level(limited: Tenant) -> int:
-    """Tokens that could be used now."""
-    assert limited.tokens
-    return next(n for n in range(101) if n == 100 or limited.tokens.take(n + 1) or limited.tokens.give_back(n + 1))
+def holds(limited: Tenant, tokens: int) -> bool:
+    """Whether it could use just so many now."""
+    with pytest.raises(RateLimitError):
+        limited.take_tokens(tokens + 1)
+    limited.take_tokens(tokens)
+    return True
 
 
 def test_what_was_not_generated_is_given_back() -> None:
     limited = tenant(ManualClock(), tokens_per_s=1.0, token_burst=100)
     use(limited, generated=5)
-    assert level(limited) == 85
+    assert holds(limited, 85)
 
 
 @pytest.mark.parametrize(("error", "left"), [(ContendedError("full"), 100), (EngineError("broke"), 90)])
 def test_only_what_was_let_in_costs_its_prompt(error: Exception, left: int) -> None:
-    limited = tenant(ManualClock(), tokens_per_s=1.0, token_burst=100)
+    limited = tenant(ManualClock(), tokens_per_s=1.0, token_burst=101)
+    limited.take_tokens(1)
     with pytest.raises(type(error)):
         use(limited, error=error)
-    assert level(limited) == left
+    assert holds(limited, left)
 
 
 def test_tokens_that_are_not_there_now_or_ever() -> None:

@@ -48,6 +48,8 @@ async def test_a_long_prompt_is_prefilled_far_away(router: RunningRouter) -> Non
             "instance": "prefill-far",
             "tokens_computed": prompt_tokens,
             "tokens_reused": 0,
+            "tokens_fetched": 0,
+            "fetched_from": None,
         },
         "kv": {
             "bytes_raw": 1000,

@@ -136,8 +136,8 @@ def test_prompts_beside_decodes_of_unknown_cost_teach_nothing() -> None:
 
 def test_what_is_cached_is_not_computed() -> None:
     engine = Engine()
-    for start in (0, 0, 2048, 8192, 0, 4096, 1024):
-        engine.prefill([start + 3000], cached=start)
+    for start, rest in ((0, 300), (0, 3000), (2048, 40), (8192, 2900), (0, 700), (4096, 150), (16_384, 1000)):
+        engine.prefill([start + rest], cached=start)
     assert prefill_s(engine, 11_000) == pytest.approx(truth_s(11_000), rel=0.01)
 
 

@@ -13,6 +13,7 @@ from prfaas.cache.prefix_cache import PrefixCache
 from prfaas.cache.snapshot_policy import SnapshotPolicy
 from prfaas.core.ids import RequestId
 from prfaas.core.request import FinishReason, Request, SamplingParams
+from prfaas.engine.prefix_moves import PrefixMoves
 from prfaas.scheduler.plan import Chunk, StepPlan
 from prfaas.scheduler.scheduler import Scheduler
 from prfaas.scheduler.sequence import Mode, Phase, Sequence
@@ -77,6 +78,7 @@ class FakeInstance:
             max_running=slots,
             eos_token_ids=frozenset({EOS}),
         )
+        self.moves = PrefixMoves(self.cache, self.scheduler.names, lambda: self.scheduler.wanted_pages)
         self.answers: dict[str, list[int]] = {}
         self.ended: dict[str, FinishReason] = {}
         self.first_draws: Counter[str] = Counter()
@@ -158,6 +160,34 @@ class FakeInstance:
         self._write_tokens(sequence, sequence.held_tokens, arrived)
         return self.scheduler.prefill_here(RequestId(name), arrived, lossy=lossy)
 
+    def lend(self, asked: Request) -> None:
+        """A prefix is held to be sent elsewhere: all of it is as its tokens say. Raises as `PrefixMoves.lend`."""
+        lent = self.moves.lend(asked)
+        whole = Sequence(asked, Mode.EXPORT, pages=lent.pages)
+        self._check_read(whole, asked.prompt_tokens)
+        if self.cache.state_pages:
+            assert self._states[lent.state_pages] == digest(whole, asked.prompt_tokens)
+
+    def reserve(self, asked: Request) -> bool:
+        """Memory for a prefix from elsewhere; False: all of it is here. Raises as `PrefixMoves.reserve`."""
+        free, wanted = self.cache.available, self.scheduler.wanted_pages
+        admitted = self.moves.reserve(asked)
+        if admitted.cached_tokens == asked.prompt_tokens:
+            assert self.cache.available == free
+            return False
+        assert self.cache.available >= wanted
+        self._check_read(Sequence(asked, Mode.IMPORT, pages=admitted.pages), admitted.held_tokens)
+        return True
+
+    def arrive(self, asked: Request, *, lossy: bool) -> bool:
+        """The reserved prefix has come, as far as it was not there, and is kept if it can be."""
+        move = self.moves._coming[asked.request_id]
+        whole = Sequence(asked, Mode.IMPORT, pages=move.pages, state_pages=move.state_pages)
+        self._write(whole, move.held * PAGE, asked.prompt_tokens, move.state_pages)
+        kept = self.moves.keep(asked.request_id, lossy=lossy)
+        self.moves.release(asked.request_id)
+        return bool(kept)
+
     def release(self, name: str) -> None:
         assert self.scheduler.release(RequestId(name))
         assert not self.scheduler.release(RequestId(name))
@@ -167,10 +197,13 @@ class FakeInstance:
         self.pages.check()
         self.cache.check()
         active = list(self.scheduler._active)
+        coming = list(self.moves._coming.values())
         own = [page for s in active for page in (*s.pages[s.named_blocks :], *s.state_pages)]
+        own += [page for move in coming for page in (*move.pages[move.held :], *move.state_pages)]
         assert len(set(own)) == len(own)
         assert all(self.pages.refs(page) == 1 for page in own)
         held = {p for s in active for p in (*s.pages, *s.duplicates, *s.state_pages, *s.state_source)}
+        held |= {p for move in (*coming, *self.moves._lent.values()) for p in (*move.pages, *move.state_pages)}
         assert len(held) == self.pages.used - self.cache.idle_pages
         assert len(active) <= self.slots
         assert [s.arrival for s in active] == sorted(s.arrival for s in active)

@@ -1,14 +1,16 @@
 """Properties under random traffic: everything ends with the model's tokens, in bounded steps, and nothing leaks."""
 
+from itertools import count
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from prfaas.core.errors import CapacityError
+from prfaas.core.errors import CapacityError, NoRoomError, PrefixGoneError
 from prfaas.core.ids import RequestId
 from prfaas.core.request import Request
 from prfaas.scheduler.sequence import Mode, Phase
-from tests.scheduler.fake_instance import PAGE, FakeInstance, whole_answer
+from tests.scheduler.fake_instance import PAGE, FakeInstance, request, whole_answer
 
 SECONDS = st.floats(1e-4, 10.0)
 PROMPTS = st.builds(
@@ -18,10 +20,13 @@ PROMPTS = st.builds(
     st.sampled_from((100, 200)),
 )
 """Tokens that agree with those of other prompts up to anywhere."""
+PREFIXES = PROMPTS.filter(lambda prompt: len(prompt) >= PAGE).map(lambda prompt: prompt[: len(prompt) // PAGE * PAGE])
+"""Whole blocks of them."""
 
 
 class SchedulerMachine(RuleBasedStateMachine):
-    """All modes mixed; KV comes, fails to come, or its receiver lets go; clients give up at any moment."""
+    """All modes mixed; KV comes, fails to come, or its receiver lets go; clients give up at any moment. Prefixes come
+    from other instances' caches and go to them."""
 
     @initialize(
         pages=st.integers(3, 20),
@@ -47,6 +52,9 @@ class SchedulerMachine(RuleBasedStateMachine):
         self.asked: dict[str, tuple[Request, Mode]] = {}
         self.given_up: set[str] = set()
         self.delivered: set[str] = set()
+        self.moves = count()
+        self.lent: list[Request] = []
+        self.coming: list[Request] = []
 
     @rule(
         prompt=PROMPTS,
@@ -110,6 +118,48 @@ class SchedulerMachine(RuleBasedStateMachine):
         self.instance.release(name)
         self.given_up.add(name)
 
+    @precondition(lambda self: self.asked)
+    @rule(data=st.data(), blocks=st.integers(1, 10), all_of_it=st.booleans())
+    def lend(self, data: st.DataObject, blocks: int, all_of_it: bool) -> None:
+        like, _ = self.asked[data.draw(st.sampled_from(sorted(self.asked)))]
+        usable = self.instance.cache.match(self.instance.scheduler.names(like)).usable_blocks
+        blocks = usable if all_of_it and usable else min(blocks, like.prompt_tokens // PAGE)
+        if not blocks:
+            return
+        asked = request(f"lent{next(self.moves)}", like.prompt_token_ids[: blocks * PAGE], salt=like.cache_salt)
+        try:
+            self.instance.lend(asked)
+            self.lent.append(asked)
+        except PrefixGoneError:
+            assert blocks != usable
+
+    @rule(prompt=PREFIXES, salt=st.sampled_from(("", "", "theirs")))
+    def reserve(self, prompt: tuple[int, ...], salt: str) -> None:
+        asked = request(f"coming{next(self.moves)}", prompt, salt=salt)
+        try:
+            if self.instance.reserve(asked):
+                self.coming.append(asked)
+        except NoRoomError:
+            return
+
+    @precondition(lambda self: self.lent)
+    @rule(data=st.data())
+    def lent_prefix_is_sent(self, data: st.DataObject) -> None:
+        asked = data.draw(st.sampled_from(self.lent))
+        self.lent.remove(asked)
+        self.instance.moves.release(asked.request_id)
+
+    @precondition(lambda self: self.coming)
+    @rule(data=st.data(), comes=st.booleans(), lossy=st.booleans())
+    def prefix_ends(self, data: st.DataObject, comes: bool, lossy: bool) -> None:
+        asked = data.draw(st.sampled_from(self.coming))
+        self.coming.remove(asked)
+        if not comes:
+            self.instance.moves.release(asked.request_id)
+        elif self.instance.arrive(asked, lossy=lossy):
+            hashes = self.instance.scheduler.names(asked)
+            assert self.instance.cache.match(hashes).usable_blocks == len(hashes)
+
     @invariant()
     def memory_is_sound(self) -> None:
         self.instance.check_memory()
@@ -117,6 +167,8 @@ class SchedulerMachine(RuleBasedStateMachine):
     def teardown(self) -> None:
         if not hasattr(self, "instance"):
             return
+        for asked in (*self.lent, *self.coming):
+            self.instance.moves.release(asked.request_id)
         for _ in range(self.step_bound()):
             if not self.known():
                 break
@@ -127,11 +179,11 @@ class SchedulerMachine(RuleBasedStateMachine):
                 self.instance.release(name)
             self.instance.step()
         assert self.instance.empty()
-        for name, (request, mode) in self.asked.items():
-            self.check_answer(name, request, mode)
+        for name, (asked, mode) in self.asked.items():
+            self.check_answer(name, asked, mode)
 
-    def check_answer(self, name: str, request: Request, mode: Mode) -> None:
-        whole = whole_answer(request)[: 1 if mode is Mode.EXPORT else None]
+    def check_answer(self, name: str, asked: Request, mode: Mode) -> None:
+        whole = whole_answer(asked)[: 1 if mode is Mode.EXPORT else None]
         drawn = self.instance.answers[name]
         assert drawn == (whole[: len(drawn)] if name in self.given_up else whole)
         assert (name in self.instance.ended) == (mode is not Mode.EXPORT and name not in self.given_up)
