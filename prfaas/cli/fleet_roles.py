@@ -106,11 +106,13 @@ def _found(fleet: FleetReply, instance: str) -> InstanceReply:
 
 
 def show(fleet: FleetReply, console: Console) -> None:
-    """One line for each instance."""
-    table = Table(title=f"{fleet.model}: {fleet.policy}, threshold {fleet.threshold_tokens:,} tokens")
-    for column in ("instance", "cluster", "role", "state"):
+    """One line for each instance: requests that run and wait, prompt tokens that wait, pages in use, last heartbeat."""
+    title = f"{fleet.model}: {fleet.policy}, threshold {fleet.threshold_tokens:,} tokens"
+    table = Table(title=title, caption="tokens: of prompts that wait; heard: since the last heartbeat")
+    table.add_column("instance", no_wrap=True)
+    for column in ("cluster", "role", "state"):
         table.add_column(column)
-    for column in ("running", "waiting", "tokens waiting", "pages", "heard"):
+    for column in ("runs", "waits", "tokens", "pages", "heard"):
         table.add_column(column, justify="right")
     for entry in sorted(fleet.instances, key=lambda entry: (entry.cluster, entry.role, entry.name)):
         load = entry.load
@@ -122,7 +124,7 @@ def show(fleet: FleetReply, console: Console) -> None:
             str(load.running_requests),
             str(load.waiting_requests),
             f"{load.waiting_tokens:,}",
-            f"{load.pages_used:,} of {load.pages_total:,}",
-            f"{entry.age_s:.1f} s ago",
+            f"{load.pages_used / max(1, load.pages_total):.0%}",
+            f"{entry.age_s:.1f} s",
         )
     console.print(table)

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import socket
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -135,3 +136,12 @@ async def test_two_workers(model: Path, tmp_path: Path) -> None:
     log = (tmp_path / "logs" / "router.log").read_text()
     assert "router/0 ended with code -9" in log
     assert "router/0 serves again" in log
+
+
+async def test_a_worker_that_cannot_start_ends_all(model: Path, tmp_path: Path) -> None:
+    (port,) = free_ports(1)
+    file = write_fleet_file(tmp_path, model, router={"workers": 2, "control": f"127.0.0.1:{port}"})
+    with socket.create_server(("127.0.0.1", port + 1)):
+        code, said = await prfaas("serve", "--role", "router", "--config", str(file))
+    assert code == 2
+    assert f"router/1: router.control: 127.0.0.1:{port + 1} is already in use" in said
