@@ -43,7 +43,9 @@ def build_router(
     timescales = Timescales(
         config, registry, dispatcher.params, dispatcher.traffic, metrics.loops, time.monotonic, roles.change_role
     )
-    state = FleetState(config, registry, directory, dispatcher, gate, time.monotonic, time.time, timescales)
+    state = FleetState(
+        config, registry, directory, dispatcher, gate, time.monotonic, time.time, lambda: timescales.state
+    )
     watch = FleetWatch(state, metrics.watch)
     app = build_app(
         config, tokenizer, context_tokens, registry, directory, dispatcher, gate, metrics, time.monotonic, watch

@@ -15,9 +15,8 @@ from prfaas.gateway.fleet_reply import (
     InstanceReply,
     PathReply,
     PlacementReply,
-    RolesReply,
-    ThresholdReply,
 )
+from prfaas.gateway.loop_reply import LoopsReply
 
 T = TypeVar("T")
 
@@ -44,8 +43,7 @@ class FleetChange(msgspec.Struct, frozen=True, omit_defaults=True):
     instances: list[InstanceReply] | UnsetType = UNSET
     gone: list[str] | UnsetType = UNSET
     paths: list[PathReply] | UnsetType = UNSET
-    threshold: ThresholdReply | UnsetType = UNSET
-    roles: RolesReply | UnsetType = UNSET
+    loops: LoopsReply | None | UnsetType = UNSET
     placements: list[PlacementReply] | UnsetType = UNSET
     hits: HitsReply | UnsetType = UNSET
     admission: AdmissionReply | UnsetType = UNSET
@@ -62,8 +60,7 @@ def change_of(before: FleetReply, after: FleetReply) -> FleetChange:
         instances=_instances(before.instances, after.instances),
         gone=_gone(before.instances, after.instances),
         paths=_if_new(before.paths, after.paths),
-        threshold=_if_new(before.threshold, after.threshold),
-        roles=_if_new(before.roles, after.roles),
+        loops=_if_new(before.loops, after.loops),
         placements=_placements(before.placements, after.placements),
         hits=_if_new(before.hits, after.hits),
         admission=_if_new(before.admission, after.admission),

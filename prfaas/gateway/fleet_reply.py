@@ -6,6 +6,7 @@ Times named `unix_s` are Unix time on the router's clock; `age_s` is seconds bef
 import msgspec
 
 from prfaas.gateway.fleet_history import Sample
+from prfaas.gateway.loop_reply import LoopsReply
 from prfaas.gateway.placement_log import Decision, Outcome
 from prfaas.gateway.registry import State
 from prfaas.policy.view import ClusterKind, Role
@@ -82,14 +83,13 @@ class InstanceReply(msgspec.Struct, frozen=True):
 
 
 class ClusterReply(msgspec.Struct, frozen=True):
-    """`profile_measured`: the times that its instances take are measured, not a file's. `blocks` and `snapshots`: what
-    the directory knows to be cached there."""
+    """`profile_measured`: the times that its instances take are measured, not a file's. `prefixes`: of all of them
+    together; what several have counts as often."""
 
     name: str
     kind: ClusterKind
     profile_measured: bool
-    blocks: int
-    snapshots: int
+    prefixes: PrefixesReply
 
 
 class LinkReply(msgspec.Struct, frozen=True):
@@ -126,49 +126,6 @@ class PathReply(msgspec.Struct, frozen=True):
     retransmitted: float
     usd_per_gb: float
     age_s: float | None
-
-
-class ThresholdChangeReply(msgspec.Struct, frozen=True):
-    """By the short loop."""
-
-    unix_s: float
-    before_tokens: int
-    tokens: int
-    reason: str
-
-
-class ThresholdReply(msgspec.Struct, frozen=True):
-    """Prompts with more than `tokens` to compute go to a prfaas cluster.
-
-    `held_because`: why it does not follow load and link; null: it does. `factor`: what it is of the threshold that the
-    throughput model finds best. `lambda_max_req_s`: requests/s that the fleet keeps up with at that one.
-    """
-
-    tokens: int
-    reason: str
-    held_because: str | None
-    factor: float
-    lambda_max_req_s: float | None
-    changes: list[ThresholdChangeReply]
-
-
-class RoleChangeReply(msgspec.Struct, frozen=True):
-    """Asked for by the long loop; `refusal` says why the instance did not begin, and is empty where it did."""
-
-    unix_s: float
-    instance: str
-    role: Role
-    reason: str
-    refusal: str
-
-
-class RolesReply(msgspec.Struct, frozen=True):
-    """pd instances by role, and the changes that this router asked for."""
-
-    prefill: int
-    decode: int
-    held_because: str | None
-    changes: list[RoleChangeReply]
 
 
 class PlacementReply(msgspec.Struct, frozen=True):
@@ -213,9 +170,9 @@ class AdmissionReply(msgspec.Struct, frozen=True):
 
 
 class FleetReply(msgspec.Struct, frozen=True):
-    """The fleet as this router sees it; `threshold_tokens` is where prompts go to a prfaas cluster.
+    """The fleet as this router sees it; `threshold_tokens` is above what prompts go to a prfaas cluster now.
 
-    `worker`: which of a router's several processes answers; null: there is one. `latest`: null in the first second.
+    `loops` is null where this router has none. `worker`: which of a router's several processes answers; null: there is one. `latest`: null in the first second.
     """
 
     unix_s: float
@@ -229,8 +186,7 @@ class FleetReply(msgspec.Struct, frozen=True):
     instances: list[InstanceReply]
     links: list[LinkReply]
     paths: list[PathReply]
-    threshold: ThresholdReply
-    roles: RolesReply
+    loops: LoopsReply | None
     placements: list[PlacementReply]
     hits: HitsReply
     admission: AdmissionReply

@@ -1,5 +1,6 @@
 """Puts the fleet as this router sees it together, for pages and tools. Decides nothing; its clocks are injected."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from prfaas.config.sections import FleetConfig
@@ -16,20 +17,17 @@ from prfaas.gateway.fleet_reply import (
     HitsReply,
     InstanceReply,
     PlacementReply,
-    RoleChangeReply,
-    RolesReply,
-    ThresholdChangeReply,
-    ThresholdReply,
+    PrefixesReply,
 )
 from prfaas.gateway.gate import Gate
+from prfaas.gateway.loop_reply import loops_reply
+from prfaas.gateway.loop_state import LoopState
 from prfaas.gateway.placement_log import Placed
 from prfaas.gateway.registry import FleetEntry, Registry
-from prfaas.gateway.timescales import Timescales
 from prfaas.policy.view import ClusterView, LinkView
 
 REQUEST_CHARACTERS = 20
 """Of a request's id: enough to find it in a log."""
-NO_LOOPS = "this router has no loops"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +41,7 @@ class FleetState:
     gate: Gate
     clock: Clock
     unix_time: Clock
-    timescales: Timescales | None = None
+    loops: Callable[[], LoopState] | None = None
     history: FleetHistory = field(default_factory=FleetHistory)
 
     def sample(self) -> Sample:
@@ -74,8 +72,7 @@ class FleetState:
             instances=[self._instance(entry, view) for entry in entries],
             links=[link_reply(link) for link in self.registry.links()],
             paths=[path_reply(link) for link in self._links(view)],
-            threshold=self._threshold(offset_s),
-            roles=self._roles(view, offset_s),
+            loops=loops_reply(self.loops(), offset_s) if self.loops else None,
             placements=[_placement(row, offset_s) for row in self.dispatcher.placements.latest()],
             hits=HitsReply(_rounded(hits.predicted), _rounded(hits.realised)),
             admission=self._admission(),
@@ -83,26 +80,24 @@ class FleetState:
         )
 
     def _clusters(self, entries: list[FleetEntry]) -> list[ClusterReply]:
-        members: dict[str, list[InstanceId]] = {}
+        members: dict[str, list[InstanceId]] = {cluster.name: [] for cluster in self.config.clusters}
         for entry in entries:
-            members.setdefault(entry.info.cluster, []).append(entry.view.instance_id)
+            members[entry.info.cluster].append(entry.view.instance_id)
         known = {name: self.directory.known(*ids) for name, ids in members.items()}
         return [
             ClusterReply(
                 cluster.name,
                 cluster.kind,
                 self.registry.profiles.measured(ClusterName(cluster.name)),
-                known[cluster.name].blocks if cluster.name in known else 0,
-                known[cluster.name].snapshots if cluster.name in known else 0,
+                PrefixesReply(known[cluster.name].blocks, known[cluster.name].snapshots),
             )
             for cluster in self.config.clusters
         ]
 
     def _instance(self, entry: FleetEntry, view: ClusterView) -> InstanceReply:
         name = entry.view.instance_id
-        return instance_reply(
-            entry, view.find(name), self.directory.known(name), self.dispatcher.placements.hits.of(name)
-        )
+        hit_rate = self.dispatcher.placements.hits.of(name)
+        return instance_reply(entry, view.find(name), self.directory.known(name), hit_rate)
 
     def _links(self, view: ClusterView) -> list[LinkView]:
         """Those that were measured, and those from prfaas clusters in any case."""
@@ -116,30 +111,6 @@ class FleetState:
         cluster = self.config.cluster(name)
         return cluster.kind if cluster else ""
 
-    def _threshold(self, offset_s: float) -> ThresholdReply:
-        tokens = self.dispatcher.params.now.threshold_tokens
-        if self.timescales is None:
-            return ThresholdReply(tokens, f"threshold {tokens} to begin with", NO_LOOPS, 1.0, None, [])
-        state = self.timescales.state
-        changes = [
-            ThresholdChangeReply(_unix(change.at_s, offset_s), change.before_tokens, change.tokens, change.reason)
-            for change in state.changes
-        ]
-        factor, most = round(state.factor, 4), state.lambda_max
-        return ThresholdReply(tokens, state.reason, state.off_because, factor, most and round(most, 3), changes)
-
-    def _roles(self, view: ClusterView, offset_s: float) -> RolesReply:
-        parts = [part for part in view.parts.values() if part.kind == "pd"]
-        prefill, decode = sum(len(part.prefills) for part in parts), sum(len(part.decodes) for part in parts)
-        if self.timescales is None:
-            return RolesReply(prefill, decode, NO_LOOPS, [])
-        state = self.timescales.state
-        changes = [
-            RoleChangeReply(_unix(c.at_s, offset_s), c.instance_id, c.role, c.reason, c.refusal)
-            for c in state.conversions
-        ]
-        return RolesReply(prefill, decode, state.roles_off_because, changes)
-
     def _admission(self) -> AdmissionReply:
         room = self.dispatcher.room
         return AdmissionReply(
@@ -147,7 +118,7 @@ class FleetState:
             waiting_interactive=room.waiting_in("interactive"),
             waiting_batch=room.waiting_in("batch"),
             max_waiting=self.config.admission.max_waiting_requests,
-            refused={**self.dispatcher.metrics.admission.tally},
+            refused=dict(self.dispatcher.metrics.admission.tally),
         )
 
 

@@ -25,7 +25,7 @@ class AdmissionMetrics:
             ["tenant"],
             registry=registry,
         )
-        self.tally: dict[Refused, int] = dict.fromkeys(get_args(Refused), 0)
+        self.tally: dict[str, int] = dict.fromkeys(get_args(Refused), 0)
         """Since the start, of all classes."""
         self._refused = Counter(
             "prfaas_router_refused_total",
