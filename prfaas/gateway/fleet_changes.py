@@ -43,7 +43,7 @@ class FleetChange(msgspec.Struct, frozen=True, omit_defaults=True):
     instances: list[InstanceReply] | UnsetType = UNSET
     gone: list[str] | UnsetType = UNSET
     paths: list[PathReply] | UnsetType = UNSET
-    loops: LoopsReply | None | UnsetType = UNSET
+    loops: LoopsReply | UnsetType | None = UNSET
     placements: list[PlacementReply] | UnsetType = UNSET
     hits: HitsReply | UnsetType = UNSET
     admission: AdmissionReply | UnsetType = UNSET

@@ -172,7 +172,8 @@ class AdmissionReply(msgspec.Struct, frozen=True):
 class FleetReply(msgspec.Struct, frozen=True):
     """The fleet as this router sees it; `threshold_tokens` is above what prompts go to a prfaas cluster now.
 
-    `loops` is null where this router has none. `worker`: which of a router's several processes answers; null: there is one. `latest`: null in the first second.
+    `loops`: null where this router has none. `worker`: which of a router's several processes answers; null: there is
+    one. `latest`: null in the first second.
     """
 
     unix_s: float
