@@ -56,6 +56,8 @@ class Answer:
         self._generation = generation
         self._detokenizer = detokenizer
         self._alignment = None if arrival.request.sampling.logprobs is None else Alignment()
+        self._one_by_one = bool(self._alignment or arrival.request.sampling.stop_token_ids or detokenizer.can_stop)
+        """Where each token has a part of its own in the text, or may be the last."""
         self._metrics = metrics
         self._clock = clock
         self._token_ids: list[int] = []
@@ -72,13 +74,21 @@ class Answer:
         event = await anext(self._generation)
         match event:
             case Tokens():
-                return self._piece(await self._take(event))
+                text = self._take(event)
+                if self._detokenizer.stopped:
+                    self._end("stop", await self._generation.stop())
+                return self._piece(text)
             case Finished(reason, account):
                 text = self._detokenizer.flush()
                 self._end("stop" if self._detokenizer.stopped or reason is FinishReason.STOP else "length", account)
                 return self._piece(text)
             case _:
                 assert_never(event)
+
+    @property
+    def ready(self) -> bool:
+        """The next piece would come without a wait."""
+        return self._generation.ready
 
     @property
     def finished(self) -> bool:
@@ -107,10 +117,13 @@ class Answer:
             tokens = [*tokens, *self._alignment.rest()]
         return Piece(self._arrival.index, text, tokens, self._finish_reason)
 
-    async def _take(self, event: Tokens) -> str:
+    def _take(self, event: Tokens) -> str:
         """The text that became certain."""
         if self._ttft_s is None:
             self._observe_first_token()
+        if not self._one_by_one:
+            self._token_ids.extend(event.token_ids)
+            return self._detokenizer.push_all(event.token_ids)
         text = ""
         for i, token_id in enumerate(event.token_ids):
             self._token_ids.append(token_id)
@@ -120,7 +133,6 @@ class Answer:
                 continue  # it ends the answer, and like a stop string is no part of it
             text += self._detokenizer.push(token_id)
             if self._detokenizer.stopped:
-                self._end("stop", await self._generation.stop())
                 break
         return text
 
