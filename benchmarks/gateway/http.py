@@ -10,7 +10,7 @@ import httptools
 EVENT = b"data: "
 
 
-class Failed(Exception):
+class AnswerError(Exception):
     """An answer other than 200, or a connection that ended."""
 
 
@@ -29,11 +29,12 @@ class Connection(asyncio.Protocol):
     async def to(cls, url: str) -> Self:
         """Connects to the host and port of `url`."""
         parts = urlsplit(url)
-        _, connection = await asyncio.get_running_loop().create_connection(cls, parts.hostname, parts.port)
+        host, port = parts.hostname or "", parts.port or 80
+        _, connection = await asyncio.get_running_loop().create_connection(cls, host, port)
         return connection
 
     async def ask(self, request: bytes) -> bytes:
-        """The whole body. Raises Failed."""
+        """The whole body. Raises AnswerError."""
         assert self._transport
         self._body.clear()
         self.first_s = None
@@ -41,7 +42,7 @@ class Connection(asyncio.Protocol):
         self._transport.write(request)
         await self._ended
         if (status := self._parser.get_status_code()) != 200:
-            raise Failed(f"{status}: {self._body[:500].decode('utf-8', 'replace')}")
+            raise AnswerError(f"{status}: {self._body[:500].decode('utf-8', 'replace')}")
         return bytes(self._body)
 
     def close(self) -> None:
@@ -56,7 +57,7 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._ended and not self._ended.done():
-            self._ended.set_exception(Failed(f"the connection ended: {exc}"))
+            self._ended.set_exception(AnswerError(f"the connection ended: {exc}"))
 
     def on_body(self, body: bytes) -> None:
         if self.first_s is None:

@@ -5,13 +5,16 @@ import logging
 import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from pathlib import Path
 from secrets import token_hex
 from typing import Any, Literal
 
 from prometheus_client import CollectorRegistry
 
 from prfaas.cli.build_credentials import ROUTER_NAME, build_credentials
+from prfaas.cli.open_files import allow_open_files
 from prfaas.cli.supervised import Supervisor, stop_event
+from prfaas.cli.workers import Workers
 from prfaas.config.sections import ClusterSection, FleetConfig, InstanceSection, Role, split_address
 from prfaas.control.dial import Dialer
 from prfaas.core.errors import ConfigError
@@ -20,6 +23,8 @@ from prfaas.telemetry.metrics import RouterMetrics
 log = logging.getLogger(__name__)
 
 SWITCH_INTERVAL_S = 0.0005
+OTHER_FILES = 1024
+"""That a router opens besides its clients' connections: those to instances, certificates, the model's files."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +73,7 @@ async def router(config: FleetConfig) -> Service:
     # Here and below: each role imports only what it runs, so that a router starts without torch.
     from prfaas.cli.build_router import build_router
 
+    allow_open_files(config.router.max_connections + OTHER_FILES)
     metrics = RouterMetrics(CollectorRegistry())
     credentials = build_credentials(config, ROUTER_NAME, config.router_cluster, metrics.security)
     dialer = Dialer(config, config.router_cluster, credentials)
@@ -77,9 +83,17 @@ async def router(config: FleetConfig) -> Service:
         await server.drain_and_stop(config.router.drain_s)
         await dialer.close()
 
-    return Service(
-        server.start, stop, server.wait, lambda: {"http": server.http_address, "control": server.control_address}
-    )
+    def addresses() -> dict[str, str]:
+        own = {"worker": server.worker_address} if server.worker_address else {}
+        return {"http": server.http_address, "control": server.control_address, **own}
+
+    return Service(server.start, stop, server.wait, addresses)
+
+
+async def workers(config: FleetConfig, path: Path, overrides: tuple[str, ...], log_level: str) -> Service:
+    """Several routers on one port. `overrides` are those that `config` was read with."""
+    group = Workers(config, path, overrides, log_level)
+    return Service(group.start, group.stop, group.watch, lambda: group.addresses)
 
 
 async def instance(config: FleetConfig, role: Role, cluster: str | None, name: str | None) -> Service:

@@ -77,7 +77,7 @@ class KvSubscriber:
                     yield batches
 
     async def _heard(self, live: zmq.asyncio.Socket, losses: "zmq.Socket[bytes]") -> AsyncGenerator[list[Events], None]:
-        """Until the connection is lost: the next may lead to another life, whose numbers must not be mixed with these."""
+        """Until the connection is lost: the next may lead to another life, and their numbers must not be mixed."""
         reader: zmq.Socket[bytes] = zmq.Socket.shadow(live.underlying)
         silences = 0
         while True:

@@ -8,12 +8,9 @@ from prfaas.config.sections import is_wildcard, split_address
 from prfaas.core.errors import ConfigError
 
 
-def listener(address: str, key: str, *, shared: bool = False) -> socket.socket:
-    """A listening TCP socket. `key` is the dotted key that chose the address. Raises ConfigError.
-
-    Processes that have `shared` listeners on one address get its connections in turns, as the kernel deals them out.
-    """
-    sock = _bound(address, key, shared=shared)
+def listener(address: str, key: str) -> socket.socket:
+    """A listening TCP socket. `key` is the dotted key that chose the address. Raises ConfigError."""
+    sock = _bound(address, key)
     try:
         # Two sockets that are only bound could share a port; one that listens owns it.
         sock.listen(socket.SOMAXCONN)
@@ -23,17 +20,22 @@ def listener(address: str, key: str, *, shared: bool = False) -> socket.socket:
     return sock
 
 
+def shared(address: str, key: str) -> socket.socket:
+    """A bound socket for one of several processes on one address: of those that listen, each gets its share of the
+    connections from the kernel. Raises ConfigError."""
+    return _bound(address, key, socket.SO_REUSEPORT)
+
+
 def reserved(address: str, key: str) -> socket.socket:
-    """A socket that keeps an address for the shared listeners of child processes, and takes no connection itself.
+    """The same for the process that starts the others: it keeps the address while it does not listen itself.
 
-    Raises ConfigError where somebody listens there.
+    Raises ConfigError also where somebody listens there who shares it.
     """
-    # With a shared one that somebody else listens, too, would be no error.
     listener(address, key).close()
-    return _bound(address, key, shared=True)
+    return shared(address, key)
 
 
-def _bound(address: str, key: str, *, shared: bool) -> socket.socket:
+def _bound(address: str, key: str, *options: int) -> socket.socket:
     host, port = split_address(address)
     try:
         family, kind, protocol, _, where = socket.getaddrinfo(
@@ -43,9 +45,8 @@ def _bound(address: str, key: str, *, shared: bool) -> socket.socket:
     except OSError as error:
         raise ConfigError(unusable(address, key, error)) from error
     try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if shared:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        for option in (socket.SO_REUSEADDR, *options):
+            sock.setsockopt(socket.SOL_SOCKET, option, 1)
         sock.bind(where)
     except OSError as error:
         sock.close()

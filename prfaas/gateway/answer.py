@@ -14,6 +14,7 @@ from prfaas.gateway.alignment import Alignment, ScoredToken
 from prfaas.gateway.detokenize import Detokenizer
 from prfaas.gateway.dispatch import Generation
 from prfaas.gateway.events import Finished, Tokens
+from prfaas.gateway.hit_accounts import compare_hits
 from prfaas.gateway.replies import DecodeTrace, FinishWord, KvTrace, PrefillTrace, Trace
 from prfaas.telemetry.metrics import RouterMetrics
 
@@ -55,6 +56,8 @@ class Answer:
         self._generation = generation
         self._detokenizer = detokenizer
         self._alignment = None if arrival.request.sampling.logprobs is None else Alignment()
+        self._one_by_one = bool(self._alignment or arrival.request.sampling.stop_token_ids or detokenizer.can_stop)
+        """Where each token has a part of its own in the text, or may be the last."""
         self._metrics = metrics
         self._clock = clock
         self._token_ids: list[int] = []
@@ -71,13 +74,21 @@ class Answer:
         event = await anext(self._generation)
         match event:
             case Tokens():
-                return self._piece(await self._take(event))
+                text = self._take(event)
+                if self._detokenizer.stopped:
+                    self._end("stop", await self._generation.stop())
+                return self._piece(text)
             case Finished(reason, account):
                 text = self._detokenizer.flush()
                 self._end("stop" if self._detokenizer.stopped or reason is FinishReason.STOP else "length", account)
                 return self._piece(text)
             case _:
                 assert_never(event)
+
+    @property
+    def ready(self) -> bool:
+        """The next piece would come without a wait."""
+        return self._generation.ready
 
     @property
     def finished(self) -> bool:
@@ -106,10 +117,13 @@ class Answer:
             tokens = [*tokens, *self._alignment.rest()]
         return Piece(self._arrival.index, text, tokens, self._finish_reason)
 
-    async def _take(self, event: Tokens) -> str:
+    def _take(self, event: Tokens) -> str:
         """The text that became certain."""
         if self._ttft_s is None:
             self._observe_first_token()
+        if not self._one_by_one:
+            self._token_ids.extend(event.token_ids)
+            return self._detokenizer.push_all(event.token_ids)
         text = ""
         for i, token_id in enumerate(event.token_ids):
             self._token_ids.append(token_id)
@@ -119,7 +133,6 @@ class Answer:
                 continue  # it ends the answer, and like a stop string is no part of it
             text += self._detokenizer.push(token_id)
             if self._detokenizer.stopped:
-                self._end("stop", await self._generation.stop())
                 break
         return text
 
@@ -150,8 +163,8 @@ class Answer:
     def _compare_hits(self, account: pb.Account) -> None:
         """Both sides of the directory's prediction, for the same requests."""
         if placement := self._generation.placement:
-            self._metrics.predicted_hit_tokens.inc(self.prompt_tokens - placement.uncached_tokens)
-        self._metrics.realised_hit_tokens.inc(account.tokens_reused)
+            request_id = self._arrival.request.request_id
+            compare_hits(self._metrics.hits, request_id, self.prompt_tokens, placement, account)
 
     def trace(self) -> Trace:
         """What happened to the request, once it has ended."""

@@ -1,4 +1,4 @@
-"""One stream to one decode instance, for all requests that this router has there. Knows no placements, and no retries."""
+"""One stream to one decode instance, for all requests that this router has there. Knows no placements."""
 
 import asyncio
 import logging
@@ -13,6 +13,9 @@ from prfaas.control.v1 import fleet_pb2 as pb
 from prfaas.control.v1.fleet_pb2_grpc import InstanceStub
 from prfaas.core.errors import PeerLostError, PrfaasError
 from prfaas.gateway.events import Event, Tokens, event_from_pb
+
+MAX_MESSAGE_TOKENS = 1 << 18
+"""With so many prompt tokens, no more than 1.3 MB, a message takes no further request."""
 
 log = logging.getLogger(__name__)
 
@@ -46,11 +49,18 @@ class Attending:
     def num_calls(self) -> int:
         return len(self._receivers)
 
-    def begin(self, message: pb.GenerateRequest, receiver: Receiver) -> int:
-        """Sends a request and gives its number; what becomes of it goes to `receiver`."""
+    def begin(
+        self, message: pb.GenerateRequest, receiver: Receiver, after: "asyncio.Future[None] | None" = None
+    ) -> int:
+        """Sends a request, after something else has come to its end, and gives its number; what becomes of it goes to
+        `receiver`."""
         self._last_call += 1
         self._receivers[self._last_call] = receiver
-        self._send(pb.AttendCommand(call=self._last_call, generate=message))
+        command = pb.AttendCommand(call=self._last_call, generate=message)
+        if after is None:
+            self._send(command)
+        else:
+            after.add_done_callback(lambda _: self._send_if_wanted(command))
         return self._last_call
 
     def stop(self, call: int, *, account: bool) -> None:
@@ -75,6 +85,10 @@ class Attending:
         self._rpc.cancel()
         await asyncio.wait([self._reading])
 
+    def _send_if_wanted(self, command: pb.AttendCommand) -> None:
+        if command.call in self._receivers:
+            self._send(command)
+
     def _send(self, command: pb.AttendCommand) -> None:
         self._unsent.append(command)
         self._some_unsent.set()
@@ -84,11 +98,20 @@ class Attending:
         try:
             while True:
                 await self._some_unsent.wait()
-                self._some_unsent.clear()
-                while self._unsent:
-                    await self._rpc.write(self._unsent.popleft())
+                await self._rpc.write(self._gathered())
         except (grpc.aio.AioRpcError, asyncio.InvalidStateError) as error:
             log.debug("%s takes no more commands: %r", self._peer, error)
+
+    def _gathered(self) -> pb.AttendCommands:
+        """What waits, as far as it fits into one message."""
+        message, room_tokens = pb.AttendCommands(), MAX_MESSAGE_TOKENS
+        while self._unsent and room_tokens > 0:
+            command = self._unsent.popleft()
+            room_tokens -= len(command.generate.prompt_token_ids)
+            message.commands.append(command)
+        if not self._unsent:
+            self._some_unsent.clear()
+        return message
 
     async def _read(self) -> None:
         loss: PrfaasError = PeerLostError(f"{self._peer} ended the stream of its requests")

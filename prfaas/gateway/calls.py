@@ -33,8 +33,19 @@ class InstanceCalls:
         self._in_use: Counter[str] = Counter()
         self._unawaited: set[asyncio.Task[None]] = set()
 
-    def generate(self, request: Request, placement: Placement, deadline_s: float) -> GenerateCall:
-        """Starts a request on the decode instance of `placement`; the first token is due in `deadline_s`."""
+    def generate(
+        self,
+        request: Request,
+        placement: Placement,
+        deadline_s: float,
+        after: "asyncio.Future[None] | None" = None,
+        *,
+        whole: bool,
+    ) -> GenerateCall:
+        """Starts a request on the decode instance of `placement`; the first token is due in `deadline_s`.
+
+        `after`: what the instance must have heard before. `whole`: nobody needs to see tokens before the last one.
+        """
         message = pb.GenerateRequest(
             request_id=request.request_id,
             prompt_token_ids=request.prompt_token_ids,
@@ -45,18 +56,19 @@ class InstanceCalls:
         )
         address = placement.decode.control_address
         self._in_use[address] += 1
-        return GenerateCall(self._stream(placement.decode), placement.decode, message, lambda: self._release(address))
+        stream, decode = self._stream(placement.decode), placement.decode
+        return GenerateCall(stream, decode, message, lambda: self._release(address), after, whole=whole)
 
     def cancel_soon(self, call: GenerateCall) -> None:
         """Tells the instance to forget a request whose stream broke, best effort: only the way there may be gone."""
         if call.lost:
             self._soon(call.instance, self._cancel(call.instance, call.request_id))
 
-    def announce_soon(self, instance: InstanceView, message: pb.AnnounceRequest) -> None:
-        """Tells the instance what will be asked of it, best effort; a failure is counted."""
+    def announce_soon(self, instance: InstanceView, message: pb.AnnounceRequest) -> asyncio.Task[None]:
+        """Tells the instance what will be asked of it, best effort; a failure is counted. The task ends with that."""
         # The call begins now, not with the task: what is sent after it must not come before it.
         call = InstanceStub(self._channel(instance)).Announce(message, timeout=UNAWAITED_TIMEOUT_S)
-        self._soon(instance, self._announce(instance, message.request_id, call))
+        return self._soon(instance, self._announce(instance, message.request_id, call))
 
     async def prune(self, addresses: frozenset[str]) -> None:
         """Closes idle streams and channels to instances that are no longer among `addresses`."""
@@ -91,11 +103,12 @@ class InstanceCalls:
     def _release(self, address: str) -> None:
         self._in_use[address] -= 1
 
-    def _soon(self, instance: InstanceView, call: Coroutine[None, None, None]) -> None:
+    def _soon(self, instance: InstanceView, call: Coroutine[None, None, None]) -> asyncio.Task[None]:
         self._in_use[instance.control_address] += 1
         task = asyncio.create_task(call)
         self._unawaited.add(task)
         task.add_done_callback(self._unawaited.discard)
+        return task
 
     async def _announce(self, instance: InstanceView, request_id: str, call: Awaitable[pb.AnnounceReply]) -> None:
         try:

@@ -48,6 +48,11 @@ class Choices:
         return self._answers[0].finished if len(self._answers) == 1 else not self._unfinished
 
     @property
+    def ready(self) -> bool:
+        """The next piece would come without a wait."""
+        return self._answers[0].ready if len(self._answers) == 1 else not self._pieces.empty()
+
+    @property
     def count(self) -> int:
         return len(self._answers)
 

@@ -24,9 +24,13 @@ class TextDecoder:
 
     def push(self, token_id: int) -> str:
         """The text that has become certain; empty inside a character."""
-        self._held.append(token_id)
+        return self.push_all((token_id,))
+
+    def push_all(self, token_ids: Sequence[int]) -> str:
+        """The same for several tokens at once, for the price of one."""
+        self._held.extend(token_ids)
         try:
-            piece = self._stream.step(self._tokenizer, token_id)
+            piece = self._stream.step(self._tokenizer, token_ids)
         except Exception:  # noqa: BLE001 - the library raises nothing narrower
             # Decoders that join runs of bytes take back characters they have shown; go on from what is held.
             piece = self._decode(self._held)
@@ -74,6 +78,7 @@ class StopMatcher:
         self._stops = tuple(stop_strings)
         self._longest = max(map(len, self._stops), default=0)
         self._held = ""
+        self.has_stops = bool(self._stops)
         self.matched = False
 
     def push(self, text: str) -> str:
@@ -114,13 +119,22 @@ class Detokenizer:
         """Characters that have become certain, those included that may yet be part of a stop string."""
 
     @property
+    def can_stop(self) -> bool:
+        """There are stop strings."""
+        return self._matcher.has_stops
+
+    @property
     def stopped(self) -> bool:
         """A stop string was found: no more tokens are wanted."""
         return self._matcher.matched
 
     def push(self, token_id: int) -> str:
         """The text that the client may see now."""
-        text = self._decoder.push(token_id)
+        return self.push_all((token_id,))
+
+    def push_all(self, token_ids: Sequence[int]) -> str:
+        """The same for several tokens at once; after a stop string nobody knows which of them it ended with."""
+        text = self._decoder.push_all(token_ids)
         self.decoded_chars += len(text)
         return self._matcher.push(text)
 

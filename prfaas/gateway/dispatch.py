@@ -1,5 +1,6 @@
 """From a request to its tokens: place it, call the decode instance, and place once more if nothing came yet."""
 
+import asyncio
 import logging
 from dataclasses import replace
 from types import TracebackType
@@ -75,9 +76,14 @@ class Dispatcher:
         self.room = room
         registry.when_heard(room.look_soon)
 
-    def dispatch(self, request: Request, force: Force | None, priority: Priority = "interactive") -> "Generation":
-        """Nothing is sent before the first event is asked for; use it as an async context manager."""
-        return Generation(self, request, force, priority)
+    def dispatch(
+        self, request: Request, force: Force | None, priority: Priority = "interactive", *, whole: bool = False
+    ) -> "Generation":
+        """Nothing is sent before the first event is asked for; use it as an async context manager.
+
+        `whole`: nobody needs to see tokens before the last one, which is cheaper.
+        """
+        return Generation(self, request, force, priority, whole=whole)
 
     def place(
         self,
@@ -122,12 +128,15 @@ class Dispatcher:
         self._registry.ended(ticket)
         self.room.look_soon()
 
-    def announce(self, request: Request, blocks: PromptBlocks, placement: Placement) -> None:
+    def announce(self, request: Request, blocks: PromptBlocks, placement: Placement) -> "asyncio.Future[None] | None":
         """Tells the instance that prefills, if it is another than the one that decodes, or if a cached prefix is to go
-        there first; to be called before the decode instance is, so that it hears of it before it is asked."""
+        there first; to be called before the decode instance is, so that it hears of it before it is asked.
+
+        What is returned the request must not overtake: it goes to the same instance.
+        """
         moved = placement.cache_transfer
         if placement.prefill is None and moved is None:
-            return
+            return None
         prefill = placement.prefill or placement.decode
         names = self._directory.names_for(prefill.instance_id, blocks)
         message = pb.AnnounceRequest(request_id=request.request_id, block_hashes=names)
@@ -136,8 +145,8 @@ class Dispatcher:
             message.prompt_token_ids.extend(request.prompt_token_ids[: moved.tokens])
             message.cache_salt = request.cache_salt
             self.metrics.cache_transfers.labels(moved.source.cluster, prefill.cluster).inc()
-        if names or moved:
-            self.calls.announce_soon(prefill, message)
+        heard = self.calls.announce_soon(prefill, message) if names or moved else None
+        return None if placement.prefill else heard
 
     async def prune(self) -> None:
         """Closes channels to instances that left the fleet."""
@@ -147,7 +156,10 @@ class Dispatcher:
 class Generation:
     """One request under way. Iterate for its events; leaving the context cancels whatever still runs."""
 
-    def __init__(self, dispatcher: Dispatcher, request: Request, force: Force | None, priority: Priority) -> None:
+    def __init__(
+        self, dispatcher: Dispatcher, request: Request, force: Force | None, priority: Priority, *, whole: bool
+    ) -> None:
+        self._whole = whole
         self._dispatcher = dispatcher
         self._request = request
         self._blocks = PromptBlocks(request)
@@ -218,8 +230,8 @@ class Generation:
         # A prefill instance may still work for the first attempt, so the second needs an id of its own.
         request_id = RequestId(f"{self._request.request_id}.2") if self._failed else self._request.request_id
         attempt = replace(self._request, request_id=request_id)
-        dispatcher.announce(attempt, self._blocks, self.placement)
-        self._call = dispatcher.calls.generate(attempt, self.placement, deadline_s)
+        heard = dispatcher.announce(attempt, self._blocks, self.placement)
+        self._call = dispatcher.calls.generate(attempt, self.placement, deadline_s, heard, whole=self._whole)
         return self._call
 
     def _note(self, event: Event, call: GenerateCall) -> None:

@@ -1,5 +1,6 @@
 """The Fleet gRPC service: instances register here and send their heartbeats. Judges nothing; the registry does."""
 
+import asyncio
 import logging
 from collections.abc import Callable, Sequence
 
@@ -36,6 +37,8 @@ class FleetService(FleetServicer):
         self._routers = routers
         self._metrics = metrics
         self._heartbeat_interval_s = heartbeat_interval_s
+        self.heard = asyncio.Event()
+        """An instance has registered."""
 
     async def Register(  # noqa: N802 — gRPC's spelling
         self,
@@ -48,6 +51,7 @@ class FleetService(FleetServicer):
         except RefusedError as refused:
             log.warning("registration from %s refused: %s", context.peer(), refused.message)
             await context.abort(refused.status, refused.message)
+        self.heard.set()
         self._follower.reconcile(self._registry.infos())
         return pb.RegisterReply(
             heartbeat_interval_s=self._heartbeat_interval_s,

@@ -12,14 +12,14 @@ from prfaas.cache.hashing import block_hashes, root_hash
 from prfaas.control.kv_events import BlockName, BlockStored
 from prfaas.core.ids import BlockHash
 
-_UNKNOWN = b""
+_UNKNOWN = BlockHash(b"")
 
 
 @dataclass(frozen=True, slots=True)
 class Named:
     """Those of an event's blocks that can be used, by our names, and how many cannot."""
 
-    names: Sequence[BlockHash] = ()
+    names: tuple[BlockHash, ...] = ()
     unnamed: int = 0
     """What is in front of them, or their tokens, was not told."""
     private: int = 0
@@ -44,7 +44,7 @@ class ForeignNames:
         told = of_tokens or [self._names.get(name, _UNKNOWN) for name in event.block_hashes]
         if of_tokens:
             self._names.update(zip(event.block_hashes, of_tokens, strict=True))
-        names = [BlockHash(name) for name in told if name]
+        names = tuple([name for name in told if name])
         private = told.count(None)
         return Named(names, len(told) - len(names) - private, private)
 
@@ -53,7 +53,7 @@ class ForeignNames:
         return [name for theirs in names if (name := self._names.get(theirs))]
 
     def drop(self, count: int, held: Callable[[BlockHash], bool]) -> list[BlockHash]:
-        """Forgets so many, first those that are not held, then the oldest; returns our names of those that were held."""
+        """Forgets so many, first what is not held, then the oldest; returns our names of those that were held."""
         gone = list(islice((theirs for theirs, name in self._names.items() if not (name and held(name))), count))
         for theirs in gone:
             del self._names[theirs]

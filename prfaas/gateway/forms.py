@@ -1,7 +1,7 @@
 """The two shapes of an answer, chat and text: the same pieces in different clothes."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import msgspec
@@ -27,6 +27,8 @@ from prfaas.gateway.replies import (
 from prfaas.gateway.token_bytes import TokenBytes
 
 _encode = msgspec.json.Encoder().encode
+_Frame = tuple[bytes, bytes]
+"""What is before and after a chunk's text: all chunks of a choice have the same."""
 DONE = b"data: [DONE]\n\n"
 
 
@@ -103,6 +105,8 @@ class ChatForm(_Chunks):
 
     head: Head
     table: TokenBytes
+    _frames: dict[int, _Frame] = field(default_factory=dict, repr=False, compare=False)
+    """Of chunks with nothing but text, by choice."""
 
     def whole(self, choices: Sequence[Piece], ending: Ending) -> bytes:
         head = self.head
@@ -119,6 +123,9 @@ class ChatForm(_Chunks):
         return self._chunk(ChatChunkChoice(ChatDelta(role="assistant", content=""), index=index), usage)
 
     def piece(self, piece: Piece, usage: Usage | None) -> bytes:
+        if not self.head.logprobs and usage is None:
+            before, after = self._frame(piece.choice)
+            return before + _encode(piece.text) + after
         logprobs = chat_logprobs(piece.tokens, self.table) if self.head.logprobs else None
         return self._chunk(ChatChunkChoice(ChatDelta(content=piece.text), None, piece.choice, logprobs), usage)
 
@@ -129,6 +136,12 @@ class ChatForm(_Chunks):
         head = self.head
         chunk = ChatChunk(head.request_id, head.created_s, head.model, [], ending.usage, prfaas=ending.traces)
         return framed(_encode(chunk))
+
+    def _frame(self, index: int) -> _Frame:
+        if (frame := self._frames.get(index)) is None:
+            empty = self._chunk(ChatChunkChoice(ChatDelta(content=""), index=index), None)
+            frame = self._frames[index] = _around(b'"content":', empty)
+        return frame
 
     def _chunk(self, choice: ChatChunkChoice, usage: Usage | None, traces: Traces | UnsetType = UNSET) -> bytes:
         head, used = self.head, usage or self.head.no_usage
@@ -141,6 +154,8 @@ class TextForm(_Chunks):
 
     head: Head
     table: TokenBytes
+    _frames: dict[int, _Frame] = field(default_factory=dict, repr=False, compare=False)
+    """Of chunks with nothing but text, by choice."""
 
     def whole(self, choices: Sequence[Piece], ending: Ending) -> bytes:
         return self._write([self._choice(piece, piece.finish_reason) for piece in choices], ending.usage, ending.traces)
@@ -149,6 +164,9 @@ class TextForm(_Chunks):
         return None
 
     def piece(self, piece: Piece, usage: Usage | None) -> bytes:
+        if not self.head.logprobs and usage is None:
+            before, after = self._frame(piece.choice)
+            return before + _encode(piece.text) + after
         return framed(self._write([self._choice(piece, None)], usage or self.head.no_usage))
 
     def closing(self, index: int, reason: FinishWord, usage: Usage | None, traces: Traces | UnsetType = UNSET) -> bytes:
@@ -156,6 +174,12 @@ class TextForm(_Chunks):
 
     def usage(self, ending: Ending) -> bytes:
         return framed(self._write([], ending.usage, ending.traces))
+
+    def _frame(self, index: int) -> _Frame:
+        if (frame := self._frames.get(index)) is None:
+            empty = framed(self._write([TextChoice("", index=index)], self.head.no_usage))
+            frame = self._frames[index] = _around(b'"text":', empty)
+        return frame
 
     def _choice(self, piece: Piece, reason: FinishWord | None) -> TextChoice:
         logprobs = text_logprobs(piece.tokens, self.table) if self.head.logprobs else None
@@ -166,3 +190,9 @@ class TextForm(_Chunks):
     ) -> bytes:
         head = self.head
         return _encode(TextCompletion(head.request_id, head.created_s, head.model, choices, usage, prfaas=traces))
+
+
+def _around(key: bytes, chunk: bytes) -> _Frame:
+    """Cuts out the empty text of `key`. No other value can contain this, since quotes inside of strings are escaped."""
+    before, after = chunk.split(key + b'""')
+    return before + key, after

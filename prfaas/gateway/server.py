@@ -4,7 +4,7 @@ import asyncio
 import logging
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AsyncExitStack, contextmanager, suppress
 
 import grpc
 import uvicorn
@@ -12,21 +12,23 @@ from fastapi import FastAPI
 
 from prfaas.config.sections import RouterSection
 from prfaas.control.credentials import Credentials
-from prfaas.control.listen import listener
+from prfaas.control.listen import listener, shared
 from prfaas.control.serve_grpc import add_port, grpc_server
 from prfaas.control.v1.fleet_pb2_grpc import add_FleetServicer_to_server
 from prfaas.core.errors import ConfigError
+from prfaas.gateway.connection_limits import ConnectionLimits
 from prfaas.gateway.dispatch import Dispatcher
 from prfaas.gateway.fleet_service import FleetService
 from prfaas.gateway.gate import Gate
+from prfaas.gateway.http_connection import HttpConnection
 from prfaas.gateway.kv_follower import KvFollower
 from prfaas.gateway.registry import Registry
 from prfaas.gateway.role_calls import RoleCalls
 from prfaas.gateway.timescales import Timescales
 
-KEEP_ALIVE_S = 75
-"""Longer than common load balancers keep idle connections, so that it is not the router that closes under a request."""
 STOP_GRACE_S = 1
+INTERVALS_UNTIL_HEARD = 2
+"""Instances that serve already come within so many heartbeats."""
 
 log = logging.getLogger(__name__)
 
@@ -83,7 +85,7 @@ class RouterServer:
                 lifespan="off",
                 ws="none",
                 server_header=False,
-                timeout_keep_alive=KEEP_ALIVE_S,
+                http=HttpConnection.limited(ConnectionLimits.of(config), dispatcher.metrics.connections),
                 timeout_graceful_shutdown=STOP_GRACE_S,
             )
         )
@@ -93,18 +95,21 @@ class RouterServer:
         """Where clients connect; the real port once started."""
         self.control_address = config.control
         """Where instances register; the real port once started."""
+        self.worker_address = ""
+        """Where this one of several workers answers HTTP alone."""
 
     async def start(self) -> None:
         """Returns when both ports answer. Raises ConfigError for an address that cannot be listened on."""
-        sock = listener(self._config.http, "router.http")
-        sock.setblocking(False)
-        try:
+        async with AsyncExitStack() as undo:
+            undo.push_async_callback(self._follower.close)
+            sockets = [undo.enter_context(sock) for sock in self._listeners()]
             await self._start_grpc()
-        except BaseException:
-            sock.close()
-            raise
-        self.http_address = _with_port(self._config.http, sock.getsockname()[1])
-        serving = asyncio.create_task(self._uvicorn.serve(sockets=[sock]))
+            assert self._grpc
+            undo.push_async_callback(self._grpc.stop, None)
+            if self._config.siblings:
+                await self._until_heard()
+            undo.pop_all()
+        serving = asyncio.create_task(self._uvicorn.serve(sockets=sockets))
         serving.add_done_callback(lambda _: self._uvicorn.up.set())
         self._tasks = [serving, asyncio.create_task(self._sweep())]
         if self._timescales:
@@ -125,15 +130,37 @@ class RouterServer:
         """Refuses new requests, lets running ones end for up to `timeout_s`, then closes both ports."""
         await self._gate.drain(timeout_s)
         self._uvicorn.should_exit = True
-        serving, *periodic = self._tasks
-        await asyncio.wait([serving])
+        serving, periodic = self._tasks[:1], self._tasks[1:]  # none where the start was given up
+        if serving:
+            await asyncio.wait(serving)
         await self._dispatcher.calls.close()
         for task in periodic:
             task.cancel()
-        await asyncio.wait(periodic)
-        assert self._grpc
-        await self._grpc.stop(STOP_GRACE_S)
+        if periodic:
+            await asyncio.wait(periodic)
+        if self._grpc:
+            await self._grpc.stop(STOP_GRACE_S)
         await self._follower.close()
+
+    def _listeners(self) -> Iterator[socket.socket]:
+        """The port for clients; if workers share that, one of this worker alone, too."""
+        config = self._config
+        client = shared(config.http, "router.http") if config.siblings else listener(config.http, "router.http")
+        client.setblocking(False)
+        self.http_address = _with_port(config.http, client.getsockname()[1])
+        yield client
+        if config.siblings:
+            own = listener(config.worker_http, "router.worker_http")
+            own.setblocking(False)
+            self.worker_address = _with_port(config.worker_http, own.getsockname()[1])
+            yield own
+
+    async def _until_heard(self) -> None:
+        """A worker that was started again gets its share of the requests at once, so it should know whom to send them
+        to; where there are no instances yet, it is not to wait for them."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(INTERVALS_UNTIL_HEARD * self._config.heartbeat_interval_s):
+                await self._service.heard.wait()
 
     def _routers(self) -> tuple[str, ...]:
         """Where instances register: with all workers of this router, and with its replicas."""

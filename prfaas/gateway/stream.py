@@ -10,11 +10,11 @@ from starlette.types import Receive, Scope, Send
 
 from prfaas.core.errors import PrfaasError
 from prfaas.gateway import errors
+from prfaas.gateway.answer import Piece
 from prfaas.gateway.choices import Choices
 from prfaas.gateway.errors import ApiError, ClientGoneError
 from prfaas.gateway.forms import Ending, Form
 from prfaas.gateway.gate import Gate
-from prfaas.gateway.replies import FinishWord, Usage
 
 HEADERS = (
     (b"content-type", b"text/event-stream; charset=utf-8"),
@@ -46,6 +46,7 @@ class AnswerStream(Response):
         self._counted = counted
         self._traced = traced
         self._opened: set[int] = set()
+        self._unsent: list[bytes] = []
         self._answering = answering
         self._form = form
         self._gate = gate
@@ -74,28 +75,27 @@ class AnswerStream(Response):
             async for piece in choices:
                 if not self._started:
                     await self._start(send)
-                if piece.choice not in self._opened:
-                    await self._open(send, piece.choice, choices)
-                if piece.text or piece.tokens:
-                    await _send_events(send, self._form.piece(piece, self._so_far(choices)))
-                if piece.finish_reason:
-                    await self._close(send, piece.choice, piece.finish_reason, choices)
+                self._write(piece, choices)
+                # What came together goes together, and the end with what comes after it.
+                if not (choices.ready or choices.finished):
+                    await self._send(send)
             if self._form.head.include_usage:
-                await _send_events(send, self._form.usage(self._ending(choices)))
-        await send({"type": "http.response.body", "body": self._form.done, "more_body": False})
+                self._unsent.append(self._form.usage(self._ending(choices)))
+        self._unsent.append(self._form.done)
+        await self._send(send, more=False)
 
-    async def _open(self, send: Send, choice: int, choices: Choices) -> None:
-        self._opened.add(choice)
-        if opening := self._form.opening(choice, self._so_far(choices)):
-            await _send_events(send, opening)
-
-    async def _close(self, send: Send, choice: int, reason: FinishWord, choices: Choices) -> None:
-        last = choices.finished and not self._form.head.include_usage
-        traces = self._ending(choices).traces if last else UNSET
-        await _send_events(send, self._form.closing(choice, reason, self._so_far(choices), traces))
-
-    def _so_far(self, choices: Choices) -> Usage | None:
-        return choices.usage() if self._counted else None
+    def _write(self, piece: Piece, choices: Choices) -> None:
+        used = choices.usage() if self._counted else None
+        if piece.choice not in self._opened:
+            self._opened.add(piece.choice)
+            if opening := self._form.opening(piece.choice, used):
+                self._unsent.append(opening)
+        if piece.text or piece.tokens:
+            self._unsent.append(self._form.piece(piece, used))
+        if piece.finish_reason:
+            last = choices.finished and not self._form.head.include_usage
+            traces = self._ending(choices).traces if last else UNSET
+            self._unsent.append(self._form.closing(piece.choice, piece.finish_reason, used, traces))
 
     def _ending(self, choices: Choices) -> Ending:
         return Ending(choices.usage(), choices.traces() if self._traced else UNSET)
@@ -105,8 +105,10 @@ class AnswerStream(Response):
         await send({"type": "http.response.start", "status": 200, "headers": list(HEADERS)})
 
     async def _send_error(self, send: Send, error: ApiError) -> None:
-        await send({"type": "http.response.body", "body": self._form.failure(error), "more_body": False})
+        self._unsent.append(self._form.failure(error))
+        await self._send(send, more=False)
 
-
-async def _send_events(send: Send, events: bytes) -> None:
-    await send({"type": "http.response.body", "body": events, "more_body": True})
+    async def _send(self, send: Send, *, more: bool = True) -> None:
+        body, self._unsent = b"".join(self._unsent), []
+        if body or not more:
+            await send({"type": "http.response.body", "body": body, "more_body": more})

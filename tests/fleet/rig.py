@@ -28,8 +28,11 @@ from tests.fleet.engine_thread import EngineThread
 THRESHOLD = 300
 
 
-def fleet_config(model: Path, relay_port: int, **sections: Any) -> FleetConfig:
-    """East prefills through a relay, west does both; small pages, fast heartbeats. Nothing is cached unless asked."""
+def fleet_config(model: Path, relay_port: int, *, profile: Path | None = None, **sections: Any) -> FleetConfig:
+    """East prefills through a relay, west does both; small pages, fast heartbeats. Nothing is cached unless asked.
+
+    `profile`: of all instances.
+    """
     raw: dict[str, Any] = {
         "model": {"path": str(model), "name": "tiny", "max_context_tokens": 8192},
         "router": {
@@ -39,6 +42,7 @@ def fleet_config(model: Path, relay_port: int, **sections: Any) -> FleetConfig:
             "heartbeat_interval_s": 0.1,
             "missed_heartbeats": 100,
         },
+        "policy": {"name": "static_threshold"},
         "engine": {
             "num_pages": 1024,
             "page_tokens": 16,
@@ -59,7 +63,9 @@ def fleet_config(model: Path, relay_port: int, **sections: Any) -> FleetConfig:
             {"between": ["east", "west"], "gbit_s": 1, "rtt_ms": 4, "relay": {"listen": f"127.0.0.1:{relay_port}"}}
         ],
     }
-    return FleetConfig.model_validate(raw | {key: raw[key] | changes for key, changes in sections.items()})
+    for cluster in raw["clusters"]:
+        cluster["profile"] = profile
+    return FleetConfig.model_validate(raw | {key: raw.get(key, {}) | changes for key, changes in sections.items()})
 
 
 @dataclass
@@ -97,8 +103,7 @@ class InProcessFleet:
             prompt=prompt,
             max_tokens=max_tokens,
             extra_headers=headers,
-            extra_body={"ignore_eos": True},
-            **{"temperature": 0, **options},
+            **{"temperature": 0, "extra_body": {"ignore_eos": True}, **options},
         )
         account = (completion.model_extra or {})["prfaas"]
         return Answer(completion.choices[0].text, account, str(completion.choices[0].finish_reason))

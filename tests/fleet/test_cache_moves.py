@@ -16,6 +16,7 @@ from prfaas.control.v1 import fleet_pb2 as pb
 from prfaas.core.ids import new_request_id
 from prfaas.core.model_files import read_config
 from prfaas.core.shape import ModelShape, model_shape
+from prfaas.models import demo_model
 from prfaas.relay.shaping import LinkProfile
 from tests.eventually import eventually_async
 from tests.fleet.rig import InProcessFleet, running
@@ -133,6 +134,15 @@ async def own(model: Path) -> AsyncIterator[Moving]:
         yield Moving(patient(fleet), model_shape(read_config(model), "float32"), "")
 
 
+@pytest_asyncio.fixture(loop_scope="module")
+async def own_dense(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Moving]:
+    """Of the demo model with nothing but full attention."""
+    monkeypatch.setattr(demo_model, "_FULL_ATTENTION", tuple(range(demo_model._NUM_LAYERS)))
+    demo_model.write_demo_model(tmp_path / "dense")
+    async with moving(tmp_path / "dense") as fleet:
+        yield Moving(patient(fleet), model_shape(read_config(tmp_path / "dense"), "float32"), "")
+
+
 async def test_a_prefix_crosses_to_the_prefill_instance_of_the_next_turn(fleet: Moving) -> None:
     await fleet.ask(FIRST, "west-d", "east-p")
     before = fleet.crossed("west-p"), fleet.fetches("west-p").get("ok", 0)
@@ -190,14 +200,40 @@ async def test_another_tenant_finds_nothing(fleet: Moving) -> None:
     assert fleet.fetches("west-d")["prefix_gone"] == before + 1
 
 
-async def test_what_the_source_has_no_more_is_computed(own: Moving) -> None:
-    await own.ask(FIRST, "west-d", "east-p")
-    own.fleet.engines["east-p"].engine._cache.clear()
-    request_id = await own.announce("west-p", "east-p", SECOND)
-    drawn, account = await own.ask(SECOND, "west-d", "west-p", request_id)
-    assert drawn == await own.alone(SECOND)
+async def test_what_the_source_has_no_more_is_computed(fleet: Moving) -> None:
+    await fleet.ask(FIRST, "west-d", "east-p")
+    fleet.fleet.engines["east-p"].engine._cache.clear()
+    before = fleet.fetches("west-p").get("prefix_gone", 0)
+    request_id = await fleet.announce("west-p", "east-p", SECOND)
+    drawn, account = await fleet.ask(SECOND, "west-d", "west-p", request_id)
+    assert drawn == await fleet.alone(SECOND)
     assert (account.tokens_computed, account.tokens_fetched, account.fallback) == (len(SECOND), 0, "")
-    assert own.fetches("west-p") == {"prefix_gone": 1}
+    assert fleet.fetches("west-p")["prefix_gone"] == before + 1
+
+
+async def test_a_prefix_whose_request_never_comes_is_let_go(fleet: Moving) -> None:
+    await fleet.ask(FIRST, "west-d", "east-p")
+    before = fleet.fetches("west-p").get("ok", 0)
+    await fleet.announce("west-p", "east-p", SECOND)
+    await eventually_async(lambda: fleet.fetches("west-p").get("ok", 0) == before + 1)
+    front = fleet.fleet.instances["west-p"].server.front
+    await eventually_async(lambda: front.stats.pages_used > 0)
+    await fleet.fleet.settled()
+    # What came stays cached.
+    assert (await fleet.ask(SECOND, "west-p"))[1].tokens_reused == PREFIX
+
+
+async def test_requests_come_before_prefixes(fleet: Moving) -> None:
+    """A pool that others have use for takes nothing in."""
+    await fleet.ask(FIRST, "west-d", "east-p")
+    before = fleet.fetches("west-p").get("no_room", 0)
+    cache = fleet.fleet.engines["west-p"].engine._cache
+    taken = cache.allocate(cache.available - 70)
+    assert taken is not None
+    await fleet.announce("west-p", "east-p", SECOND)
+    await eventually_async(lambda: fleet.fetches("west-p").get("no_room", 0) == before + 1)
+    cache.release(taken)
+    assert (await fleet.ask(SECOND, "west-p"))[1].tokens_fetched == 0
 
 
 async def test_a_source_that_dies_meanwhile_costs_only_the_hit(own: Moving) -> None:
@@ -218,27 +254,14 @@ async def test_a_source_that_dies_meanwhile_costs_only_the_hit(own: Moving) -> N
     assert "ok" not in own.fetches("west-p")
 
 
-async def test_a_prefix_whose_request_never_comes_is_let_go(own: Moving) -> None:
-    await own.ask(FIRST, "west-d", "east-p")
-    await own.announce("west-p", "east-p", SECOND)
-    await eventually_async(lambda: own.fetches("west-p") == {"ok": 1})
-    stats = own.fleet.instances["west-p"].server.front
-    await eventually_async(lambda: stats.stats.pages_used > 0)
-    # The fixture's end waits until nothing is held any more; what came stays cached.
-    await own.fleet.settled()
-    assert own.fleet.engines["west-p"].engine._cache.blocks == PREFIX // PAGE_TOKENS
-
-
-async def test_requests_come_before_prefixes(own: Moving) -> None:
-    """A pool that others have use for takes nothing in."""
-    await own.ask(FIRST, "west-d", "east-p")
-    engine = own.fleet.engines["west-p"].engine
-    taken = engine._cache.allocate(engine._cache.available - 70)
-    assert taken is not None
-    await own.announce("west-p", "east-p", SECOND)
-    await eventually_async(lambda: own.fetches("west-p") == {"no_room": 1})
-    engine._cache.release(taken)
-    await own.ask(SECOND, "west-p")
+async def test_without_states_the_blocks_are_enough(own_dense: Moving) -> None:
+    """Nor need a snapshot have been taken where the prefix ends."""
+    await own_dense.ask(FIRST, "west-d", "east-p")
+    request_id = await own_dense.announce("west-p", "east-p", SECOND, length=96)
+    drawn, account = await own_dense.ask(SECOND, "west-d", "west-p", request_id)
+    assert drawn == await own_dense.alone(SECOND)
+    assert (account.tokens_reused, account.tokens_fetched, account.fetched_from) == (96, 96, "east-p")
+    assert own_dense.crossed("west-p") == own_dense.crossing(96) == 96 * own_dense.shape.kv_bytes_per_token
 
 
 async def test_what_is_announced_too_late_is_not_fetched(fleet: Moving) -> None:

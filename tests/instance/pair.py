@@ -68,6 +68,7 @@ class Member:
     stub: Any
     inbox: Inbox
     prefill: PrefillService
+    fetches: PrefixFetches
     control: grpc.aio.Server
 
     @property
@@ -154,7 +155,16 @@ async def _member(name: str, cluster: str, shape: ModelShape, config: FleetConfi
     async with grpc.aio.insecure_channel(address, options=[("grpc.enable_http_proxy", 0)]) as channel:
         try:
             yield Member(
-                identity, engine, memory, metrics, address, InstanceStub(channel), plane.inbox, prefill, control
+                identity,
+                engine,
+                memory,
+                metrics,
+                address,
+                InstanceStub(channel),
+                plane.inbox,
+                prefill,
+                fetches,
+                control,
             )
         finally:
             await control.stop(grace=0)

@@ -16,12 +16,16 @@ from prfaas.engine.messages import (
     Event,
     Failed,
     Generated,
+    KeepPrefix,
     LayerDone,
+    Lend,
+    Lent,
     Prefilled,
     PrefillHere,
     Progressed,
     Ready,
     Release,
+    Reserve,
     Stop,
     Submit,
 )
@@ -57,6 +61,12 @@ class Plan:
     """An export fails when all but its last chunk has been reported."""
     before_last_chunk: threading.Event | None = None
     """An export waits for it when all but its last chunk has been reported."""
+    lends: bool = True
+    """Any prefix that is asked for is cached."""
+    before_lending: threading.Event | None = None
+    """A prefix is said to be cached only then."""
+    room: bool = True
+    """For prefixes that come."""
 
 
 @dataclass
@@ -73,6 +83,8 @@ class Seen:
     """Of each of these: did they lie in their place?"""
     released: list[RequestId] = field(default_factory=list)
     announced: list[Announce] = field(default_factory=list)
+    kept: list[KeepPrefix] = field(default_factory=list)
+    """Prefixes that came; of each is said in `whole` whether every row lay in its place."""
 
 
 class PlayedEngine:
@@ -118,25 +130,65 @@ class PlayedEngine:
                         self.seen.released.append(request_id)
                     case Announce():
                         self.seen.announced.append(command)
+                    case Lend() | Reserve() | KeepPrefix():
+                        self._move(command, requests)
                     case Stop():
                         stopped = True
         self._link.close()
         self._loop.call_soon_threadsafe(self._ended.set)
 
+    def take_back(self, request_id: RequestId) -> None:
+        """Others need the memory of a prefix that comes. For the test's thread, while nothing else is said."""
+        self._say(Failed(request_id, "no_room", "others need it"))
+
+    def _move(self, command: Lend | Reserve | KeepPrefix, requests: dict[RequestId, Request]) -> None:
+        if isinstance(command, KeepPrefix):
+            self.seen.whole.append(self._whole(requests[command.request_id]))
+            self.seen.kept.append(command)
+            return
+        requests[command.request.request_id] = command.request
+        if isinstance(command, Lend):
+            self._lend(command.request)
+        else:
+            self._reserve(command.request)
+
+    def _lend(self, request: Request) -> None:
+        if self.plan.before_lending is not None:
+            self.plan.before_lending.wait(20)
+        if not self.plan.lends:
+            self._say(Failed(request.request_id, "prefix_gone", "it was told to"))
+            return
+        self._admit(request, request.prompt_tokens, request.prompt_tokens)
+        for layer in set(range(len(self._shape.layers))) - set(self._shape.paged_layers):
+            self._fill(request, layer, 0, request.prompt_tokens)
+        self._say(self.seen.admitted[request.request_id])
+        self._say(Lent(request.request_id))
+
+    def _reserve(self, request: Request) -> None:
+        if not self.plan.room:
+            self._say(Failed(request.request_id, "no_room", "it was told to"))
+            return
+        held = self.plan.held_tokens
+        self._admit(request, held if held == request.prompt_tokens else 0, held)
+        self._say(self.seen.admitted[request.request_id])
+
     def _submit(self, request: Request, mode: Mode) -> None:
         self.seen.requests.append(request)
         cached = self.plan.cached_tokens
         held = self.plan.held_tokens if mode is Mode.IMPORT else cached
+        self._admit(request, cached, held)
+        self._say(self.seen.admitted[request.request_id])
+        if mode is Mode.EXPORT:
+            self._export(request, cached)
+        elif mode is Mode.SERVE:
+            self._serve(request, cached)
+
+    def _admit(self, request: Request, cached: int, held: int) -> None:
         pages = self._pages(-(-request.prompt_tokens // self._page_tokens))
         admitted = Admitted(request.request_id, pages, self._pages(STATE_PAGES), 0.0, cached, held)
         self.seen.admitted[request.request_id] = admitted
         for layer in self._shape.paged_layers:
             self._fill(request, layer, 0, held)
-        self._say(admitted)
-        if mode is Mode.EXPORT:
-            self._export(request, cached)
-        elif mode is Mode.SERVE:
-            self._serve(request, cached)
 
     def _export(self, request: Request, cached: int) -> None:
         end = request.prompt_tokens

@@ -47,6 +47,10 @@ def serve(
     name: Annotated[
         str | None, typer.Option(help="Instance name; one that the file does not list joins with default settings.")
     ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, max=64, help="With --role router: processes that share its HTTP port.")
+    ] = None,
+    worker: Annotated[int | None, typer.Option(hidden=True)] = None,
     engine: Annotated[
         Engine, typer.Option(help="emulated: compute nothing, and take the time that --profile says.")
     ] = Engine.COMPUTED,
@@ -62,7 +66,7 @@ def serve(
     Instances find the router at router.control and register; SIGTERM lets running requests end first.
 
     [dim]prfaas serve --role decode --model ./Qwen3-Next-80B-A3B[/dim]
-    [dim]prfaas serve --role router --config fleet.yaml[/dim]
+    [dim]prfaas serve --role router --config fleet.yaml --workers 4[/dim]
     [dim]prfaas serve --role decode --config fleet.yaml --cluster west --name west-decode-0[/dim]
     [dim]prfaas serve --role decode --model ./Qwen3-Next-80B-A3B --engine emulated --profile h20.yaml[/dim]
     """
@@ -71,21 +75,27 @@ def serve(
 
     supervisor = Supervisor(supervisor_fd)
     with one_line_errors(supervisor):
-        logs.set_up(name or role.value, log_level)
+        logs.set_up(name or (role.value if worker is None else f"router/{worker}"), log_level)
         emulated = _emulated(engine, profile, time_scale, kv_scale)
         if model is not None:
             _check_standalone(role, config, cluster, name)
             raise typer.Exit(_serve_alone(model, http, dtype, (*emulated, *(overrides or [])), log_level))
         if config is None:
             raise ConfigError("give --config FILE, or --role decode --model DIR to serve one model without a file")
-        fleet = roles.with_engine(load(config, (*emulated, *(overrides or []))), name, emulated=bool(emulated))
+        chosen = (*emulated, *(overrides or ()), *(() if workers is None else (f"router.workers={workers}",)))
+        fleet = roles.with_engine(load(config, chosen), name, emulated=bool(emulated))
         if role is Role.ROUTER:
             if cluster or name:
                 raise ConfigError(
                     "--cluster and --name are for instances; a router is described by router: in the file"
                 )
+            if fleet.router.workers > 1:
+                run(roles.run(lambda: roles.workers(fleet, config, chosen, log_level), supervisor))
+                return
             run(roles.run(lambda: roles.router(fleet), supervisor), uvloop=True)
         else:
+            if workers is not None:
+                raise ConfigError("--workers is for --role router; an instance is one process")
             run(roles.run(lambda: roles.instance(fleet, INSTANCE_ROLES[role], cluster, name), supervisor))
 
 
