@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.fleet.calls import get_json, put_json
+from benchmarks.fleet.calls import get, get_json, put_json
 from benchmarks.fleet.client import Prompts, ask
 from benchmarks.fleet.fleet_file import fleet_file
+from benchmarks.fleet.machine import samples
 from benchmarks.fleet.scales import Scales
 from benchmarks.fleet.studies import Study
 from prfaas.cli.fleet import Fleet, process_specs
@@ -20,6 +21,7 @@ from prfaas.core.errors import EngineError
 
 WARM_UP_TOKENS = 2_048
 WARM_UP_ROUNDS = 3
+THRESHOLD = "prfaas_router_threshold_tokens"
 REGISTRATION_LOOKS = 300
 BETWEEN_LOOKS_S = 0.2
 
@@ -47,6 +49,11 @@ class LiveFleet:
         for link in self.config.links:
             assert link.relay is not None
             await asyncio.to_thread(put_json, link.relay.listen, "/link", {"gbit_s": gbit_s * self.scales.link})
+
+    async def threshold_tokens(self) -> int:
+        """In force now."""
+        page = await asyncio.to_thread(get, self.fleet.child("router").addresses["http"], "/metrics")
+        return int(next(s.value for s in samples(page) if s.name == THRESHOLD))
 
     async def status(self) -> dict[str, Any]:
         """What the router says of the fleet."""
