@@ -36,10 +36,21 @@ def build_router(
     dispatcher = Dispatcher(config, registry, directory, calls, metrics, time.monotonic, room)
     gate = Gate(metrics, room)
     tokenizer = ModelTokenizer.load(config.model.path)
-    app = build_app(config, tokenizer, context_tokens, registry, directory, dispatcher, gate, metrics, time.monotonic)
-    follower = KvFollower(directory, dialer, metrics, keys=CurveKeys.new() if credentials else None)
     roles = RoleCalls(registry, dialer, metrics.roles)
     timescales = Timescales(
         config, registry, dispatcher.params, dispatcher.traffic, metrics.loops, time.monotonic, roles.change_role
     )
+    app = build_app(
+        config,
+        tokenizer,
+        context_tokens,
+        registry,
+        directory,
+        dispatcher,
+        gate,
+        metrics,
+        time.monotonic,
+        loops=lambda: timescales.state,
+    )
+    follower = KvFollower(directory, dialer, metrics, keys=CurveKeys.new() if credentials else None)
     return RouterServer(config.router, app, registry, dispatcher, follower, gate, credentials, roles, timescales)

@@ -19,6 +19,8 @@ def check(config: FleetConfig) -> list[Fault]:
         *_dialled(config),
         *_transport(config),
         *_security(config),
+        *_admission(config),
+        *_origins(config),
     ]
 
 
@@ -167,3 +169,26 @@ def _security(config: FleetConfig) -> Iterator[Fault]:
             yield Fault(("security", key), "mode mtls needs this PEM file; `prfaas certs` makes all three")
     if security.mode == "mtls" and not security.allowed_names:
         yield Fault(("security", "allowed_names"), 'an empty list refuses everybody; ["*"] trusts the whole fleet')
+
+
+def _admission(config: FleetConfig) -> Iterator[Fault]:
+    """Tenants who are one, or who are never let in."""
+    names: set[str] = set()
+    digests: set[str] = set()
+    for i, key in enumerate(config.admission.api_keys):
+        where: Path = ("admission", "api_keys", i)
+        if key.name in names:
+            yield Fault((*where, "name"), f"two API keys are named {key.name!r}; rename one")
+        if key.sha256 in digests:
+            yield Fault((*where, "sha256"), f"{key.name!r} has another tenant's key; make one with `prfaas key`")
+        names.add(key.name)
+        digests.add(key.sha256)
+
+
+def _origins(config: FleetConfig) -> Iterator[Fault]:
+    """What browsers would never send as an origin."""
+    for i, origin in enumerate(config.router.cors_origins):
+        scheme, _, host = origin.partition("://")
+        if origin != "*" and (scheme not in ("http", "https") or not host or set(host) & set("/?#@* ")):
+            message = f"{origin!r} is no origin: write https://HOST or https://HOST:PORT without a path, or '*' for all"
+            yield Fault(("router", "cors_origins", i), message)

@@ -30,6 +30,7 @@ from prfaas.gateway.errors import ApiError, ErrorReply
 from prfaas.gateway.gate import Gate
 from prfaas.gateway.grammar_check import GrammarCheck
 from prfaas.gateway.guard import Guard
+from prfaas.gateway.loop_state import LoopState
 from prfaas.gateway.openai_api import OpenAIApi, ServedModel
 from prfaas.gateway.parse import PREFILL_HEADER, PRIORITY_HEADER, TRACE_HEADER
 from prfaas.gateway.registry import Registry
@@ -64,6 +65,7 @@ def build_app(
     clock: Clock,
     unix_time: Clock = time.time,
     seeds: Callable[[], int] = draw_seed,
+    loops: Callable[[], LoopState] | None = None,
 ) -> FastAPI:
     """The router's HTTP side. `max_context_tokens` is the model's limit, already shortened by the config's."""
     model = ServedModel(config.model.name, int(unix_time()), max_context_tokens, config.router.default_max_tokens)
@@ -72,7 +74,7 @@ def build_app(
     openai = OpenAIApi(
         model, read_body, tokenizer, grammars, registry, dispatcher, gate, metrics, clock, unix_time, seeds
     )
-    status = StatusApi(config, registry, gate, metrics, directory)
+    status = StatusApi(config, registry, gate, metrics, directory, dispatcher.params, clock, loops)
     app = FastAPI(title="prfaas", version=__version__, redoc_url=None, redirect_slashes=False)
     app.add_middleware(Guard, tenants=Tenants(config.admission.api_keys, clock), metrics=metrics)
     app.add_middleware(Edge, gate=gate, metrics=metrics)

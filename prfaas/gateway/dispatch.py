@@ -76,9 +76,14 @@ class Dispatcher:
         self.room = room
         registry.when_heard(room.look_soon)
 
-    def dispatch(self, request: Request, force: Force | None, priority: Priority = "interactive") -> "Generation":
-        """Nothing is sent before the first event is asked for; use it as an async context manager."""
-        return Generation(self, request, force, priority)
+    def dispatch(
+        self, request: Request, force: Force | None, priority: Priority = "interactive", *, whole: bool = False
+    ) -> "Generation":
+        """Nothing is sent before the first event is asked for; use it as an async context manager.
+
+        `whole`: nobody needs to see tokens before the last one, which is cheaper.
+        """
+        return Generation(self, request, force, priority, whole=whole)
 
     def place(
         self,
@@ -151,7 +156,10 @@ class Dispatcher:
 class Generation:
     """One request under way. Iterate for its events; leaving the context cancels whatever still runs."""
 
-    def __init__(self, dispatcher: Dispatcher, request: Request, force: Force | None, priority: Priority) -> None:
+    def __init__(
+        self, dispatcher: Dispatcher, request: Request, force: Force | None, priority: Priority, *, whole: bool
+    ) -> None:
+        self._whole = whole
         self._dispatcher = dispatcher
         self._request = request
         self._blocks = PromptBlocks(request)
@@ -223,7 +231,7 @@ class Generation:
         request_id = RequestId(f"{self._request.request_id}.2") if self._failed else self._request.request_id
         attempt = replace(self._request, request_id=request_id)
         heard = dispatcher.announce(attempt, self._blocks, self.placement)
-        self._call = dispatcher.calls.generate(attempt, self.placement, deadline_s, heard)
+        self._call = dispatcher.calls.generate(attempt, self.placement, deadline_s, heard, whole=self._whole)
         return self._call
 
     def _note(self, event: Event, call: GenerateCall) -> None:

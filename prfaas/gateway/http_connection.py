@@ -97,8 +97,7 @@ class HttpConnection(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         super().on_message_complete()
-        if self.cycle:
-            self.cycle.more_body = False  # uvicorn leaves it where the answer was quicker than the body
+        self.cycle.more_body = False  # uvicorn leaves it where the answer was quicker than the body
 
     def on_response_complete(self) -> None:
         super().on_response_complete()

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import socket
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AsyncExitStack, contextmanager, suppress
 
 import grpc
 import uvicorn
@@ -100,9 +100,12 @@ class RouterServer:
 
     async def start(self) -> None:
         """Returns when both ports answer. Raises ConfigError for an address that cannot be listened on."""
-        with ExitStack() as undo:
+        async with AsyncExitStack() as undo:
+            undo.push_async_callback(self._follower.close)
             sockets = [undo.enter_context(sock) for sock in self._listeners()]
             await self._start_grpc()
+            assert self._grpc
+            undo.push_async_callback(self._grpc.stop, None)
             if self._config.siblings:
                 await self._until_heard()
             undo.pop_all()

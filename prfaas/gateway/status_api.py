@@ -1,5 +1,6 @@
 """Endpoints for operators and their tools: liveness, readiness, metrics, and who is in the fleet."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import msgspec
@@ -10,11 +11,15 @@ from starlette.responses import Response
 from prfaas.config.sections import FleetConfig, split_address
 from prfaas.control.convert import ROLE_FROM_PB
 from prfaas.control.v1 import fleet_pb2 as pb
+from prfaas.core.clock import Clock
 from prfaas.core.ids import InstanceId
 from prfaas.gateway.directory import Directory
 from prfaas.gateway.errors import RETRY_AFTER_S, ApiError
 from prfaas.gateway.gate import Gate
+from prfaas.gateway.loop_reply import LoopsReply, loops_reply
+from prfaas.gateway.loop_state import LoopState
 from prfaas.gateway.measured_links import InstanceLink
+from prfaas.gateway.policy_params import LiveParams
 from prfaas.gateway.registry import FleetEntry, Registry, State
 from prfaas.policy.view import Role
 from prfaas.telemetry.metrics import RouterMetrics
@@ -68,6 +73,8 @@ class InstanceReply(msgspec.Struct, frozen=True):
 class ClusterReply(msgspec.Struct, frozen=True):
     name: str
     kind: str
+    prefixes: PrefixesReply
+    """Of all its instances together; what several have counts as often."""
 
 
 class LinkReply(msgspec.Struct, frozen=True):
@@ -88,7 +95,10 @@ class LinkReply(msgspec.Struct, frozen=True):
 
 
 class FleetReply(msgspec.Struct, frozen=True):
-    """The fleet as this router sees it; `threshold_tokens` is where prompts go to a prfaas cluster."""
+    """The fleet as this router sees it; `threshold_tokens` is above what prompts go to a prfaas cluster now.
+
+    `loops` is null where this router has none.
+    """
 
     model: str
     policy: str
@@ -97,6 +107,7 @@ class FleetReply(msgspec.Struct, frozen=True):
     clusters: list[ClusterReply]
     instances: list[InstanceReply]
     links: list[LinkReply]
+    loops: LoopsReply | None
 
 
 class ReadyReply(msgspec.Struct, frozen=True):
@@ -115,6 +126,9 @@ class StatusApi:
     gate: Gate
     metrics: RouterMetrics
     directory: Directory
+    params: LiveParams
+    clock: Clock
+    loops: Callable[[], LoopState] | None = None
 
     async def health(self, http: HttpRequest) -> Response:  # noqa: ARG002 — every handler gets the request
         """`GET /health`: the process lives."""
@@ -143,11 +157,15 @@ class StatusApi:
         reply = FleetReply(
             model=self.config.model.name,
             policy=self.config.policy.name,
-            threshold_tokens=self.config.router.threshold_tokens,
+            threshold_tokens=self.params.now.threshold_tokens,
             draining=self.gate.draining,
-            clusters=[ClusterReply(cluster.name, cluster.kind) for cluster in self.config.clusters],
+            clusters=[
+                ClusterReply(cluster.name, cluster.kind, self._prefixes(cluster.name))
+                for cluster in self.config.clusters
+            ],
             instances=[self._instance(entry) for entry in self.registry.entries()],
             links=[_link(link) for link in self.registry.links()],
+            loops=loops_reply(self.loops(), self.clock()) if self.loops else None,
         )
         return Response(msgspec.json.encode(reply), media_type=JSON)
 
@@ -161,6 +179,11 @@ class StatusApi:
                 f"{entry.info.instance_id} is {entry.state}, heard {entry.age_s:.1f} s ago" for entry in decodes
             ]
         return reasons
+
+    def _prefixes(self, cluster: str) -> PrefixesReply:
+        ids = [entry.info.instance_id for entry in self.registry.entries() if entry.info.cluster == cluster]
+        known = self.directory.known(*map(InstanceId, ids))
+        return PrefixesReply(known.blocks, known.snapshots)
 
     def _instance(self, entry: FleetEntry) -> InstanceReply:
         known = self.directory.known(InstanceId(entry.info.instance_id))

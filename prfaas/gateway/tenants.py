@@ -27,8 +27,12 @@ class Tenant:
         return "batch" if "batch" in (wanted, self.own_priority) else "interactive"
 
     def cache_salt(self, wanted: str) -> str:
-        """A salt that no other tenant can name, so that prefixes are never shared with another."""
-        return hashlib.sha256(f"{self.name}\0{wanted}".encode()).hexdigest() if self.name else wanted
+        """A salt that no other tenant can name or guess, so that prefixes are never shared with another.
+
+        It comes from the digest, not the name: names of blocks are no cryptographic hashes, and who knows a salt could
+        look for prompts whose names meet those of another's.
+        """
+        return hmac.digest(self.digest, wanted.encode(), "sha256").hex() if self.digest else wanted
 
     def count_request(self) -> None:
         """Raises RateLimitError where its requests come too fast."""

@@ -8,6 +8,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prfaas.telemetry.admission_metrics import AdmissionMetrics
 from prfaas.telemetry.connection_metrics import ConnectionMetrics
 from prfaas.telemetry.emulation_metrics import EmulationMetrics
+from prfaas.telemetry.hit_metrics import HitMetrics
 from prfaas.telemetry.link_metrics import LinkMetrics, RouterLinkMetrics
 from prfaas.telemetry.loop_metrics import RouterLoopMetrics
 from prfaas.telemetry.prefix_fetch_metrics import PrefixFetchMetrics
@@ -74,16 +75,7 @@ class RouterMetrics:
         self.instances = Gauge(
             "prfaas_router_instances", "Registered instances", ["cluster", "role", "state"], registry=registry
         )
-        self.predicted_hit_tokens = Counter(
-            "prfaas_router_predicted_hit_tokens_total",
-            "Prompt tokens of answered requests that the directory said need not be computed",
-            registry=registry,
-        )
-        self.realised_hit_tokens = Counter(
-            "prfaas_router_realised_hit_tokens_total",
-            "Prompt tokens of answered requests that were not computed",
-            registry=registry,
-        )
+        self.hits = HitMetrics(registry)
         self.kv_events = Counter(
             "prfaas_router_kv_events_total",
             "Events about cached blocks received from instances",

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
+from prfaas.core.ids import InstanceId
 from tests.eventually import eventually_async
 from tests.fleet.rig import InProcessFleet, prompt_of, running
 from tests.fleet.test_cache_moves import patient
@@ -43,7 +44,7 @@ async def test_the_next_turn_gets_its_prefix_from_the_other_cluster(fleet: InPro
     first = await fleet.ask(FIRST, prefill="remote")
     assert first.account["prefill"]["instance"] == "east-p"
     directory = fleet.router._follower._directory
-    await eventually_async(lambda: directory.known("east-p").snapshots > 0)
+    await eventually_async(lambda: directory.known(InstanceId("east-p")).snapshots > 0)
     second = await fleet.ask(SECOND)
     prefill = second.account["prefill"]
     assert prefill["cluster"] == "west"

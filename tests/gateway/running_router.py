@@ -59,6 +59,7 @@ def fleet_config(model: Path, **router: Any) -> FleetConfig:
                 "threshold_tokens": 100,
                 **router,
             },
+            "policy": {"name": "static_threshold"},
             "clusters": [
                 {"name": "home", "kind": "pd"},
                 {"name": "second", "kind": "pd"},

@@ -30,7 +30,7 @@ def source_of(member: Member, tokens: int = len(PREFIX)) -> pb.CacheSource:
 async def announce(pair: Pair, request_id: str = "r", prefix: tuple[int, ...] = PREFIX, **changed: Any) -> None:
     """The near instance hears of a request, and of a prefix that the far one has."""
     source = source_of(pair.far, len(prefix))
-    fields = {"request_id": request_id, "source": source, "prompt_token_ids": prefix} | changed
+    fields: dict[str, Any] = {"request_id": request_id, "source": source, "prompt_token_ids": prefix} | changed
     await pair.near.stub.Announce(pb.AnnounceRequest(**fields))
 
 

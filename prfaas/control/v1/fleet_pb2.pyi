@@ -289,6 +289,12 @@ class GenerateRequest(_message.Message):
     cache_salt: str
     def __init__(self, request_id: _Optional[str] = ..., prompt_token_ids: _Optional[_Iterable[int]] = ..., sampling: _Optional[_Union[Sampling, _Mapping]] = ..., prefill: _Optional[_Union[PrefillTarget, _Mapping]] = ..., deadline_s: _Optional[float] = ..., cache_salt: _Optional[str] = ...) -> None: ...
 
+class AttendCommands(_message.Message):
+    __slots__ = ("commands",)
+    COMMANDS_FIELD_NUMBER: _ClassVar[int]
+    commands: _containers.RepeatedCompositeFieldContainer[AttendCommand]
+    def __init__(self, commands: _Optional[_Iterable[_Union[AttendCommand, _Mapping]]] = ...) -> None: ...
+
 class AttendCommand(_message.Message):
     __slots__ = ("call", "generate", "stop")
     CALL_FIELD_NUMBER: _ClassVar[int]
