@@ -118,13 +118,20 @@ async def run_live(
                 await asyncio.sleep(max(0.0, due_s - time.monotonic()))
                 requests.create_task(_one(live, run, arrival, body, due_s, on_ended))
     finally:
-        for task in side:
-            task.cancel()
-        await asyncio.gather(*side, return_exceptions=True)
+        await _end(side)
     run.cpu_share = CpuTime.now().share_since(cpu)
     run.own_cores = (cpu_s(os.getpid()) - own_s) / (time.monotonic() - began_s)
     run.lateness = (await lateness(live.metrics_addresses)).since(late)
     return run
+
+
+async def _end(side: "list[asyncio.Task[None]]") -> None:
+    """Raises what ended one of them before its time: a cut that was none is no figure."""
+    for task in side:
+        task.cancel()
+    for outcome in await asyncio.gather(*side, return_exceptions=True):
+        if isinstance(outcome, Exception):
+            raise outcome
 
 
 async def _one(

@@ -105,5 +105,5 @@ def test_an_option_reaches_instances_with_an_engine_section_of_their_own(tmp_pat
     other = with_engine(config, "d", emulated=True).clusters[0].instances[0].engine
     assert other == config.clusters[0].instances[0].engine
     plain = config.model_copy(update={"engine": EngineSection()})
-    assert any_emulated(plain).emulated == own.emulated.model_copy(update={"profile": H200})
+    assert any_emulated(plain).emulated == emulated(H200)
     assert any_emulated(plain.model_copy(update={"clusters": plain.clusters[1:]})).emulated is None
