@@ -23,7 +23,7 @@ from prfaas.planner.simulate.outcome import Outcome
 SEED = 7
 SLOWER = 0.05
 """Of the planned rate: what a live deployment that missed its objective is asked for next."""
-SEARCHED_REQUESTS = 2_000
+SEARCHED_REQUESTS = 1_000
 CUT_SHARE, CUT_S = 0.1, 30.0
 
 
