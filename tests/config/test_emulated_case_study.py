@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+
 from prfaas.config.load import load
 from prfaas.config.load_deployment import load_deployment
 
@@ -18,5 +20,5 @@ def test_it_is_the_planned_deployment_at_one_scale() -> None:
     scales = {(e.time_scale, e.kv_scale) for _, e in emulated if e}
     assert all(e is not None and e.profile == c.profile for c, e in emulated)
     ((time_scale, kv_scale),) = scales
-    assert fleet.links[0].gbit_s == planned.links[0].gbit_s * time_scale * kv_scale
+    assert fleet.links[0].gbit_s == pytest.approx(planned.links[0].gbit_s * time_scale * kv_scale)
     assert fleet.links[0].rtt_ms == planned.links[0].rtt_ms / time_scale
