@@ -9,7 +9,7 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from prfaas.config.sections import FleetConfig, LinkSection, is_wildcard, split_address
+from prfaas.config.sections import FleetConfig, LinkSection
 from prfaas.core.errors import ConfigError, PeerLostError
 from prfaas.relay.link import LinkState
 
@@ -63,7 +63,7 @@ def show(rows: Sequence[LinkRow], console: Console) -> None:
 
 
 def _ask(link: LinkSection, method: str, body: bytes | None) -> LinkRow:
-    url = f"http://{_dialled(link)}/link"
+    url = f"http://{link.dial_through}/link"
     try:
         with build_opener(ProxyHandler({})).open(Request(url, body, method=method), timeout=ANSWER_WITHIN_S) as answer:
             return LinkRow(link.name, msgspec.json.decode(answer.read(), type=LinkState))
@@ -80,12 +80,3 @@ def _ask(link: LinkSection, method: str, body: bytes | None) -> LinkRow:
             f"{url} does not answer as a relay: {error}; is the fleet of this file running here, with this port? "
             f"`prfaas up`, or `prfaas relay --link {link.name}`, starts it"
         ) from error
-
-
-def _dialled(link: LinkSection) -> str:
-    """The relay answers on its own machine only, whatever it listens on."""
-    assert link.relay
-    host, port = split_address(link.relay.listen)
-    if is_wildcard(host):
-        host = "::1" if ":" in host else "127.0.0.1"
-    return f"{f'[{host}]' if ':' in host else host}:{port}"

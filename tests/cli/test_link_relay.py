@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
-import pytest
 from typer.testing import CliRunner, Result
 
 from prfaas.cli.link_relay import LinkRow
@@ -53,10 +52,9 @@ def prfaas(*arguments: str) -> Result:
     return CliRunner(env={"COLUMNS": "200"}).invoke(app, ["link", *arguments])
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])  # noqa: S104 - it is dialled, not listened on
-def test_a_link_is_changed_and_shown(tmp_path: Path, host: str) -> None:
+def test_a_link_is_changed_and_shown(tmp_path: Path) -> None:
     with running() as relay:
-        file = fleet_file(tmp_path, f"{host}:{relay.port}")
+        file = fleet_file(tmp_path, f"127.0.0.1:{relay.port}")
         changed = prfaas("set", "east--west", "-c", file, "--gbit-s", "0.1", "--jitter-ms", "2")
         assert changed.exit_code == 0, changed.stderr
         assert relay.stats().profile == LinkProfile(gbit_s=0.1, rtt_ms=20.0, jitter_ms=2.0)
