@@ -13,6 +13,7 @@ from prfaas.telemetry.link_metrics import LinkMetrics, RouterLinkMetrics
 from prfaas.telemetry.loop_metrics import RouterLoopMetrics
 from prfaas.telemetry.prefix_fetch_metrics import PrefixFetchMetrics
 from prfaas.telemetry.prefix_metrics import PrefixMetrics
+from prfaas.telemetry.retry_metrics import RetryMetrics
 from prfaas.telemetry.role_metrics import RoleMetrics, RouterRoleMetrics
 from prfaas.telemetry.security_metrics import SecurityMetrics
 from prfaas.telemetry.watch_metrics import WatchMetrics
@@ -38,9 +39,7 @@ class RouterMetrics:
             ["decision", "prefill_cluster"],
             registry=registry,
         )
-        self.retries = Counter(
-            "prfaas_router_retries_total", "Requests placed again after a failure", ["code"], registry=registry
-        )
+        self.retries = RetryMetrics(registry)
         self.failures = Counter(
             "prfaas_router_failures_total", "Requests that ended in an error", ["code"], registry=registry
         )
