@@ -6,6 +6,7 @@ Names starting with `vllm:` repeat ours for dashboards and endpoint pickers that
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from prfaas.telemetry.admission_metrics import AdmissionMetrics
+from prfaas.telemetry.awake_metrics import AwakeMetrics
 from prfaas.telemetry.connection_metrics import ConnectionMetrics
 from prfaas.telemetry.emulation_metrics import EmulationMetrics
 from prfaas.telemetry.hit_metrics import HitMetrics
@@ -134,6 +135,7 @@ class RouterMetrics:
         self.loops = RouterLoopMetrics(registry)
         self.roles = RouterRoleMetrics(registry)
         self.watch = WatchMetrics(registry)
+        self.awake = AwakeMetrics(registry)
 
 
 class InstanceMetrics:
