@@ -10,7 +10,8 @@ class Generating:
     """Begins at once. Iterate for events; each token is one."""
 
     def __init__(self, stub: Any, message: pb.GenerateRequest) -> None:
-        self._stream = stub.Attend(_only(pb.AttendCommand(call=1, generate=message)))
+        command = pb.AttendCommand(call=1, generate=message)
+        self._stream = stub.Attend(_only(pb.AttendCommands(commands=[command])))
 
     async def __aiter__(self) -> AsyncIterator[pb.GenerateEvent]:
         async for said in self._stream:
@@ -21,5 +22,5 @@ class Generating:
                 yield other.event
 
 
-async def _only(command: pb.AttendCommand) -> AsyncIterator[pb.AttendCommand]:
-    yield command
+async def _only(message: pb.AttendCommands) -> AsyncIterator[pb.AttendCommands]:
+    yield message

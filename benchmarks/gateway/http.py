@@ -29,7 +29,8 @@ class Connection(asyncio.Protocol):
     async def to(cls, url: str) -> Self:
         """Connects to the host and port of `url`."""
         parts = urlsplit(url)
-        _, connection = await asyncio.get_running_loop().create_connection(cls, parts.hostname, parts.port)
+        host, port = parts.hostname or "", parts.port or 80
+        _, connection = await asyncio.get_running_loop().create_connection(cls, host, port)
         return connection
 
     async def ask(self, request: bytes) -> bytes:

@@ -3,7 +3,7 @@
 import asyncio
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import grpc
 import typer
@@ -18,7 +18,7 @@ from prfaas.control.serve_grpc import add_port, grpc_server
 from prfaas.control.v1 import fleet_pb2 as pb
 from prfaas.control.v1.fleet_pb2_grpc import FleetStub, InstanceServicer, add_InstanceServicer_to_server
 from prfaas.core.ids import new_epoch
-from prfaas.instance.attend import AttendContext, AttendService
+from prfaas.instance.attend import AttendContext, AttendService, Commands
 
 TEXT = "The router sends what it cannot prefill here to another place, and tells the reader as soon as a token comes. "
 
@@ -27,8 +27,8 @@ class _Servicer(InstanceServicer):
     def __init__(self, attend: AttendService) -> None:
         self._attend = attend
 
-    async def Attend(self, commands: object, context: AttendContext) -> None:  # type: ignore[override] # noqa: ARG002, N802
-        await self._attend.serve(context, takes=lambda: True)
+    async def Attend(self, commands: Commands, context: AttendContext) -> None:  # type: ignore[override] # noqa: N802
+        await self._attend.serve(commands, context, takes=lambda: True)
 
     async def Announce(self, request: pb.AnnounceRequest, context: object) -> pb.AnnounceReply:  # noqa: ARG002, N802
         return pb.AnnounceReply()
@@ -53,7 +53,8 @@ def main(
 
 async def _serve(fleet: FleetConfig, name: str, cluster: str, answers: Answers) -> None:
     server = grpc_server(None)
-    add_InstanceServicer_to_server(_Servicer(AttendService(name, answers)), server)
+    servicer = _Servicer(AttendService(name, answers))  # type: ignore[abstract] # nobody calls what it lacks
+    add_InstanceServicer_to_server(servicer, server)
     address = f"127.0.0.1:{add_port(server, '127.0.0.1:0', None)}"
     await server.start()
     info = pb.InstanceInfo(
@@ -71,7 +72,7 @@ async def _serve(fleet: FleetConfig, name: str, cluster: str, answers: Answers) 
         tasks.create_task(_stay_known(FleetStub(channel), info))
 
 
-async def _stay_known(router: FleetStub, info: pb.InstanceInfo) -> None:
+async def _stay_known(router: Any, info: pb.InstanceInfo) -> None:
     load = pb.Load(pages_total=1 << 20)
     known = False
     while True:

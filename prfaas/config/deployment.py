@@ -162,7 +162,7 @@ class DeploymentFile(Section):
     slo: SloSection = SloSection()
     clusters: tuple[PlannedClusterSection, ...] = Field(min_length=1)
     links: tuple[PlannedLinkSection, ...] = ()
-    policy: PolicySection = PolicySection(name="prfaas")
+    policy: PolicySection = PolicySection()
     engine: PlannedEngineSection = PlannedEngineSection()
     loops: LoopsSection = LoopsSection()
     baseline: BaselineSection | None = None

@@ -120,7 +120,7 @@ PolicyName = Literal["prfaas", "static_threshold", "local_only", "all_remote", "
 class PolicySection(Section):
     """How requests are placed."""
 
-    name: PolicyName = "static_threshold"
+    name: PolicyName = "prfaas"
     margin: float = Field(default=0.25, ge=0)
     """`prfaas`: a prompt goes to the other side of the threshold if its first token is expected sooner there by this
     share of the time..."""

@@ -89,7 +89,7 @@ def request_from_pb(message: pb.GenerateRequest | pb.PrefillRequest) -> Request:
 
 
 def tokens_to_pb(token_id: int, logprobs: TokenLogprobs | None) -> pb.Tokens:
-    """One token as an event of `Generate`."""
+    """One token of a request that asks for logprobs, or not."""
     if logprobs is None:
         return pb.Tokens(token_ids=[token_id])
     report = pb.TokenLogprobs(

@@ -14,6 +14,7 @@ from prfaas.gateway.alignment import Alignment, ScoredToken
 from prfaas.gateway.detokenize import Detokenizer
 from prfaas.gateway.dispatch import Generation
 from prfaas.gateway.events import Finished, Tokens
+from prfaas.gateway.hit_accounts import compare_hits
 from prfaas.gateway.replies import DecodeTrace, FinishWord, KvTrace, PrefillTrace, Trace
 from prfaas.telemetry.metrics import RouterMetrics
 
@@ -141,10 +142,13 @@ class Answer:
         decision = "remote" if placement and placement.remote else "local"
         self._metrics.ttft.labels(decision).observe(self._ttft_s)
         self._metrics.vllm_ttft.observe(self._ttft_s)
+        self._generation.placements.first_token(self._arrival.request.request_id, self._ttft_s)
 
     def _end(self, reason: FinishWord, account: pb.Account | None) -> None:
         self._finish_reason = reason
         self._account = account
+        if placement := self._generation.placement:
+            self._generation.placements.ended(self._arrival.request, placement, account)
         if account:
             self._compare_hits(account)
         if account and account.fallback:
@@ -162,8 +166,8 @@ class Answer:
     def _compare_hits(self, account: pb.Account) -> None:
         """Both sides of the directory's prediction, for the same requests."""
         if placement := self._generation.placement:
-            self._metrics.predicted_hit_tokens.inc(self.prompt_tokens - placement.uncached_tokens)
-        self._metrics.realised_hit_tokens.inc(account.tokens_reused)
+            request_id = self._arrival.request.request_id
+            compare_hits(self._metrics.hits, request_id, self.prompt_tokens, placement, account)
 
     def trace(self) -> Trace:
         """What happened to the request, once it has ended."""

@@ -14,6 +14,9 @@ from prfaas.control.v1.fleet_pb2_grpc import InstanceStub
 from prfaas.core.errors import PeerLostError, PrfaasError
 from prfaas.gateway.events import Event, Tokens, event_from_pb
 
+MAX_MESSAGE_TOKENS = 1 << 18
+"""With so many prompt tokens, no more than 1.3 MB, a message takes no further request."""
+
 log = logging.getLogger(__name__)
 
 
@@ -95,11 +98,20 @@ class Attending:
         try:
             while True:
                 await self._some_unsent.wait()
-                self._some_unsent.clear()
-                while self._unsent:
-                    await self._rpc.write(self._unsent.popleft())
+                await self._rpc.write(self._gathered())
         except (grpc.aio.AioRpcError, asyncio.InvalidStateError) as error:
             log.debug("%s takes no more commands: %r", self._peer, error)
+
+    def _gathered(self) -> pb.AttendCommands:
+        """What waits, as far as it fits into one message."""
+        message, room_tokens = pb.AttendCommands(), MAX_MESSAGE_TOKENS
+        while self._unsent and room_tokens > 0:
+            command = self._unsent.popleft()
+            room_tokens -= len(command.generate.prompt_token_ids)
+            message.commands.append(command)
+        if not self._unsent:
+            self._some_unsent.clear()
+        return message
 
     async def _read(self) -> None:
         loss: PrfaasError = PeerLostError(f"{self._peer} ended the stream of its requests")

@@ -34,10 +34,18 @@ class InstanceCalls:
         self._unawaited: set[asyncio.Task[None]] = set()
 
     def generate(
-        self, request: Request, placement: Placement, deadline_s: float, after: "asyncio.Future[None] | None" = None
+        self,
+        request: Request,
+        placement: Placement,
+        deadline_s: float,
+        after: "asyncio.Future[None] | None" = None,
+        *,
+        whole: bool,
     ) -> GenerateCall:
-        """Starts a request on the decode instance of `placement`; the first token is due in `deadline_s`. `after`: what
-        the instance must have heard before."""
+        """Starts a request on the decode instance of `placement`; the first token is due in `deadline_s`.
+
+        `after`: what the instance must have heard before. `whole`: nobody needs to see tokens before the last one.
+        """
         message = pb.GenerateRequest(
             request_id=request.request_id,
             prompt_token_ids=request.prompt_token_ids,
@@ -49,7 +57,7 @@ class InstanceCalls:
         address = placement.decode.control_address
         self._in_use[address] += 1
         stream, decode = self._stream(placement.decode), placement.decode
-        return GenerateCall(stream, decode, message, lambda: self._release(address), after)
+        return GenerateCall(stream, decode, message, lambda: self._release(address), after, whole=whole)
 
     def cancel_soon(self, call: GenerateCall) -> None:
         """Tells the instance to forget a request whose stream broke, best effort: only the way there may be gone."""

@@ -24,6 +24,7 @@ from prfaas.gateway.calls import InstanceCalls
 from prfaas.gateway.directory import Directory
 from prfaas.gateway.events import Event, Finished
 from prfaas.gateway.generate_call import GenerateCall
+from prfaas.gateway.placement_log import PlacementLog
 from prfaas.gateway.policy_params import LiveParams, policy_params
 from prfaas.gateway.prompt_blocks import PromptBlocks
 from prfaas.gateway.registry import Registry
@@ -67,6 +68,8 @@ class Dispatcher:
         """The knobs in force; the short loop changes them."""
         self.traffic = Traffic(clock)
         """What was placed."""
+        self.placements = PlacementLog(clock)
+        """The same, request by request, for people."""
         self.first_token_deadline_s = config.router.first_token_deadline_s
         self._registry = registry
         self._directory = directory
@@ -76,9 +79,14 @@ class Dispatcher:
         self.room = room
         registry.when_heard(room.look_soon)
 
-    def dispatch(self, request: Request, force: Force | None, priority: Priority = "interactive") -> "Generation":
-        """Nothing is sent before the first event is asked for; use it as an async context manager."""
-        return Generation(self, request, force, priority)
+    def dispatch(
+        self, request: Request, force: Force | None, priority: Priority = "interactive", *, whole: bool = False
+    ) -> "Generation":
+        """Nothing is sent before the first event is asked for; use it as an async context manager.
+
+        `whole`: nobody needs to see tokens before the last one, which is cheaper.
+        """
+        return Generation(self, request, force, priority, whole=whole)
 
     def place(
         self,
@@ -108,6 +116,7 @@ class Dispatcher:
         if priority and (refusal := refusal or admit(wanted, placement, view, self.params.now)):
             raise ContendedError(refusal.reason, refusal.retry_after_s)
         self.traffic.add(request.prompt_tokens, placement.uncached_tokens)
+        self.placements.placed(request, placement)
         ticket = self._registry.placed(placement)
         prefill = placement.prefill or placement.decode
         self.metrics.placements.labels("remote" if placement.remote else "local", prefill.cluster).inc()
@@ -151,7 +160,10 @@ class Dispatcher:
 class Generation:
     """One request under way. Iterate for its events; leaving the context cancels whatever still runs."""
 
-    def __init__(self, dispatcher: Dispatcher, request: Request, force: Force | None, priority: Priority) -> None:
+    def __init__(
+        self, dispatcher: Dispatcher, request: Request, force: Force | None, priority: Priority, *, whole: bool
+    ) -> None:
+        self._whole = whole
         self._dispatcher = dispatcher
         self._request = request
         self._blocks = PromptBlocks(request)
@@ -173,6 +185,8 @@ class Generation:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if not self._ended:
+            self.placements.failed(self._request.request_id, CancelledError.code)
         self._abandon()
 
     def __aiter__(self) -> Self:
@@ -190,6 +204,11 @@ class Generation:
             else:
                 return event
         raise StopAsyncIteration
+
+    @property
+    def placements(self) -> PlacementLog:
+        """Where what became of it is noted."""
+        return self._dispatcher.placements
 
     @property
     def ready(self) -> bool:
@@ -223,7 +242,7 @@ class Generation:
         request_id = RequestId(f"{self._request.request_id}.2") if self._failed else self._request.request_id
         attempt = replace(self._request, request_id=request_id)
         heard = dispatcher.announce(attempt, self._blocks, self.placement)
-        self._call = dispatcher.calls.generate(attempt, self.placement, deadline_s, heard)
+        self._call = dispatcher.calls.generate(attempt, self.placement, deadline_s, heard, whole=self._whole)
         return self._call
 
     def _note(self, event: Event, call: GenerateCall) -> None:
@@ -255,11 +274,13 @@ class Generation:
         elsewhere = error.retryable or isinstance(error, CapacityError | ContextLengthError)
         late = self._dispatcher.clock() >= self._due_s
         if failed is None or self._failed or self._has_tokens or late or not elsewhere:
+            self.placements.failed(self._request.request_id, error.code)
             raise error
         self._failed = frozenset({failed})
         try:
             self._start()
         except UnavailableError:
+            self.placements.failed(self._request.request_id, error.code)
             raise error from None
         self._ended = False
         self._dispatcher.metrics.retries.labels(error.code).inc()

@@ -34,11 +34,16 @@ class GenerateCall:
         message: pb.GenerateRequest,
         on_end: Callable[[], None],
         after: "asyncio.Future[None] | None" = None,
+        *,
+        whole: bool = False,
     ) -> None:
+        """`whole`: nobody looks at the tokens between the first and the last, so nobody is woken for them."""
         self.request_id = message.request_id
         self.instance = instance
         self.over = False
         """Its last event has come, or the error that ended it: the instance has nothing of it any more."""
+        self._whole = whole
+        self._has_tokens = False
         self._stream = stream
         self._on_end: Callable[[], None] | None = on_end
         self._outcomes: deque[Event | PrfaasError] = deque()
@@ -63,17 +68,15 @@ class GenerateCall:
         """From the stream."""
         if self.over:
             return
-        if isinstance(outcome, Tokens):
-            self._heard_s = self._loop.time()
-            self._patience_s = TOKEN_GAP_S
-            if not outcome.token_ids:
-                return
-        else:
+        if not isinstance(outcome, Tokens):
             self.over = True
             self._patience.cancel()
-        self._outcomes.append(outcome)
-        if self._reader is not None and not self._reader.done():
-            self._reader.set_result(None)
+            self._put(outcome)
+            return
+        self._heard_s, self._patience_s = self._loop.time(), TOKEN_GAP_S
+        if outcome.token_ids:
+            self._put(outcome, wakes=not (self._whole and self._has_tokens))
+            self._has_tokens = True
 
     async def read(self) -> Event:
         """The next event. Raises a PrfaasError where the call failed, or ended without its last event.
@@ -87,7 +90,7 @@ class GenerateCall:
         outcome = self._outcomes.popleft()
         if isinstance(outcome, PrfaasError):
             raise outcome
-        return outcome
+        return self._with_all_that_came(outcome) if self._whole and isinstance(outcome, Tokens) else outcome
 
     async def stop(self) -> pb.Account | None:
         """Ends the request early and returns its account, or None if that does not come at once."""
@@ -122,6 +125,17 @@ class GenerateCall:
             self._patience = self._loop.call_later(left_s, self._lose_patience)
             return
         silent = f"{self.instance.instance_id} sent neither a token nor an error within {self._patience_s:g} s"
-        self._outcomes.append(DeadlineError(silent))
-        if self._reader is not None and not self._reader.done():
+        self._put(DeadlineError(silent))
+
+    def _put(self, outcome: Event | PrfaasError, *, wakes: bool = True) -> None:
+        self._outcomes.append(outcome)
+        if wakes and self._reader is not None and not self._reader.done():
             self._reader.set_result(None)
+
+    def _with_all_that_came(self, first: Tokens) -> Tokens:
+        events = [first]
+        while self._outcomes and isinstance(following := self._outcomes[0], Tokens):
+            events.append(following)
+            self._outcomes.popleft()
+        token_ids = tuple(token_id for event in events for token_id in event.token_ids)
+        return Tokens(token_ids, tuple(logprobs for event in events for logprobs in event.logprobs))

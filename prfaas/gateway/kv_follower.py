@@ -5,6 +5,8 @@ import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 
+import zmq
+
 from prfaas.control.curve import CurveKeys
 from prfaas.control.dial import Dialer
 from prfaas.control.kv_order import Events, Note
@@ -41,7 +43,8 @@ class KvFollower:
         self._probe_s = probe_s
         self._tasks: dict[tuple[str, int], asyncio.Task[None]] = {}
         self._subscribers: dict[str, KvSubscriber] = {}
-        self._context = shared_context()
+        self._context: zmq.Context[zmq.Socket[bytes]] | None = None
+        """Of all subscribers; none before the first."""
 
     @property
     def public_key(self) -> str:
@@ -54,6 +57,7 @@ class KvFollower:
         for key in self._tasks.keys() - wanted.keys():
             self._tasks.pop(key).cancel()
             self._directory.forget(InstanceId(key[0]))
+            self._subscribers.pop(key[0], None)
         for key in wanted.keys() - self._tasks.keys():
             self._tasks[key] = asyncio.create_task(self._follow(wanted[key]))
 
@@ -61,7 +65,9 @@ class KvFollower:
         tasks = list(self._tasks.values())
         self.reconcile([])
         await asyncio.gather(*tasks, return_exceptions=True)
-        self._context.destroy(linger=0)
+        if self._context:
+            self._context.destroy(linger=0)
+            self._context = None
 
     def in_step(self, instance_id: InstanceId) -> bool:
         """Whether all that the instance published until now is in the directory, as far as it could be heard."""
@@ -103,6 +109,7 @@ class KvFollower:
             replay = await self._way(stack, info.kv_replay_address, info.cluster) if info.kv_replay_address else None
             curve = (self._keys, info.kv_events_key) if self._keys else None
             note = self._note_for(info)
+            self._context = self._context or shared_context()
             subscriber = KvSubscriber(self._context, events, replay, note, self._probe_s, curve)
             self._subscribers[info.instance_id] = subscriber
             try:

@@ -9,8 +9,8 @@ from math import exp
 
 from prfaas.config.sections import FleetConfig
 from prfaas.core.ids import InstanceId
-from prfaas.gateway.registration import RefusedError
 from prfaas.gateway.loop_state import RoleChange
+from prfaas.gateway.registration import RefusedError
 from prfaas.gateway.registry import FleetEntry
 from prfaas.policy.allocate import AllocateParams, Allocation, Conversion, allocate
 from prfaas.policy.convertible import convertible

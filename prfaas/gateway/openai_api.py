@@ -171,10 +171,12 @@ class OpenAIApi:
         priority: Priority,
     ) -> AsyncIterator[Choices]:
         """Leaving cancels whatever still runs."""
+        whole = not (body.stream or body.stop_strings)
         async with AsyncExitStack() as stack:
             answers = []
             for arrival in arrivals:
-                generation = await stack.enter_async_context(self.dispatcher.dispatch(arrival.request, force, priority))
+                dispatched = self.dispatcher.dispatch(arrival.request, force, priority, whole=whole)
+                generation = await stack.enter_async_context(dispatched)
                 detokenizer = self.tokenizer.detokenizer(body.stop_strings)
                 answers.append(Answer(arrival, generation, detokenizer, self.metrics, self.clock))
             choices = Choices(answers, body.choices_per_prompt)

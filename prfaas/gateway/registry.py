@@ -11,14 +11,14 @@ from prfaas.config.sections import Address, FleetConfig
 from prfaas.control.v1 import fleet_pb2 as pb
 from prfaas.core.clock import Clock
 from prfaas.core.ids import ClusterName, InstanceId
+from prfaas.gateway.believed import Believed
 from prfaas.gateway.blend import Report
 from prfaas.gateway.decode_contexts import DecodeContexts
 from prfaas.gateway.described_links import described_links
 from prfaas.gateway.live_profiles import LiveProfiles
 from prfaas.gateway.live_view import LiveView
 from prfaas.gateway.measured_links import InstanceLink, link_views
-from prfaas.gateway.registration import RefusedError, check_instance, check_load, link_fault
-from prfaas.gateway.reported_rates import rates_fault
+from prfaas.gateway.registration import RefusedError, check_instance, check_load
 from prfaas.policy.outstanding import Ticket
 from prfaas.policy.view import ClusterKind, ClusterView, InstanceView, LinkView, Placement, Role
 from prfaas.telemetry.metrics import RouterMetrics
@@ -47,8 +47,6 @@ class _Member:
     links_s: float = 0.0
     """When they were told."""
     reported_stale: bool = False
-    complained: set[str] = field(default_factory=set)
-    """What of its reports was not believed: each kind is logged once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +58,10 @@ class FleetEntry:
     state: State
     load: pb.Load
     age_s: float
+    view: InstanceView
+    """As it was last heard, without what was placed since."""
+    rates: pb.Rates | None = None
+    """What it measured of itself."""
 
 
 class Registry:
@@ -76,6 +78,7 @@ class Registry:
         self._kinds: dict[str, ClusterKind] = {cluster.name: cluster.kind for cluster in config.clusters}
         self._stale_after_s = config.router.missed_heartbeats * config.router.heartbeat_interval_s
         self._metrics = metrics
+        self._believed = Believed(self._kinds, metrics)
         self._clock = clock
         self._members: dict[str, _Member] = {}
         self.profiles = profiles or LiveProfiles({}, None, config.engine.max_running_requests)
@@ -95,8 +98,8 @@ class Registry:
     def register(self, info: pb.InstanceInfo, load: pb.Load) -> None:
         """Takes an instance in, in the place of an earlier life of it. Raises RefusedError with the reason.
 
-        The same life may register again, also in another role: what was placed on it counts, as does what it said of
-        links.
+        The same life may register again, also in another role: what was placed on it counts, and what it told of links
+        and of itself holds.
         """
         check_instance(info, self._kinds)
         check_load(info.instance_id, load)
@@ -113,7 +116,7 @@ class Registry:
         view = self._view_of(info, load)
         self._members[info.instance_id] = member = _Member(info, load, self._clock(), view)
         if earlier:
-            member.links, member.links_s = earlier.links, earlier.links_s
+            member.links, member.links_s, member.rates = earlier.links, earlier.links_s, earlier.rates
         if view.role == "decode":
             self._contexts.put(view.instance_id, info.max_context_tokens)
         self._show(member)
@@ -138,7 +141,7 @@ class Registry:
         member = self._members.get(instance_id)
         if member is None or member.info.epoch != epoch:
             return False
-        self._check_load(member, load)
+        self._believed.check_load(instance_id, load)
         if not self._live(member) and self._conflicting(member.info):
             # The fleet moved on to another model while it was silent; only a registration may decide about it.
             self._forget(instance_id)
@@ -147,8 +150,8 @@ class Registry:
             log.info("%s is heard again after %.1f s", instance_id, self._clock() - member.seen_s)
         member.load, member.seen_s, member.reported_stale = load, self._clock(), False
         if not partial:
-            member.links, member.links_s = self._usable(member, links), member.seen_s
-            self._take_rates(member, rates)
+            member.links, member.links_s = self._believed.links(instance_id, links), member.seen_s
+            member.rates = self._believed.rates(instance_id, rates)
         member.view = self._view_of(member.info, load)
         self._show(member)
         return True
@@ -216,7 +219,10 @@ class Registry:
     def entries(self) -> list[FleetEntry]:
         """Everything known, silent and draining instances included."""
         now = self._clock()
-        return [FleetEntry(m.info, m.view.role, self._state(m), m.load, now - m.seen_s) for m in self._members.values()]
+        return [
+            FleetEntry(m.info, m.view.role, self._state(m), m.load, now - m.seen_s, m.view, m.rates)
+            for m in self._members.values()
+        ]
 
     def entry(self, instance_id: str) -> FleetEntry | None:
         """One of `entries`."""
@@ -259,39 +265,6 @@ class Registry:
             self._metrics.loops.profile_measured.labels(cluster).set(self.profiles.measured(ClusterName(cluster)))
         self._metrics.links.read({(v.source, v.target): _gauges(v) for v in self._measured})
 
-    def _usable(self, member: _Member, links: Sequence[pb.LinkReport]) -> list[pb.LinkReport]:
-        usable = {}
-        for link in links:
-            if fault := link_fault(link, self._kinds):
-                self._metrics.links.refused.inc()
-                self._complain(member, "a measurement of a link", fault)
-            else:
-                usable[link.cluster] = link
-        return list(usable.values())
-
-    def _check_load(self, member: _Member, load: pb.Load) -> None:
-        try:
-            check_load(member.info.instance_id, load)
-        except RefusedError as refused:
-            self._metrics.loops.refused.labels("load").inc()
-            self._complain(member, "a heartbeat", refused.message)
-            raise
-
-    def _take_rates(self, member: _Member, rates: pb.Rates | None) -> None:
-        if rates is None:
-            return
-        if fault := rates_fault(rates):
-            member.rates = None
-            self._metrics.loops.refused.labels("rates").inc()
-            self._complain(member, "what it measured of itself", fault)
-        else:
-            member.rates = rates
-
-    def _complain(self, member: _Member, what: str, fault: str) -> None:
-        if what not in member.complained:
-            member.complained.add(what)
-            log.warning("%s: %s is left out: %s", member.info.instance_id, what, fault)
-
     def _look_at_rates(self) -> None:
         """Profiles as the instances alive measure them now."""
         reports: dict[ClusterName, list[Report]] = {}
@@ -301,8 +274,7 @@ class Registry:
                 reports.setdefault(view.cluster, []).append(Report(view.instance_id, view.role, member.rates))
         look = self.profiles.look(reports)
         for name in look.outliers:
-            self._metrics.loops.refused.labels("outlier").inc()
-            self._complain(self._members[name], "its own speed", "it is far from that of its peers, or its file's")
+            self._believed.outlier(name)
         if look.moved:
             log.info("what a prompt takes is known anew in %s", ", ".join(sorted(look.moved)))
             for member in self._members.values():
@@ -322,6 +294,8 @@ class Registry:
             # Out of the view in any case: what it was may be another role.
             (self._live_view.forget if for_good else self._live_view.drop)(member.view.instance_id)
             self._contexts.drop(member.view.instance_id)
+            if for_good:
+                self._believed.forget(instance_id)
 
     def _live(self, member: _Member) -> bool:
         return self._clock() - member.seen_s < self._stale_after_s

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -17,7 +17,8 @@ from prfaas.instance.outgoing import CallAnswer, Outgoing
 MAX_CONCURRENT_CALLS = 4096
 """Beyond these an instance refuses requests, rather than queue prompts without bound."""
 
-AttendContext = grpc.aio.ServicerContext[pb.AttendCommand, pb.AttendEvents]
+Commands = AsyncIterator[pb.AttendCommands]
+AttendContext = grpc.aio.ServicerContext[pb.AttendCommands, pb.AttendEvents]
 
 log = logging.getLogger(__name__)
 
@@ -91,7 +92,7 @@ class AttendService:
         for stream in list(self._streams):
             await stream.outgoing.all_sent()
 
-    async def serve(self, context: AttendContext, *, takes: Callable[[], bool]) -> None:
+    async def serve(self, commands: Commands, context: AttendContext, *, takes: Callable[[], bool]) -> None:
         """One stream, until its router ends it; what runs on it then is cancelled if the router is gone.
 
         While `takes` is false new requests are refused.
@@ -103,8 +104,9 @@ class AttendService:
         assert reading
         writing.add_done_callback(lambda _: _end_with(writing, reading))
         try:
-            while isinstance(command := await context.read(), pb.AttendCommand):
-                self._obey(stream, command, takes=takes())
+            async for message in commands:
+                for command in message.commands:
+                    self._obey(stream, command, takes=takes())
             while stream.calls:
                 stream.idle.clear()
                 await stream.idle.wait()

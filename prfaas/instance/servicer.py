@@ -12,7 +12,7 @@ from prfaas.control.v1 import fleet_pb2 as pb
 from prfaas.control.v1.fleet_pb2_grpc import InstanceServicer
 from prfaas.core.errors import CancelledError, DrainingError, EngineError, PrfaasError, RequestError
 from prfaas.instance.announce import AnnounceService
-from prfaas.instance.attend import AttendContext, AttendService
+from prfaas.instance.attend import AttendContext, AttendService, Commands
 from prfaas.instance.decode import DecodeService
 from prfaas.instance.prefill import PrefillService
 from prfaas.instance.served_role import RoleOrder, ServedRole
@@ -61,8 +61,8 @@ class Servicer(InstanceServicer):
 
     # The stubs know handlers that return iterators; writing to the context instead closes our generators at once when
     # the caller goes away, rather than when the garbage collector finds them.
-    async def Attend(self, commands: object, context: AttendContext) -> None:  # type: ignore[override] # noqa: ARG002
-        await self._attend.serve(context, takes=lambda: not self.draining)
+    async def Attend(self, commands: Commands, context: AttendContext) -> None:  # type: ignore[override]
+        await self._attend.serve(commands, context, takes=lambda: not self.draining)
 
     async def Prefill(self, request: pb.PrefillRequest, context: PrefillContext) -> None:  # type: ignore[override]
         # A call that broke may seem to run still when it is made again.

@@ -8,12 +8,14 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prfaas.telemetry.admission_metrics import AdmissionMetrics
 from prfaas.telemetry.connection_metrics import ConnectionMetrics
 from prfaas.telemetry.emulation_metrics import EmulationMetrics
+from prfaas.telemetry.hit_metrics import HitMetrics
 from prfaas.telemetry.link_metrics import LinkMetrics, RouterLinkMetrics
 from prfaas.telemetry.loop_metrics import RouterLoopMetrics
 from prfaas.telemetry.prefix_fetch_metrics import PrefixFetchMetrics
 from prfaas.telemetry.prefix_metrics import PrefixMetrics
 from prfaas.telemetry.role_metrics import RoleMetrics, RouterRoleMetrics
 from prfaas.telemetry.security_metrics import SecurityMetrics
+from prfaas.telemetry.watch_metrics import WatchMetrics
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100)
 TOKENS = (16, 64, 256, 1024, 2048, 4096, 8192, 16384, 32768, 65536, 131072, 262144, 524288, 1048576)
@@ -74,16 +76,7 @@ class RouterMetrics:
         self.instances = Gauge(
             "prfaas_router_instances", "Registered instances", ["cluster", "role", "state"], registry=registry
         )
-        self.predicted_hit_tokens = Counter(
-            "prfaas_router_predicted_hit_tokens_total",
-            "Prompt tokens of answered requests that the directory said need not be computed",
-            registry=registry,
-        )
-        self.realised_hit_tokens = Counter(
-            "prfaas_router_realised_hit_tokens_total",
-            "Prompt tokens of answered requests that were not computed",
-            registry=registry,
-        )
+        self.hits = HitMetrics(registry)
         self.kv_events = Counter(
             "prfaas_router_kv_events_total",
             "Events about cached blocks received from instances",
@@ -141,6 +134,7 @@ class RouterMetrics:
         self.links = RouterLinkMetrics(registry)
         self.loops = RouterLoopMetrics(registry)
         self.roles = RouterRoleMetrics(registry)
+        self.watch = WatchMetrics(registry)
 
 
 class InstanceMetrics:

@@ -160,3 +160,14 @@ def test_a_deployment_file_is_told_in_one_line(tmp_path: Path) -> None:
     message = fails(tmp_path, "name: d\nworkload: {}\nclusters: []\n")
     assert message.endswith("has name:, workload: and lacks model:; give a fleet file")
     assert "\n" not in message
+
+
+def test_workers_take_ports_of_their_own(tmp_path: Path) -> None:
+    router = "router: {http: '127.0.0.1:7071', control: '127.0.0.1:7070', workers: 2}\n"
+    assert "router.control: 127.0.0.1:7071 is already taken by router.http" in fails(tmp_path, GOOD + router)
+    load(write(tmp_path, GOOD + router), ["router.workers=1"])
+    two = ["router.workers=2", "router.http=127.0.0.1:8000"]
+    assert "router.control: 2 workers need as many ports" in fails(
+        tmp_path, GOOD + router, *two, "router.control=127.0.0.1:65535"
+    )
+    assert load(write(tmp_path, GOOD + router), two).router.worker_http == "127.0.0.1:0"

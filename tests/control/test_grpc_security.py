@@ -103,7 +103,10 @@ async def test_a_caller_whose_name_is_not_allowed_is_told_so(tmp_path: Path) -> 
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await anext(aiter(stub.Prefill(pb.PrefillRequest(), timeout=PATIENCE_S)))
         assert caught.value.code() is grpc.StatusCode.PERMISSION_DENIED
-    assert picky.notes == ["control_refused", "control_refused"]
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await stub.Attend(timeout=PATIENCE_S).read()
+        assert caught.value.code() is grpc.StatusCode.PERMISSION_DENIED
+    assert picky.notes == ["control_refused"] * 3
 
 
 @pytest.mark.parametrize("stranger", [expired, lambda folder, _: party(folder, new_authority())])

@@ -4,7 +4,7 @@ import socket
 
 import pytest
 
-from prfaas.control.listen import advertised, listener
+from prfaas.control.listen import advertised, listener, reserved, shared
 from prfaas.core.errors import ConfigError
 
 
@@ -14,6 +14,21 @@ def test_port_zero_gives_a_port_and_a_taken_one_an_error() -> None:
         with pytest.raises(ConfigError, match=rf"a\.c: {address} is already in use.*--set a\.c=HOST:PORT"):
             listener(address, "a.c")
     listener(address, "a.c").close()
+
+
+def test_several_share_an_address_that_one_keeps_for_them() -> None:
+    with reserved("127.0.0.1:0", "a") as kept:
+        address = f"127.0.0.1:{kept.getsockname()[1]}"
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(kept.getsockname(), timeout=1).close()
+        with shared(address, "a") as one, shared(address, "a") as other:
+            one.listen()
+            other.listen()
+            socket.create_connection(kept.getsockname(), timeout=1).close()
+            with pytest.raises(ConfigError, match="already in use"):
+                reserved(address, "a")
+            with pytest.raises(ConfigError, match="already in use"):
+                listener(address, "a")
 
 
 @pytest.mark.parametrize("address", ["192.0.2.1:0", "no-such-host.invalid:0"])

@@ -9,7 +9,7 @@ from hypothesis import given
 from prfaas.control.load_change import noticeable
 from prfaas.control.v1 import fleet_pb2 as pb
 
-BUSY = {"waiting_requests": 4, "running_requests": 60, "waiting_tokens": 100_000, "pages_total": 100}
+BUSY: dict[str, Any] = {"waiting_requests": 4, "running_requests": 60, "waiting_tokens": 100_000, "pages_total": 100}
 
 
 @pytest.mark.parametrize(

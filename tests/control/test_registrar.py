@@ -1,12 +1,14 @@
 """An instance stays known to its router: across refusals, restarts and silence."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import grpc
 import pytest
 
-from prfaas.control.registrar import Registrar
+from prfaas.control import registrar as registrar_module
+from prfaas.control.registrar import MOST_PARTIAL, Registrar
 from prfaas.control.v1 import fleet_pb2 as pb
 from tests.control.fake_routers import EPOCH, LINK, FakeRouter, Teller, serving
 from tests.eventually import eventually_async
@@ -70,6 +72,27 @@ async def test_a_load_that_changed_is_told_between_heartbeats() -> None:
         registrar.look(teller.load)
         await registrar.beat()
         assert [beat.partial for beat in router.beats] == [True, False], "what is known already is not told again"
+
+
+async def test_a_load_that_changes_all_the_time_is_told_a_few_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registrar_module, "LEAST_GAP_S", 0.0)
+    router, teller = FakeRouter(interval_s=RARELY_S), Teller()
+    async with joined(router, teller) as registrar:
+        await registrar.registered.wait()
+
+        def told_as_often_as_can_be() -> bool:
+            teller.load = pb.Load(waiting_tokens=0 if teller.load.waiting_tokens else 100_000)
+            registrar.look(teller.load)
+            return len(router.beats) == MOST_PARTIAL
+
+        await eventually_async(told_as_often_as_can_be)
+        for _ in range(20):
+            told_as_often_as_can_be()
+            await asyncio.sleep(0.001)
+        assert len(router.beats) == MOST_PARTIAL
+        await registrar.beat()
+        before = len(router.beats)
+        await eventually_async(lambda: told_as_often_as_can_be() or len(router.beats) > before)
 
 
 async def test_who_becomes_another_registers_before_it_says_anything_else() -> None:

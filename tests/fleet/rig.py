@@ -42,6 +42,7 @@ def fleet_config(model: Path, relay_port: int, *, profile: Path | None = None, *
             "heartbeat_interval_s": 0.1,
             "missed_heartbeats": 100,
         },
+        "policy": {"name": "static_threshold"},
         "engine": {
             "num_pages": 1024,
             "page_tokens": 16,

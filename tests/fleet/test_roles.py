@@ -5,12 +5,13 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-import grpc
 import openai
 import pytest
 
+from prfaas.cli.fleet_roles import FleetStatus, set_role
+from prfaas.config.sections import Role
 from prfaas.control.v1 import fleet_pb2 as pb
-from prfaas.control.v1.fleet_pb2_grpc import FleetStub
+from prfaas.core.errors import UnavailableError
 from tests.eventually import eventually_async
 from tests.fleet.rig import InProcessFleet, prompt_of, running
 
@@ -20,13 +21,6 @@ PROMPTS = [prompt_of(words, skip=7 * words) for words in (5, 60, 200)]
 CLIENTS = 4
 LONG_TOKENS = 300
 """Of an answer that takes longer than a change of a role that has nothing to wait for."""
-NAMES = {"prefill": pb.ROLE_PREFILL, "decode": pb.ROLE_DECODE}
-
-
-async def ask_for(fleet: InProcessFleet, name: str, role: str) -> pb.SetRoleReply:
-    options = [("grpc.enable_http_proxy", 0)]
-    async with grpc.aio.insecure_channel(fleet.router.control_address, options=options) as channel:
-        return await FleetStub(channel).SetRole(pb.SetRoleRequest(instance_id=name, role=NAMES[role]))
 
 
 def serves(fleet: InProcessFleet, name: str) -> tuple[str, str] | None:
@@ -35,9 +29,12 @@ def serves(fleet: InProcessFleet, name: str) -> tuple[str, str] | None:
     return (entry.role, entry.state) if entry else None
 
 
-async def set_role(fleet: InProcessFleet, name: str, role: str) -> None:
-    await ask_for(fleet, name, role)
-    await eventually_async(lambda: serves(fleet, name) == (role, "up"))
+async def change(fleet: InProcessFleet, name: str, role: Role) -> list[str]:
+    """As an operator does it; what he was told meanwhile."""
+    told: list[str] = []
+    await set_role(fleet.config, name, role, FleetStatus(fleet.router.http_address), told.append)
+    assert serves(fleet, name) == (role, "up")
+    return told
 
 
 @asynccontextmanager
@@ -69,8 +66,11 @@ async def under_load(fleet: InProcessFleet) -> AsyncIterator[list[str]]:
 
 async def test_roles_change_and_change_back_under_load(model: Path) -> None:
     async with running(model, router={"threshold_tokens": THRESHOLD_TOKENS}) as fleet, under_load(fleet) as decoded:
-        for name, role in (("west-p", "decode"), ("west-d", "prefill"), ("west-d", "decode"), ("west-p", "prefill")):
-            await set_role(fleet, name, role)
+        there: list[tuple[str, Role]] = [("west-p", "decode"), ("west-d", "prefill")]
+        back: list[tuple[str, Role]] = [("west-d", "decode"), ("west-p", "prefill")]
+        for name, role in (*there, *back):
+            told = await change(fleet, name, role)
+            assert told[0].startswith(f"{name} ends ")
             here = len(decoded)
             await eventually_async(lambda here=here: len(decoded) > here + 2 * CLIENTS)  # type: ignore[misc]
             late = set(decoded[here + CLIENTS :])
@@ -83,8 +83,8 @@ async def test_what_is_cached_stays(model: Path) -> None:
         first = await fleet.ask(prompt, prefill="local")
         assert first.account["prefill"]["instance"] == "west-p"
         epoch = fleet.instances["west-p"].identity.epoch
-        await set_role(fleet, "west-p", "decode")
-        await set_role(fleet, "west-d", "prefill")
+        await change(fleet, "west-p", "decode")
+        await change(fleet, "west-d", "prefill")
         entry = fleet.router.registry.entry("west-p")
         assert entry
         assert (entry.info.epoch, entry.load.converting_to) == (epoch, pb.ROLE_UNSPECIFIED)
@@ -96,10 +96,12 @@ async def test_what_is_cached_stays(model: Path) -> None:
 
 async def test_the_last_that_decodes_is_kept(model: Path) -> None:
     async with running(model) as fleet:
-        with pytest.raises(grpc.aio.AioRpcError, match="the last instance that decodes"):
-            await ask_for(fleet, "west-d", "prefill")
-        with pytest.raises(grpc.aio.AioRpcError, match="only prefills"):
-            await ask_for(fleet, "east-p", "decode")
+        with pytest.raises(UnavailableError, match="the last instance that decodes"):
+            await change(fleet, "west-d", "prefill")
+        with pytest.raises(UnavailableError, match="only prefills"):
+            await change(fleet, "east-p", "decode")
+        with pytest.raises(UnavailableError, match="no instance 'nobody'"):
+            await change(fleet, "nobody", "decode")
         await fleet.ask(PROMPTS[0])
         assert serves(fleet, "west-d") == ("decode", "up")
 
@@ -124,7 +126,7 @@ async def test_what_takes_too_long_is_cut_and_told(model: Path) -> None:
             assert (reply.accepted, reply.role, reply.running_requests) == (True, pb.ROLE_DECODE, 1)
             again = await stub.ChangeRole(pb.ChangeRoleRequest(role=pb.ROLE_PREFILL))
             assert not again.accepted
-        await set_role(fleet, "west-p", "decode")
+        await change(fleet, "west-p", "decode")
         with pytest.raises(openai.APIError):
             await asking
         await eventually_async(lambda: serves(fleet, "west-d") == ("prefill", "up"))
@@ -135,11 +137,14 @@ async def test_what_takes_too_long_is_cut_and_told(model: Path) -> None:
 async def test_a_shutdown_in_the_middle_ends_what_runs_and_leaves_nothing(model: Path) -> None:
     async with running(model) as fleet:
         asking = await long_answer(fleet)
-        await set_role(fleet, "west-p", "decode")
-        assert (await ask_for(fleet, "west-d", "prefill")).running_requests == 1
-        assert serves(fleet, "west-d") == ("decode", "draining")
+        await change(fleet, "west-p", "decode")
+        changing = asyncio.create_task(change(fleet, "west-d", "prefill"))
+        await eventually_async(lambda: serves(fleet, "west-d") == ("decode", "draining"))
+        assert not asking.done()
         gone = fleet.instances.pop("west-d")
         await gone.server.drain_and_stop(60)
+        with pytest.raises(UnavailableError, match="has left the fleet"):
+            await changing
         expected = await fleet.ask(PROMPTS[1], LONG_TOKENS)
         assert expected.account["decode"]["instance"] == "west-p"
         assert await asking == expected.tokens

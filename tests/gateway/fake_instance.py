@@ -101,6 +101,7 @@ class FakeInstance(InstanceServicer):
         self._cancelled: dict[str, asyncio.Event] = {}
         self.num_streams = 0
         """Opened so far."""
+        self.open_streams = 0
         self._server: grpc.aio.Server | None = None
 
     async def start(self) -> None:
@@ -141,25 +142,34 @@ class FakeInstance(InstanceServicer):
 
     async def Attend(self, commands: object, context: Context) -> None:  # type: ignore[override] # noqa: ARG002
         self.num_streams += 1
+        self.open_streams += 1
         stream = _Stream(context)
         reading = asyncio.create_task(self._read(stream))
         try:
-            await asyncio.wait([reading, stream.aborted], return_when=asyncio.FIRST_COMPLETED)
+            either: list[asyncio.Future[Any]] = [reading, stream.aborted]
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
             if stream.aborted.done() and stream.aborted.result() is not grpc.StatusCode.OK:
                 await context.abort(stream.aborted.result(), "as scripted")
         finally:
             stream.closed = True
+            self.open_streams -= 1
             for task in (reading, *stream.playing.values()):
                 task.cancel()
 
     async def _read(self, stream: "_Stream") -> None:
-        while isinstance(command := await stream.context.read(), pb.AttendCommand):
-            if command.HasField("generate"):
-                self.calls.append(command.generate)
-                playing = asyncio.create_task(self._serve(stream, command.call, command.generate))
-                stream.playing[command.call] = playing
-            elif task := stream.playing.get(command.call):
-                self._stop(task, command.stop)
+        while isinstance(message := await stream.context.read(), pb.AttendCommands):
+            for command in message.commands:
+                self._obey(stream, command)
+
+    def _obey(self, stream: "_Stream", command: pb.AttendCommand) -> None:
+        if command.HasField("generate"):
+            self.calls.append(command.generate)
+            playing = asyncio.create_task(self._serve(stream, command.call, command.generate))
+            playing.set_name(command.generate.request_id)
+            self._cancelled[command.generate.request_id] = asyncio.Event()
+            stream.playing[command.call] = playing
+        elif task := stream.playing.get(command.call):
+            self._stop(task, command.stop)
 
     def _stop(self, task: "asyncio.Task[None]", stop: pb.StopCall) -> None:
         request_id = task.get_name()
@@ -169,10 +179,6 @@ class FakeInstance(InstanceServicer):
             task.cancel()
 
     async def _serve(self, stream: "_Stream", call: int, request: pb.GenerateRequest) -> None:
-        task = asyncio.current_task()
-        assert task
-        task.set_name(request.request_id)
-        self._cancelled[request.request_id] = asyncio.Event()
         self.started.set()
         ended = False
         try:

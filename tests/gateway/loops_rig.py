@@ -9,10 +9,10 @@ from prometheus_client import CollectorRegistry
 from prfaas.config.sections import FleetConfig, LinkSection, LoopsSection, PolicySection
 from prfaas.control.v1 import fleet_pb2 as pb
 from prfaas.core.ids import ClusterName, InstanceId
-from prfaas.gateway.admission import RefusedError
 from prfaas.gateway.blend import CacheBytes
 from prfaas.gateway.live_profiles import LiveProfiles
 from prfaas.gateway.policy_params import LiveParams, policy_params
+from prfaas.gateway.registration import RefusedError
 from prfaas.gateway.registry import Registry
 from prfaas.gateway.timescales import Timescales
 from prfaas.gateway.traffic import Traffic

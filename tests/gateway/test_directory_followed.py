@@ -75,7 +75,9 @@ class FollowedFleet(RuleBasedStateMachine):
             self.directory.admit(one.instance_id, 1, FINGERPRINT, BLOCK_TOKENS)
             one.publisher.begin()
 
-    @rule(i=followed, group=groups, chain=st.integers(0, 1), first=st.integers(0, 6), blocks=st.integers(1, 4), lost=lost)
+    @rule(
+        i=followed, group=groups, chain=st.integers(0, 1), first=st.integers(0, 6), blocks=st.integers(1, 4), lost=lost
+    )
     def store(self, i: int, group: int, chain: int, first: int, blocks: int, lost: bool) -> None:
         self.fleet[i].publisher.store(group, chain, first, blocks, lost=lost)
 

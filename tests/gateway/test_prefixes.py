@@ -67,8 +67,10 @@ async def test_a_prompt_goes_where_its_prefix_is(router: RunningRouter) -> None:
         assert answer["prfaas"]["placement"] == reason
         assert answer["prfaas"]["prefill"]["tokens_reused"] == 32
         assert answer["usage"]["prompt_tokens_details"] == {"cached_tokens": 32}
-        assert router.metric("prfaas_router_predicted_hit_tokens_total") == 36
-        assert router.metric("prfaas_router_realised_hit_tokens_total") == 32
+        assert router.metric("prfaas_router_predicted_hit_tokens_total", cluster="home") == 36
+        assert router.metric("prfaas_router_realised_hit_tokens_total", cluster="home") == 32
+        assert router.metric("prfaas_router_overpredicted_hits_total", cluster="home") == 1
+        assert router.metric("prfaas_router_overpredicted_hit_tokens_total", cluster="home") == 4
         announced = await third.announced.get()
         assert announced.request_id == decode.calls[0].request_id
         assert list(announced.block_hashes) == names()
@@ -220,7 +222,10 @@ async def test_operators_see_what_is_known(router: RunningRouter) -> None:
         fake = await router.add(publisher=publisher, load=pb.Load(pages_total=100, pages_used=7, pages_cached=60))
         holds(publisher, names())
         await knows(router, fake, 10)
-        [instance] = (await router.http.get("/fleet")).json()["instances"]
+        fleet = (await router.http.get("/fleet")).json()
+        home = next(cluster for cluster in fleet["clusters"] if cluster["name"] == "home")
+        assert home["prefixes"] == {"blocks": 10, "snapshots": 10}
+        [instance] = fleet["instances"]
         assert instance["prefixes"] == {"blocks": 10, "snapshots": 10}
         assert instance["load"]["pages_cached"] == 60
         assert instance["block_tokens"] == 4

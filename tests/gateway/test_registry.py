@@ -185,7 +185,16 @@ def test_what_no_instance_may_say(table: Table, changes: dict[str, Any], status:
 
 @pytest.mark.parametrize(
     "load",
-    [{"pages_used": 11}, {"pages_used": 2, "pages_cached": 9}, {"waiting_tokens": 2**63}],
+    [
+        {"pages_used": 11},
+        {"pages_used": 2, "pages_cached": 9},
+        {"waiting_tokens": 2**63},
+        {"running_requests": 2**31},
+        {"waiting_requests": 2**31},
+        {"role_age_s": float("nan")},
+        {"role_age_s": -1.0},
+        {"converting_to": 7},
+    ],
 )
 def test_impossible_loads(table: Table, load: dict[str, Any]) -> None:
     table.register()
@@ -194,6 +203,18 @@ def test_impossible_loads(table: Table, load: dict[str, Any]) -> None:
     with pytest.raises(RefusedError, match="impossible load"):
         table.registry.register(instance("e"), pb.Load(pages_total=10, **load))
     assert table.registry.view().instances[0].waiting_tokens == 0
+
+
+def test_an_impossible_load_is_counted_each_time_and_logged_once(
+    table: Table, caplog: pytest.LogCaptureFixture
+) -> None:
+    table.register()
+    for _ in range(3):
+        with pytest.raises(RefusedError):
+            table.heartbeat(role_age_s=float("inf"))
+    registry = table.metrics.registry
+    assert registry.get_sample_value("prfaas_router_reports_refused_total", {"what": "load"}) == 3
+    assert len([r for r in caplog.records if "impossible load" in r.message]) == 1
 
 
 def loads(table: Table) -> list[tuple[str, int, int, int]]:

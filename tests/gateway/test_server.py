@@ -4,10 +4,19 @@ import asyncio
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import httpx2
 import pytest
 
+from prfaas.config.sections import split_address
+from prfaas.control.dial import Dialer
+from prfaas.control.listen import listener
+from prfaas.control.v1 import fleet_pb2 as pb
+from prfaas.control.v1.fleet_pb2_grpc import FleetStub
 from prfaas.core.errors import ConfigError
+from prfaas.gateway.kv_follower import KvFollower
+from prfaas.gateway.server import RouterServer
 from tests.gateway.running_router import RunningRouter, eventually, running_router
 
 
@@ -64,3 +73,51 @@ async def test_a_server_that_breaks_says_so(router: RunningRouter) -> None:
     assert not waiting.done()
     router.server._uvicorn.should_exit = True
     await waiting
+
+
+SIBLINGS = ["127.0.0.1:1", "127.0.0.1:2"]
+
+
+async def test_a_worker_answers_alone_too_and_names_all_workers(model: Path) -> None:
+    parts: dict[str, Any] = {"http": free(), "siblings": SIBLINGS, "replicas": ["h:3"]}
+    async with running_router(model, heartbeat_interval_s=0.01, **parts) as router:
+        await router.add()
+        async with httpx2.AsyncClient(base_url=f"http://{router.server.worker_address}", verify=False) as alone:
+            assert (await alone.get("/metrics")).status_code == 200
+            assert (await alone.get("/fleet")).json() == (await router.http.get("/fleet")).json()
+        refused = await router.http.get("/metrics")
+        assert (refused.status_code, "router.worker_http" in refused.text) == (404, True)
+        fake = router.fakes[0]
+        reply = await FleetStub(router.control).Register(pb.RegisterRequest(instance=fake.info(), load=fake.load))
+        assert list(reply.routers) == [*SIBLINGS, "h:3"]
+
+
+async def test_a_start_that_is_given_up_leaves_no_port_behind(router: RunningRouter) -> None:
+    changes = {"http": free(), "control": free(), "siblings": tuple(SIBLINGS), "heartbeat_interval_s": 60.0}
+    config = router.config.router.model_copy(update=changes)
+    follower = KvFollower(router.directory, Dialer(router.config, "home"), router.metrics)
+    parts = router.app, router.registry, router.dispatcher, follower, router.gate
+    server = RouterServer(config, *parts, credentials=None, roles=router.roles)
+    starting = asyncio.create_task(server.start())
+    await eventually(lambda: _listens(config.control))
+    assert not _listens(config.http), "no client comes before an instance has been waited for"
+    starting.cancel()
+    await server.drain_and_stop(0)
+    assert starting.cancelled()
+    for address in (config.http, config.control):
+        listener(address, "free again").close()
+
+
+def free() -> str:
+    """An address that was free a moment ago."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return f"127.0.0.1:{server.getsockname()[1]}"
+
+
+def _listens(address: str) -> bool:
+    host, port = split_address(address)
+    try:
+        socket.create_connection((host, port), timeout=1).close()
+    except OSError:
+        return False
+    return True

@@ -26,8 +26,18 @@ from tests.planner.simulate.links import section
 from tests.policy.paper import H20, H200
 
 
-def measured(bytes_per_s: float, **changes: float) -> list[pb.LinkReport]:
-    return [pb.LinkReport(cluster="home", bytes_per_s=bytes_per_s, rtt_s=0.02, min_rtt_s=0.02, **changes)]
+def measured(bytes_per_s: float, age_s: float = 0.0, queued_s: float = 0.0) -> list[pb.LinkReport]:
+    return [
+        pb.LinkReport(
+            cluster="home",
+            bytes_per_s=bytes_per_s,
+            rtt_s=0.02,
+            min_rtt_s=0.02,
+            age_s=age_s,
+            queued_s=queued_s,
+            queued_bytes=int(queued_s * bytes_per_s),
+        )
+    ]
 
 
 async def test_the_threshold_becomes_what_the_model_finds_best() -> None:
@@ -60,7 +70,6 @@ async def test_a_link_that_is_cut_moves_it_and_says_so(caplog: pytest.LogCapture
     assert f"threshold {before} → {rig.params.now.threshold_tokens}" in caplog.text
     assert "4 Gbit/s" in rig.timescales.state.reason
     rig.links["x0"] = measured(0.5e9, age_s=100.0, queued_s=60.0)
-    rig.links["x0"][0].queued_bytes = 10**9
     await rig.passes(6)
     assert "nothing gets through far→home" in rig.timescales.state.reason
 
@@ -109,7 +118,7 @@ async def test_a_held_threshold_goes_on_when_it_can() -> None:
     rig = LoopsRig(loops_config()).join(prefill=0)
     rig.came(500)
     await rig.passes(6)
-    assert rig.timescales.state.off_because
+    assert "no pd instance" in (rig.timescales.state.off_because or "")
     rig.join()
     await rig.passes(6)
     assert rig.timescales.state.off_because is None

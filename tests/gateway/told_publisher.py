@@ -32,6 +32,7 @@ CHAINS = tuple(tuple(range(6)) + tuple(range(100 * i, 100 * i + 10)) for i in (1
 """Tokens of two prompts with a common beginning of `SHARED_BLOCKS`."""
 KINDS = ("full_attention", "mamba")
 
+
 def chain_names(chain: int) -> list[BlockHash]:
     return block_hashes(root_hash(FINGERPRINT, ""), CHAINS[chain], BLOCK_TOKENS)
 

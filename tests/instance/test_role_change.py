@@ -32,6 +32,10 @@ def served(
     return ServedRole("i", role, kind, COOLDOWN_S, clock)
 
 
+def state(role: ServedRole) -> tuple[str, str | None]:
+    return role.role, role.converting_to
+
+
 def order(role: Literal["prefill", "decode"] | None = "prefill", **changes: Any) -> RoleOrder:
     return RoleOrder(**({"role": role, "reason": "", "drain_s": 0.0, "ordered": False} | changes))
 
@@ -44,7 +48,8 @@ def test_one_change_at_a_time_and_a_cool_down_after_it() -> None:
     assert "already changing" in (role.take(order(), leaving=False) or "")
     clock.now_s = 7.0
     role.turn()
-    assert (role.role, role.converting_to, role.age_s) == ("prefill", None, 0.0)
+    assert state(role) == ("prefill", None)
+    assert role.age_s == 0.0
     clock.now_s += COOLDOWN_S - 1
     assert "loops.cooldown_s" in (role.take(order("decode"), leaving=False) or "")
     assert role.take(order("decode", ordered=True), leaving=False) is None
@@ -132,9 +137,10 @@ async def changing(**work: Any) -> AsyncIterator[Rig]:
 
 async def test_work_ends_first_and_routers_hear_of_both_ends() -> None:
     async with changing() as rig:
-        for role in ("prefill", "decode"):
+        roles: tuple[Literal["prefill", "decode"], ...] = ("prefill", "decode")
+        for role in roles:
             rig.work.over.clear()
-            assert rig.role.take(order(role, ordered=True), leaving=False) is None  # type: ignore[arg-type]
+            assert rig.role.take(order(role, ordered=True), leaving=False) is None
             await eventually_async(lambda: bool(rig.routers.told))
             assert rig.role.role != role
             rig.work.over.set()
@@ -161,7 +167,7 @@ async def test_a_stop_in_the_middle_gives_the_change_up() -> None:
         rig.role.take(order(), leaving=False)
         await eventually_async(lambda: bool(rig.routers.told))
         await rig.change.stop()
-        assert (rig.role.role, rig.role.converting_to) == ("decode", None)
+        assert state(rig.role) == ("decode", None)
         assert rig.routers.told[-1][0] == "beat"
 
 
@@ -170,7 +176,7 @@ async def test_a_change_that_breaks_leaves_an_instance_that_serves(caplog: pytes
         rig.routers.breaks = True
         rig.role.take(order(), leaving=False)
         await eventually_async(lambda: rig.count("failed") == 1)
-        assert (rig.role.role, rig.role.converting_to) == ("decode", None)
+        assert state(rig.role) == ("decode", None)
         assert "the role is not changed" in caplog.text
         rig.routers.breaks = False
         rig.work.over.set()

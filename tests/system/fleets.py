@@ -40,12 +40,14 @@ def overrides(model: Path) -> list[str]:
         f"router.http=127.0.0.1:{http}",
         f"router.control=127.0.0.1:{control}",
         f"links.0.relay.listen=127.0.0.1:{relay}",
+        "policy.name=static_threshold",
     ]
 
 
 def write_fleet_file(directory: Path, model: Path, **changes: Any) -> Path:
-    """The demo's fleet file with free ports and changed sections."""
+    """The demo's fleet file with free ports, a fixed threshold, and changed sections."""
     raw = yaml.safe_load(DEMO_FILE.read_text())
+    raw["policy"] = {"name": "static_threshold"}
     http, control, relay = free_ports(3)
     raw["model"]["path"] = str(model)
     raw["router"] |= {"http": f"127.0.0.1:{http}", "control": f"127.0.0.1:{control}"}

@@ -3,6 +3,8 @@
 import asyncio
 import os
 import signal
+import socket
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -79,8 +81,21 @@ async def ask_until_both_answered(router: Child, workers: list[str]) -> None:
     pytest.fail(f"of {MOST_CONNECTIONS} connections {now} came to the workers")
 
 
+def alive(pids: list[int]) -> list[int]:
+    return [pid for pid in pids if Path(f"/proc/{pid}").exists()]
+
+
 def children_of(pid: int) -> list[int]:
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+async def prfaas(*arguments: str) -> tuple[int | None, str]:
+    """Exit code and output of a command."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "prfaas", *arguments), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+    )
+    output, _ = await process.communicate()
+    return process.returncode, " ".join(output.decode().split())
 
 
 async def test_two_workers(model: Path, tmp_path: Path) -> None:
@@ -101,6 +116,12 @@ async def test_two_workers(model: Path, tmp_path: Path) -> None:
         assert refused.status_code == 404
         assert "router.worker_http" in refused.text
 
+        _, shown = await prfaas("fleet", "show", "--config", str(file))
+        assert "west-decode-0" in shown
+        code, said = await prfaas("fleet", "set-role", "west-decode-0", "prefill", "--config", str(file))
+        assert code == 1
+        assert "west-decode-0 is the last instance that decodes" in said
+
         killed = children_of(router.process.pid)[0]
         os.kill(killed, signal.SIGKILL)
         await asyncio.sleep(0.1)
@@ -111,7 +132,16 @@ async def test_two_workers(model: Path, tmp_path: Path) -> None:
         left = children_of(router.process.pid)
         await router.stop(20)
         assert router.process.returncode == 0
-        assert not [pid for pid in left if Path(f"/proc/{pid}").exists()]
+        assert not alive(left)
     log = (tmp_path / "logs" / "router.log").read_text()
     assert "router/0 ended with code -9" in log
     assert "router/0 serves again" in log
+
+
+async def test_a_worker_that_cannot_start_ends_all(model: Path, tmp_path: Path) -> None:
+    (port,) = free_ports(1)
+    file = write_fleet_file(tmp_path, model, router={"workers": 2, "control": f"127.0.0.1:{port}"})
+    with socket.create_server(("127.0.0.1", port + 1)):
+        code, said = await prfaas("serve", "--role", "router", "--config", str(file))
+    assert code == 2
+    assert f"router/1: router.control: 127.0.0.1:{port + 1} is already in use" in said

@@ -24,5 +24,10 @@ def one_line_errors(supervisor: Supervisor = ALONE) -> Iterator[None]:
     except PrfaasError as error:
         supervisor.failed(str(error))
         if supervisor.fd is None:  # a parent says it, and says it once
-            errors.print(Text.assemble(("error: ", "bold red"), str(error)), soft_wrap=True)
+            say(error)
         raise typer.Exit(EXIT_USER_ERROR) from None
+
+
+def say(error: PrfaasError) -> None:
+    """One line on stderr."""
+    errors.print(Text.assemble(("error: ", "bold red"), str(error)), soft_wrap=True)

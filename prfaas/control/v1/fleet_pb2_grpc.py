@@ -242,7 +242,7 @@ class InstanceStub:
         """
         self.Attend = channel.stream_stream(
                 '/prfaas.control.v1.Instance/Attend',
-                request_serializer=prfaas_dot_control_dot_v1_dot_fleet__pb2.AttendCommand.SerializeToString,
+                request_serializer=prfaas_dot_control_dot_v1_dot_fleet__pb2.AttendCommands.SerializeToString,
                 response_deserializer=prfaas_dot_control_dot_v1_dot_fleet__pb2.AttendEvents.FromString,
                 _registered_method=True)
         self.Prefill = channel.unary_stream(
@@ -323,7 +323,7 @@ def add_InstanceServicer_to_server(servicer, server):
     rpc_method_handlers = {
             'Attend': grpc.stream_stream_rpc_method_handler(
                     servicer.Attend,
-                    request_deserializer=prfaas_dot_control_dot_v1_dot_fleet__pb2.AttendCommand.FromString,
+                    request_deserializer=prfaas_dot_control_dot_v1_dot_fleet__pb2.AttendCommands.FromString,
                     response_serializer=prfaas_dot_control_dot_v1_dot_fleet__pb2.AttendEvents.SerializeToString,
             ),
             'Prefill': grpc.unary_stream_rpc_method_handler(
@@ -378,7 +378,7 @@ class Instance:
             request_iterator,
             target,
             '/prfaas.control.v1.Instance/Attend',
-            prfaas_dot_control_dot_v1_dot_fleet__pb2.AttendCommand.SerializeToString,
+            prfaas_dot_control_dot_v1_dot_fleet__pb2.AttendCommands.SerializeToString,
             prfaas_dot_control_dot_v1_dot_fleet__pb2.AttendEvents.FromString,
             options,
             channel_credentials,

@@ -93,7 +93,7 @@ class InstanceStub:
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> InstanceAsyncStub: ...
-    Attend: _grpc.StreamStreamMultiCallable[_fleet_pb2.AttendCommand, _fleet_pb2.AttendEvents]
+    Attend: _grpc.StreamStreamMultiCallable[_fleet_pb2.AttendCommands, _fleet_pb2.AttendEvents]
     """Router to decode: one stream for all requests of a router. The decode instance owns a request until its last event."""
     Prefill: _grpc.UnaryStreamMultiCallable[_fleet_pb2.PrefillRequest, _fleet_pb2.PrefillEvent]
     """Decode to prefill: compute the prompt's KV and send it where the ticket says."""
@@ -111,7 +111,7 @@ class InstanceAsyncStub(InstanceStub):
     """Served by every prefill and decode instance."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
-    Attend: _aio.StreamStreamMultiCallable[_fleet_pb2.AttendCommand, _fleet_pb2.AttendEvents]  # type: ignore[assignment]
+    Attend: _aio.StreamStreamMultiCallable[_fleet_pb2.AttendCommands, _fleet_pb2.AttendEvents]  # type: ignore[assignment]
     """Router to decode: one stream for all requests of a router. The decode instance owns a request until its last event."""
     Prefill: _aio.UnaryStreamMultiCallable[_fleet_pb2.PrefillRequest, _fleet_pb2.PrefillEvent]  # type: ignore[assignment]
     """Decode to prefill: compute the prompt's KV and send it where the ticket says."""
@@ -130,7 +130,7 @@ class InstanceServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
     def Attend(
         self,
-        request_iterator: _MaybeAsyncIterator[_fleet_pb2.AttendCommand],
+        request_iterator: _MaybeAsyncIterator[_fleet_pb2.AttendCommands],
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_fleet_pb2.AttendEvents], _abc.AsyncIterator[_fleet_pb2.AttendEvents]]:
         """Router to decode: one stream for all requests of a router. The decode instance owns a request until its last event."""
