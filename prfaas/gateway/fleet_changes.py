@@ -17,8 +17,11 @@ from prfaas.gateway.fleet_reply import (
     PlacementReply,
 )
 from prfaas.gateway.loop_reply import LoopsReply
+from prfaas.gateway.placement_log import KEPT
 
 T = TypeVar("T")
+_PLAIN = ("unix_s", "latest", "draining", "threshold_tokens", "clusters", "paths", "loops", "hits", "admission")
+"""Told as a whole or not at all."""
 
 
 class FleetStart(msgspec.Struct, frozen=True):
@@ -67,6 +70,23 @@ def change_of(before: FleetReply, after: FleetReply) -> FleetChange:
     )
 
 
+def merged(before: FleetReply, change: FleetChange) -> FleetReply:
+    """What somebody knows afterwards. Ages, and links of single instances, are as of `before` where nothing else is."""
+    told = {name: value for name in _PLAIN if (value := getattr(change, name)) is not UNSET}
+    instances = {instance.name: instance for instance in before.instances}
+    instances |= {instance.name: instance for instance in _told(change.instances)}
+    for name in _told(change.gone):
+        del instances[name]
+    placements = _known_placements(before.placements, _told(change.placements))
+    return msgspec.structs.replace(before, **told, instances=list(instances.values()), placements=placements)
+
+
+def _known_placements(before: Sequence[PlacementReply], told: Sequence[PlacementReply]) -> list[PlacementReply]:
+    again = {(row.request, row.attempt - 1) for row in told}
+    rows = {row.number: row for row in (*before, *told) if (row.request, row.attempt) not in again}
+    return [rows[number] for number in sorted(rows)[-KEPT:]]
+
+
 def _if_new(before: T, after: T) -> T | UnsetType:
     return UNSET if before == after else after
 
@@ -88,3 +108,7 @@ def _gone(before: Sequence[InstanceReply], after: Sequence[InstanceReply]) -> li
 def _placements(before: Sequence[PlacementReply], after: Sequence[PlacementReply]) -> list[PlacementReply] | UnsetType:
     known = {placement.number: placement for placement in before}
     return [placement for placement in after if known.get(placement.number) != placement] or UNSET
+
+
+def _told(items: Sequence[T] | UnsetType) -> Sequence[T]:
+    return () if isinstance(items, UnsetType) else items

@@ -100,11 +100,12 @@ class FleetState:
         return instance_reply(entry, view.find(name), self.directory.known(name), hit_rate)
 
     def _links(self, view: ClusterView) -> list[LinkView]:
-        """Those that were measured, and those from prfaas clusters in any case."""
+        """Between clusters: those that were measured, and those from prfaas clusters in any case."""
         return [
             link
             for link in view.links.values()
-            if link.age_s != NEVER_S or self._kind(link.source) == "prfaas" != self._kind(link.target)
+            if link.source != link.target
+            and (link.age_s != NEVER_S or self._kind(link.source) == "prfaas" != self._kind(link.target))
         ]
 
     def _kind(self, name: str) -> str:

@@ -35,7 +35,7 @@ class Instance {
     this.node = el("li", "instance", name, bars, this.notes);
   }
 
-  show(instance, nowS) {
+  show(instance, nowS, engine) {
     const state = instance.converting_to ? "converting" : instance.state;
     this.node.dataset.state = state;
     this.node.dataset.name = instance.name;
@@ -47,17 +47,19 @@ class Instance {
     this.more.classList.toggle("bad", state === "stale");
     const { queue, load } = instance;
     const waits = queue.seconds === null ? queue.tokens / FULL_QUEUE_TOKENS : queue.seconds / FULL_QUEUE_S;
-    this.queue.show(queue.seconds === null ? `${short(queue.tokens)} tok` : `${seconds(queue.seconds)} · ${short(queue.tokens)} tok`, waits);
+    this.queue.show(queue.seconds === null ? `${short(queue.tokens)} tok` : seconds(queue.seconds), waits);
     const slots = instance.slots || load.running_requests;
     this.running.show(`${load.running_requests}/${slots || NONE}`, load.running_requests / (slots || 1));
     const total = load.pages_total || 1;
     this.pages.show(percent(load.pages_used / total), load.pages_used / total, load.pages_cached / total);
-    write(this.notes, this.facts(instance));
+    write(this.notes, this.facts(instance, engine));
   }
 
-  facts({ hit_rate, rates, engine, load, prefixes }) {
+  // The engine only where the others of the cluster have another one.
+  facts({ hit_rate, rates, load, queue, prefixes }, engine) {
     const facts = [];
     if (load.waiting_requests) facts.push(`${load.waiting_requests} waiting`);
+    if (queue.tokens) facts.push(`${short(queue.tokens)} tokens to prefill`);
     if (hit_rate !== null) facts.push(`hits ${percent(hit_rate)}`);
     if (rates?.prefill_tokens_per_s) facts.push(`prefill ${short(rates.prefill_tokens_per_s)} tok/s`);
     if (rates?.decode_step_s) facts.push(`step ${seconds(rates.decode_step_s)}`);
@@ -78,12 +80,15 @@ class Cluster {
   show(cluster, instances, nowS) {
     const remote = cluster.kind === "prfaas" ? "remote prefill" : "prefill and decode";
     const up = instances.filter((instance) => instance.state === "up").length;
-    write(this.facts, `${remote} · ${up} of ${instances.length} up${cluster.profile_measured ? " · speed measured" : ""}`);
+    const engines = new Set(instances.map((instance) => instance.engine));
+    const same = engines.size === 1 ? [...engines] : [];
+    const facts = [remote, `${up} of ${instances.length} up`, ...same, cluster.profile_measured ? "speed measured" : ""];
+    write(this.facts, facts.filter(Boolean).join(" · "));
     for (const instance of instances) {
       if (!this.nodes.has(instance.name)) this.nodes.set(instance.name, new Instance());
       const node = this.nodes.get(instance.name);
       if (!node.node.isConnected) this.list.append(node.node);
-      node.show(instance, nowS);
+      node.show(instance, nowS, engines.size > 1 ? instance.engine : "");
     }
     const names = new Set(instances.map((instance) => instance.name));
     for (const [name, node] of this.nodes) {
@@ -118,7 +123,7 @@ class Link {
     write(this.queue, seconds(path.queued_s));
     this.flow.setAttribute("x2", (2 + 188 * Math.min(1, path.utilisation)).toFixed(1));
     this.flow.setAttribute("class", path.utilisation > 0.9 ? "flow hot" : path.utilisation > 0.6 ? "flow warm" : "flow");
-    const measured = idle ? "as the fleet file says, not measured yet" : `last bytes ${seconds(Math.round(path.age_s))} ago`;
+    const measured = idle ? "as the fleet file says, not measured yet" : `last bytes ${Math.round(path.age_s)} s ago`;
     const lost = path.retransmitted > 0.001 ? ` · ${(path.retransmitted * 100).toFixed(1)} % sent again` : "";
     write(this.facts, `${bits(path.bytes_per_s)} · RTT ${seconds(path.rtt_s)} · ${measured}${lost}`);
     const [source, target] = this.ends;
