@@ -67,8 +67,8 @@ def _tell(trial: Trial) -> None:
     live, simulated = trial.live, trial.simulated
     progress.print(
         f"{trial.name} at {trial.rate_req_s:.2f} requests/s: P90 TTFT {live.ttft_s.p90:.2f} s, simulated "
-        f"{simulated.ttft_s.p90:.2f} s; {len(live.lost)} lost; CPU {live.cpu_share:.0%}, of it ours {live.own_cores:.2f} "
-        f"cores; {live.lateness.late_share:.2%} of the steps late"
+        f"{simulated.ttft_s.p90:.2f} s; {len(live.lost)} lost; CPU {live.cpu_share:.0%}, ours {live.own_cores:.2f} "
+        f"cores; {live.lateness.late_share:.2%} of steps late"
     )
 
 
