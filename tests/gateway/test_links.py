@@ -120,7 +120,7 @@ def test_what_crossed_is_no_limit_as_long_as_nothing_waited_for_the_link() -> No
 
 @pytest.mark.parametrize("at_least", [False, True])
 def test_what_was_measured_before_the_link_became_slow_counts_no_more(at_least: bool) -> None:
-    before = link("a", heard_s=30, at_least=at_least)
+    before = link("a", heard_s=30, at_least=at_least, utilisation=0.0)
     (view,) = link_views([before, link("b", bytes_per_s=1e6)], DESCRIBED)
     assert view.bytes_per_s == 1e6
     (view,) = link_views([before, link("b", bytes_per_s=1e6, at_least=True)])
