@@ -57,8 +57,19 @@ async def _run(folder: Path, scales: Scales, requests: int) -> dict[str, Any]:
             at_most_s=LASTING_S,
             on_begin=lambda what: bar.update(task, description=what),
             on_ended=lambda: bar.advance(task),
+            on_trial=_tell,
         )
         return await _all(folder, series)
+
+
+def _tell(trial: Trial) -> None:
+    """As soon as it is known: a run takes minutes."""
+    live, simulated = trial.live, trial.simulated
+    progress.print(
+        f"{trial.name} at {trial.rate_req_s:.2f} requests/s: P90 TTFT {live.ttft_s.p90:.2f} s, simulated "
+        f"{simulated.ttft_s.p90:.2f} s; {len(live.lost)} lost; CPU {live.cpu_share:.0%}, ours {live.own_cores:.2f} "
+        f"cores; {live.lateness.late_share:.2%} of steps late"
+    )
 
 
 async def _all(folder: Path, series: Series) -> dict[str, Any]:

@@ -56,6 +56,7 @@ class Series:
     tries: int = 3
     on_begin: Callable[[str], None] = lambda _: None
     on_ended: Callable[[], None] = lambda: None
+    on_trial: Callable[["Trial"], None] = lambda _: None
 
     def count(self, rate_req_s: float) -> int:
         """Requests of a run."""
@@ -99,7 +100,9 @@ class Bench:
         live = await self._running()
         came = arrivals(study, rate_req_s, count, SEED)
         run = await run_live(live, self._prompts, came, series.on_ended, cut)
-        return Trial(study.name, rate_req_s, planned_rate(study), run, simulated)
+        trial = Trial(study.name, rate_req_s, planned_rate(study), run, simulated)
+        series.on_trial(trial)
+        return trial
 
     def cut_at(self, rate_req_s: float) -> LinkCut:
         """In the middle of a run."""

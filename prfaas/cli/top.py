@@ -23,11 +23,11 @@ def run_top(url: str, console: Console, *, once: bool) -> None:
     if first is None:
         raise PeerLostError(f"{url} ended at once: the router is draining")
     if once or not console.is_terminal:
-        console.print(view(first, console.height))
+        console.print(view(first, console.size))
         return
     signal.signal(signal.SIGTERM, _stop)
     try:
-        with Live(view(first, console.height), console=console, screen=True, auto_refresh=False) as live:
+        with Live(view(first, console.size), console=console, screen=True, auto_refresh=False) as live:
             _follow(url, live, first)
     except KeyboardInterrupt:
         return
@@ -39,11 +39,11 @@ def _follow(url: str, live: Live, last: Seen) -> None:
     while True:
         try:
             for last in watch(url):
-                live.update(view(last, live.console.height), refresh=True)
+                live.update(view(last, live.console.size), refresh=True)
             trouble = "the router ended the stream; trying again"
         except PeerLostError as error:
             trouble = f"connection lost; trying again: {error}"
-        live.update(view(last, live.console.height, trouble), refresh=True)
+        live.update(view(last, live.console.size, trouble), refresh=True)
         time.sleep(AGAIN_S)
 
 

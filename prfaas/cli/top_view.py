@@ -1,6 +1,6 @@
 """The fleet on a terminal: what `/ui` shows, as text. Pure."""
 
-from rich.console import Group, RenderableType
+from rich.console import ConsoleDimensions, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -9,19 +9,22 @@ from prfaas.cli.top_text import NONE, bar, bits, percent, plain, seconds, spark,
 from prfaas.gateway.fleet_reply import FleetReply, InstanceReply, PlacementReply
 
 SPARK_WIDTH = 30
+WIDE_COLUMNS = 110
+"""Fewer columns show the most important figures only."""
+WIDE_BAR, NARROW_BAR = 10, 4
 FIXED_LINES = 14
 """All but instances, links and placements."""
 STATE_STYLES = {"up": "green", "draining": "yellow", "converting": "yellow", "stale": "red"}
 DECISION_STYLES = {"remote": "cyan", "local": "yellow", "decode": "magenta"}
 
 
-def view(seen: Seen, lines: int, trouble: str = "") -> RenderableType:
-    """At most about `lines` high: placements get what the rest leaves. `trouble`: why this is not live."""
+def view(seen: Seen, size: ConsoleDimensions, trouble: str = "") -> RenderableType:
+    """Placements get the lines that the rest leaves. `trouble`: why this is not live."""
     fleet = seen.fleet
-    left = max(3, lines - FIXED_LINES - len(fleet.instances) - len(fleet.paths))
-    return Group(
-        _title(fleet, trouble), _figures(fleet), _instances(fleet), _links(seen), _threshold(seen), _placed(fleet, left)
-    )
+    left = max(3, size.height - FIXED_LINES - len(fleet.instances) - len(fleet.paths))
+    wide = size.width >= WIDE_COLUMNS
+    parts = _instances(fleet, wide=wide), _links(seen, wide=wide), _threshold(seen), _placed(fleet, left)
+    return Group(_title(fleet, trouble), _figures(fleet), *parts)
 
 
 def _title(fleet: FleetReply, trouble: str) -> Text:
@@ -46,8 +49,10 @@ def _figures(fleet: FleetReply) -> Text:
     return Text(" · ".join(part for part in parts if part), style="default")
 
 
-def _instances(fleet: FleetReply) -> Table:
-    table = _table("instance", "role", "state", ">queue", ">tokens", "running", "pages", ">hits", ">prefill tok/s")
+def _instances(fleet: FleetReply, *, wide: bool) -> Table:
+    more = (">tokens", ">hits", ">prefill tok/s") if wide else ()
+    table = _table("instance", "role", "state", ">queue", "running", "pages", *more)
+    bar_width = WIDE_BAR if wide else NARROW_BAR
     clusters = {cluster.name: i for i, cluster in enumerate(fleet.clusters)}
     for one in sorted(fleet.instances, key=lambda i: (clusters.get(i.cluster, 0), i.name)):
         load, pages = one.load, max(1, one.load.pages_total)
@@ -56,13 +61,18 @@ def _instances(fleet: FleetReply) -> Table:
             f"{one.role} → {one.converting_to}" if one.converting_to else one.role,
             _state(one),
             seconds(one.queue.seconds),
-            tokens(one.queue.tokens),
-            _beside(load.running_requests / max(1, one.slots), f"{load.running_requests}/{one.slots or NONE}"),
-            _beside(load.pages_used / pages, percent(load.pages_used / pages)),
-            percent(one.hit_rate),
-            tokens(one.rates.prefill_tokens_per_s) if one.rates and one.rates.prefill_tokens_per_s else NONE,
+            _beside(
+                load.running_requests / max(1, one.slots), f"{load.running_requests}/{one.slots or NONE}", bar_width
+            ),
+            _beside(load.pages_used / pages, percent(load.pages_used / pages), bar_width),
+            *(_more(one) if wide else ()),
         )
     return table
+
+
+def _more(one: InstanceReply) -> tuple[str, str, str]:
+    speed = one.rates.prefill_tokens_per_s if one.rates else None
+    return tokens(one.queue.tokens), percent(one.hit_rate), NONE if speed is None else tokens(speed)
 
 
 def _state(instance: InstanceReply) -> Text:
@@ -71,19 +81,19 @@ def _state(instance: InstanceReply) -> Text:
     return Text(state + silent, style=STATE_STYLES[state])
 
 
-def _links(seen: Seen) -> Table:
-    table = _table("link", "in use", ">delivers", ">queued", ">RTT", ">last bytes", "in use, 10 min")
+def _links(seen: Seen, *, wide: bool) -> Table:
+    more = (">RTT", ">last bytes", "in use, 10 min") if wide else ()
+    table = _table("link", "in use", ">delivers", ">queued", *more)
     for path in seen.fleet.paths:
         ends = path.source, path.target
         used = [next((x.utilisation for x in s.links if (x.source, x.target) == ends), None) for s in seen.history]
+        age = "not measured" if path.age_s is None else f"{path.age_s:.0f} s ago"
         table.add_row(
             f"{plain(path.source)} → {plain(path.target)}",
-            _beside(path.utilisation, percent(path.utilisation)),
+            _beside(path.utilisation, percent(path.utilisation), WIDE_BAR),
             bits(path.bytes_per_s),
             seconds(path.queued_s),
-            seconds(path.rtt_s),
-            "not measured" if path.age_s is None else f"{path.age_s:.0f} s ago",
-            Text(spark(used, 1.0, SPARK_WIDTH), style="cyan"),
+            *((seconds(path.rtt_s), age, Text(spark(used, 1.0, SPARK_WIDTH), style="cyan")) if wide else ()),
         )
     return table
 
@@ -104,7 +114,9 @@ def _threshold(seen: Seen) -> Text:
 
 
 def _placed(fleet: FleetReply, rows: int) -> Table:
-    table = _table("request", ">prompt", ">cached", "prefill", ">expected", ">TTFT", "why")
+    table = _table("request", ">prompt", ">cached", "prefill", ">expected", ">TTFT")
+    table.expand = True
+    table.add_column("why", ratio=1, no_wrap=True, overflow="ellipsis")
     for row in fleet.placements[: -rows - 1 : -1]:
         table.add_row(
             plain(row.request),
@@ -123,8 +135,8 @@ def _why(row: PlacementReply) -> Text:
     return Text.assemble((code, "red"), plain(row.reason), no_wrap=True, overflow="ellipsis")
 
 
-def _beside(share: float, text: str) -> Text:
-    return Text.assemble(bar(share), f" {text}")
+def _beside(share: float, text: str, width: int) -> Text:
+    return Text.assemble(bar(share, width), f" {text}")
 
 
 def _table(*columns: str) -> Table:

@@ -74,5 +74,6 @@ def _size_fits(value: Any, schema: Schema, what: str) -> bool:
 def _number_fits(value: Any, schema: Schema, kinds: tuple[type, ...]) -> bool:
     if not isinstance(value, kinds) or isinstance(value, bool):
         return False
+    assert isinstance(value, int | float)
     low, high = schema.get("minimum", value), schema.get("maximum", value)
     return bool(low <= value <= high and value > schema.get("exclusiveMinimum", value - 1))

@@ -1,7 +1,7 @@
 // Puts the parts to work, and says when the router is not heard any more.
 
 const byId = (id) => document.getElementById(id);
-const LOST_MS = 4000;
+const LOST_MS = 5000;
 const model = new Model();
 const parts = [
   new Figures(byId("figures")),
@@ -26,7 +26,7 @@ function connection() {
   const silentMs = Date.now() - model.heardMs;
   let [state, text] = ["live", "live"];
   if (!model.heardMs) [state, text] = ["waiting", "connecting"];
-  else if (silentMs > LOST_MS) [state, text] = ["lost", `connection lost; this is ${seconds(Math.round(silentMs / 1000))} old`];
+  else if (silentMs > LOST_MS) [state, text] = ["lost", `connection lost; this is ${Math.round(silentMs / 1000)} s old`];
   else if (model.fleet?.draining) [state, text] = ["draining", "the router is draining"];
   node.dataset.state = state;
   write(byId("connection-text"), text);
