@@ -5,6 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prfaas.transport.link_rate import DOUBLING_S, TRUSTED_S, LinkRate
+from prfaas.transport.link_sample import LinkSample
+from prfaas.transport.turnover import Turnover
 from tests.transport.played_link import INTERVAL_S, PlayedLink
 
 FRAME = 1 << 16
@@ -104,6 +106,16 @@ def test_what_a_connection_takes_along_is_not_taken_for_carried() -> None:
     assert before / 2 < known(rate) <= before * 1.01
     cross(rate, link)
     assert known(rate) == pytest.approx(SLOW, rel=0.1)
+
+
+def test_what_one_of_several_connections_takes_along_may_have_crossed() -> None:
+    before, after = (
+        Turnover.after(1_000_000).plus(
+            LinkSample(INTERVAL_S, 0, INTERVAL_S, False, False, 0, in_flight_bytes, 4, 8 << 20)
+        )
+        for in_flight_bytes in (1_000_000, 250_000)
+    )
+    assert after.most_bytes_s == before.most_bytes_s
 
 
 def test_a_link_that_is_fast_again_shows_with_a_few_transfers() -> None:
