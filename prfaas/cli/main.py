@@ -16,6 +16,7 @@ from prfaas.cli.commands.profiling import profile
 from prfaas.cli.commands.serving import relay, serve
 from prfaas.cli.commands.setting_up import certs, link_probe
 from prfaas.cli.commands.version import version
+from prfaas.cli.commands.watching import top
 
 __all__ = ["EXIT_USER_ERROR", "app", "main"]
 
@@ -30,7 +31,7 @@ app = typer.Typer(
         "Try [bold]prfaas demo[/bold] first: it runs a two-datacenter fleet on this machine and questions it."
     ),
 )
-for command in (serve, relay, up, demo, plan, simulate, profile, link_probe, certs, key, demo_model, version):
+for command in (serve, relay, up, top, demo, plan, simulate, profile, link_probe, certs, key, demo_model, version):
     app.command()(command)
 app.add_typer(fleet, name="fleet")
 app.add_typer(link, name="link")

@@ -12,8 +12,8 @@ from prfaas.core.clock import Clock
 from prfaas.core.request import FinishReason, Request
 from prfaas.gateway.alignment import Alignment, ScoredToken
 from prfaas.gateway.detokenize import Detokenizer
-from prfaas.gateway.dispatch import Generation
 from prfaas.gateway.events import Finished, Tokens
+from prfaas.gateway.generation import Generation
 from prfaas.gateway.hit_accounts import compare_hits
 from prfaas.gateway.replies import DecodeTrace, FinishWord, KvTrace, PrefillTrace, Trace
 from prfaas.telemetry.metrics import RouterMetrics
@@ -102,7 +102,7 @@ class Answer:
     @property
     def cached_tokens(self) -> int:
         """Prompt tokens that were not computed again; known at the end."""
-        return self._account.tokens_reused if self._account else 0
+        return min(self._account.tokens_reused, self.prompt_tokens) if self._account else 0
 
     @property
     def completion_tokens(self) -> int:
@@ -142,10 +142,13 @@ class Answer:
         decision = "remote" if placement and placement.remote else "local"
         self._metrics.ttft.labels(decision).observe(self._ttft_s)
         self._metrics.vllm_ttft.observe(self._ttft_s)
+        self._generation.placements.first_token(self._arrival.request.request_id, self._ttft_s)
 
     def _end(self, reason: FinishWord, account: pb.Account | None) -> None:
         self._finish_reason = reason
         self._account = account
+        if placement := self._generation.placement:
+            self._generation.placements.ended(self._arrival.request, placement, account)
         if account:
             self._compare_hits(account)
         if account and account.fallback:
@@ -163,8 +166,8 @@ class Answer:
     def _compare_hits(self, account: pb.Account) -> None:
         """Both sides of the directory's prediction, for the same requests."""
         if placement := self._generation.placement:
-            request_id = self._arrival.request.request_id
-            compare_hits(self._metrics.hits, request_id, self.prompt_tokens, placement, account)
+            request_id, sent_tokens = self._arrival.request.request_id, self._generation.sent_tokens
+            compare_hits(self._metrics.hits, request_id, sent_tokens, placement, account)
 
     def trace(self) -> Trace:
         """What happened to the request, once it has ended."""

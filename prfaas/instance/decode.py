@@ -166,10 +166,9 @@ class DecodeService:
             self._streaming[request.request_id] = stream
             held.callback(self._streaming.pop, request.request_id, None)
             try:
-                finish = await stream.follow(first, lambda token: answer.token(token.token_id, token.logprobs))
+                await stream.follow(first, lambda token: _tell(answer, token, journal))
             except CancelledError:
-                finish = FinishReason.CANCELLED
-            answer.finished(finish, journal.account())
+                answer.finished(FinishReason.CANCELLED, journal.account())
 
     async def _import(
         self,
@@ -224,6 +223,14 @@ class DecodeService:
                 self._metrics.verified_tokens.inc(event.tokens_verified)
             if isinstance(event, Generated):
                 return event
+
+
+def _tell(answer: Answer, token: Generated, journal: _Journal) -> None:
+    """The last token and the end leave together: a router that has one without the other would have the answer go on
+    elsewhere, behind its end."""
+    answer.token(token.token_id, token.logprobs)
+    if token.finish is not None:
+        answer.finished(token.finish, journal.account())
 
 
 async def _expect_admitted(stream: RequestStream) -> Admitted:

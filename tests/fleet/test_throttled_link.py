@@ -4,7 +4,7 @@ import asyncio
 from pathlib import Path
 
 from prfaas.cli.fleet_roles import FleetStatus
-from prfaas.gateway.status_api import LinkReply
+from prfaas.gateway.fleet_reply import LinkReply
 from tests.fleet.rig import InProcessFleet, prompt_of, running
 
 PROMPT_WORDS = 500
