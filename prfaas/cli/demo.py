@@ -88,6 +88,7 @@ def _overview(config: FleetConfig, http: str, seconds: float, log_dir: Path) -> 
             f"  link {' ↔ '.join(link.between)}: {link.gbit_s:g} Gbit/s, {link.rtt_ms:g} ms round trip ({how})"
         )
     lines.append(f"  endpoint http://{http}/v1, model {config.model.name}, logs in {_short(log_dir)}")
+    lines.append(f"  live page http://{http}/ui, or `prfaas top --url http://{http}` in another terminal")
     return "\n".join(lines)
 
 

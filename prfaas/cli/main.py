@@ -9,12 +9,14 @@ import typer
 from prfaas.cli.commands.failures import EXIT_USER_ERROR
 from prfaas.cli.commands.fleets import demo, demo_model, up
 from prfaas.cli.commands.keys import key
+from prfaas.cli.commands.linking import link
 from prfaas.cli.commands.operating import fleet
 from prfaas.cli.commands.planning import plan, simulate
 from prfaas.cli.commands.profiling import profile
 from prfaas.cli.commands.serving import relay, serve
 from prfaas.cli.commands.setting_up import certs, link_probe
 from prfaas.cli.commands.version import version
+from prfaas.cli.commands.watching import top
 
 __all__ = ["EXIT_USER_ERROR", "app", "main"]
 
@@ -29,9 +31,10 @@ app = typer.Typer(
         "Try [bold]prfaas demo[/bold] first: it runs a two-datacenter fleet on this machine and questions it."
     ),
 )
-for command in (serve, relay, up, demo, plan, simulate, profile, link_probe, certs, key, demo_model, version):
+for command in (serve, relay, up, top, demo, plan, simulate, profile, link_probe, certs, key, demo_model, version):
     app.command()(command)
 app.add_typer(fleet, name="fleet")
+app.add_typer(link, name="link")
 
 
 def main() -> None:

@@ -43,6 +43,7 @@ Build = Callable[[], Awaitable[Service]]
 
 async def run(build: Build, supervisor: Supervisor) -> None:
     """Builds, starts, reports readiness, waits for the stop event, stops. A stop during the start is obeyed too."""
+    allow_open_files()
     # Building may load a model for minutes; until it is done there is nothing to drain, and signals end the process.
     service = await build()
     stop = stop_event(supervisor)

@@ -41,7 +41,10 @@ def _announce(console: Console, child: Child) -> None:
 
 def _overview(config: FleetConfig, fleet: Fleet) -> Table:
     http = fleet.child("router").addresses["http"]
-    table = Table(title=f"serving {config.model.name} at http://{http}/v1", caption="Ctrl-C drains and stops")
+    table = Table(
+        title=f"serving {config.model.name} at http://{http}/v1",
+        caption=f"live page: http://{http}/ui (or `prfaas top`). Ctrl-C drains and stops",
+    )
     for column in ("process", "role", "pid"):
         table.add_column(column)
     for child in fleet.children:

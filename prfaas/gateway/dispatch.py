@@ -13,6 +13,7 @@ from prfaas.core.request import Request
 from prfaas.gateway.attempt import Attempt
 from prfaas.gateway.calls import InstanceCalls
 from prfaas.gateway.directory import Directory
+from prfaas.gateway.placement_log import PlacementLog
 from prfaas.gateway.policy_params import LiveParams, policy_params
 from prfaas.gateway.prompt_blocks import PromptBlocks
 from prfaas.gateway.registry import Registry
@@ -57,6 +58,8 @@ class Dispatcher:
         """The knobs in force; the short loop changes them."""
         self.traffic = Traffic(clock)
         """What was placed."""
+        self.placements = PlacementLog(clock)
+        """The same, request by request, for people."""
         self.first_token_deadline_s = config.router.first_token_deadline_s
         self._registry = registry
         self._directory = directory

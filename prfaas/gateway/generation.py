@@ -23,6 +23,7 @@ from prfaas.gateway.continuation import continued
 from prfaas.gateway.dispatch import Dispatcher
 from prfaas.gateway.events import Event, Finished
 from prfaas.gateway.hedge import race, within
+from prfaas.gateway.placement_log import PlacementLog
 from prfaas.policy.view import Force, Placement
 
 log = logging.getLogger(__name__)
@@ -69,6 +70,8 @@ class Generation:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if self._placed and not self._ended:
+            self.placements.failed(self._request.request_id, CancelledError.code)
         self._abandon()
         if self._placed:
             self._dispatcher.retries.ended()
@@ -87,6 +90,11 @@ class Generation:
             else:
                 return event
         raise StopAsyncIteration
+
+    @property
+    def placements(self) -> PlacementLog:
+        """Where what became of it is noted."""
+        return self._dispatcher.placements
 
     @property
     def placement(self) -> Placement | None:
@@ -133,6 +141,7 @@ class Generation:
             request = replace(request, request_id=RequestId(f"{request.request_id}.{self._placed + 1}"))
         attempt = dispatcher.begin(request, self._force, failed, priority, deadline_s, whole=self._whole)
         self._placed += 1
+        dispatcher.placements.placed(self._request, attempt.placement)
         return attempt
 
     async def _read_hedged(self, attempt: Attempt, after_s: float) -> Event:
@@ -179,12 +188,14 @@ class Generation:
         failed = self._attempt
         self._abandon()
         if failed is None or not self._can_go_on(error) or not self._may_place_again("retry"):
+            self.placements.failed(self._request.request_id, error.code)
             raise error
         if self._token_ids:
             self._due_s = self._dispatcher.clock() + self._dispatcher.first_token_deadline_s
         try:
             self._attempt = self._begin(frozenset({failed.decode}), None)
         except UnavailableError:
+            self.placements.failed(self._request.request_id, error.code)
             raise error from None
         self._ended = False
         self._count_retry(failed, error)

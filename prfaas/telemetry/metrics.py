@@ -6,6 +6,7 @@ Names starting with `vllm:` repeat ours for dashboards and endpoint pickers that
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from prfaas.telemetry.admission_metrics import AdmissionMetrics
+from prfaas.telemetry.awake_metrics import AwakeMetrics
 from prfaas.telemetry.connection_metrics import ConnectionMetrics
 from prfaas.telemetry.emulation_metrics import EmulationMetrics
 from prfaas.telemetry.hit_metrics import HitMetrics
@@ -16,6 +17,7 @@ from prfaas.telemetry.prefix_metrics import PrefixMetrics
 from prfaas.telemetry.retry_metrics import RetryMetrics
 from prfaas.telemetry.role_metrics import RoleMetrics, RouterRoleMetrics
 from prfaas.telemetry.security_metrics import SecurityMetrics
+from prfaas.telemetry.watch_metrics import WatchMetrics
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100)
 TOKENS = (16, 64, 256, 1024, 2048, 4096, 8192, 16384, 32768, 65536, 131072, 262144, 524288, 1048576)
@@ -132,6 +134,8 @@ class RouterMetrics:
         self.links = RouterLinkMetrics(registry)
         self.loops = RouterLoopMetrics(registry)
         self.roles = RouterRoleMetrics(registry)
+        self.watch = WatchMetrics(registry)
+        self.awake = AwakeMetrics(registry)
 
 
 class InstanceMetrics:

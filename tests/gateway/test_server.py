@@ -97,7 +97,7 @@ async def test_a_start_that_is_given_up_leaves_no_port_behind(router: RunningRou
     config = router.config.router.model_copy(update=changes)
     follower = KvFollower(router.directory, Dialer(router.config, "home"), router.metrics)
     parts = router.app, router.registry, router.dispatcher, follower, router.gate
-    server = RouterServer(config, *parts, credentials=None, roles=router.roles)
+    server = RouterServer(config, *parts, credentials=None, roles=router.roles, watch=router.watch)
     starting = asyncio.create_task(server.start())
     await eventually(lambda: _listens(config.control))
     assert not _listens(config.http), "no client comes before an instance has been waited for"
