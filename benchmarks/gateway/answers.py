@@ -9,6 +9,9 @@ from prfaas.control.v1 import fleet_pb2 as pb
 from prfaas.core.request import FinishReason
 from prfaas.instance.attend import Answer
 
+AT_ONCE_TOKENS = 16
+"""Answers of no more than these never wait for a tick."""
+
 
 @dataclass(slots=True, eq=False)
 class _Streaming:
@@ -22,7 +25,7 @@ class Answers:
     """What an `AttendService` runs. Every answer has exactly the `max_tokens` that were asked for."""
 
     def __init__(self, name: str, cluster: str, token_ids: Sequence[int], spacing_s: float) -> None:
-        """Answers repeat `token_ids`; with a spacing of 0 they come at once."""
+        """Answers repeat `token_ids`; with a spacing of 0, and when they are short, they come at once."""
         self._account = pb.Account(
             decode_instance=name, decode_cluster=cluster, prefill_instance=name, prefill_cluster=cluster
         )
@@ -35,7 +38,7 @@ class Answers:
 
     async def generate(self, message: pb.GenerateRequest, answer: Answer) -> None:
         tokens = list(islice(cycle(self._token_ids), message.sampling.max_tokens))
-        if self._spacing_s:
+        if self._spacing_s and len(tokens) > AT_ONCE_TOKENS:
             await self._stream(_Streaming(answer, tokens[::-1], asyncio.get_running_loop().create_future()))
         else:
             for token_id in tokens:

@@ -36,6 +36,8 @@ class Connection(asyncio.Protocol):
     async def ask(self, request: bytes) -> bytes:
         """The whole body. Raises AnswerError."""
         assert self._transport
+        if self._transport.is_closing():
+            raise AnswerError("the connection had ended before")
         self._body.clear()
         self.first_s = None
         self._ended = asyncio.get_running_loop().create_future()

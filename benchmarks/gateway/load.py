@@ -2,16 +2,16 @@
 
 import asyncio
 import json
-import os
 import statistics
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Annotated
 
 import typer
 import uvloop
 
+from benchmarks.engine_peers.process_tree import cpu_s
 from benchmarks.gateway.http import Connection, chunks, post
 
 WARM_UP = 50
@@ -32,7 +32,7 @@ class Rate:
 
     requests_per_s: float
     cpu_s_per_1k_requests: float | None
-    """Of the process that was named."""
+    """Of the process that was named, and of those that it started."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class Streams:
     seconds: float
     first_event_ms_p50: float
     cpu_s: float | None
-    """Of the process that was named."""
+    """Of the process that was named, and of those that it started."""
 
     @property
     def cpu_s_per_1k_chunks(self) -> float | None:
@@ -55,12 +55,6 @@ def chat(model: str, prompt_chars: int, max_tokens: int, *, stream: bool = False
     text = (SENTENCE * (prompt_chars // len(SENTENCE) + 1))[:prompt_chars]
     messages = [{"role": "user", "content": text}]
     return json.dumps({"model": model, "messages": messages, "max_tokens": max_tokens, "stream": stream}).encode()
-
-
-def cpu_s(pid: int) -> float:
-    """What a process has used so far, all its threads."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 async def latency(url: str, body: bytes, count: int) -> Latency:
@@ -76,16 +70,16 @@ async def latency(url: str, body: bytes, count: int) -> Latency:
     return Latency(statistics.median(counted), counted[int(len(counted) * 0.99)])
 
 
-async def rate(url: str, body: bytes, concurrency: int, seconds: float, pid: int | None = None) -> Rate:
-    """As many connections as `concurrency`, each with one request at a time."""
-    request, done = post(url, body), 0
+async def rate(url: str, make: Callable[[], bytes], concurrency: int, seconds: float, pid: int | None = None) -> Rate:
+    """As many connections as `concurrency`, each with one request at a time, whose body `make` gives."""
+    done = 0
     until_s = time.perf_counter() + seconds
 
     async def ask() -> None:
         nonlocal done
         connection = await Connection.to(url)
         while time.perf_counter() < until_s:
-            await connection.ask(request)
+            await connection.ask(post(url, make()))
             done += 1
         connection.close()
 
@@ -99,22 +93,30 @@ async def streams(url: str, body: bytes, concurrency: int, pid: int | None = Non
     """As many streams as `concurrency` at once, each the second request of its connection."""
     request = post(url, body)
     connections = [await Connection.to(url) for _ in range(concurrency)]
-
-    async def ask(connection: Connection) -> tuple[int, float]:
-        begun_s = time.perf_counter()
-        answer = await connection.ask(request)
-        assert connection.first_s is not None
-        return chunks(answer), connection.first_s - begun_s
-
-    await asyncio.gather(*map(ask, connections))
-    used_s, begun_s = cpu_s(pid) if pid else None, time.perf_counter()
-    heard = await asyncio.gather(*map(ask, connections))
+    for _ in range(2):
+        used_s, begun_s = cpu_s(pid) if pid else 0.0, time.perf_counter()
+        heard = await asyncio.gather(*(_stream(connection, request) for connection in connections))
     seconds = time.perf_counter() - begun_s
-    used_s = cpu_s(pid) - used_s if pid and used_s is not None else None
+    cpu = cpu_s(pid) - used_s if pid else None
     for connection in connections:
         connection.close()
-    first_ms = statistics.median(first_s * 1e3 for _, first_s in heard)
-    return Streams(sum(events for events, _ in heard), seconds, first_ms, used_s)
+    return Streams(sum(events for events, _ in heard), seconds, statistics.median(first for _, first in heard), cpu)
+
+
+async def first_event_ms(url: str, body: bytes, count: int) -> float:
+    """Median over short streams, one after the other on one connection."""
+    connection, request = await Connection.to(url), post(url, body)
+    firsts_ms = [(await _stream(connection, request))[1] for _ in range(WARM_UP + count)]
+    connection.close()
+    return statistics.median(firsts_ms[WARM_UP:])
+
+
+async def _stream(connection: Connection, request: bytes) -> tuple[int, float]:
+    """Events, and milliseconds until the first one."""
+    begun_s = time.perf_counter()
+    answer = await connection.ask(request)
+    assert connection.first_s is not None
+    return chunks(answer), (connection.first_s - begun_s) * 1e3
 
 
 def main(
@@ -136,13 +138,13 @@ def main(
         if only in ("", "latency"):
             found |= asdict(await latency(url, whole, 2000))
         if only in ("", "rate"):
-            found |= asdict(await rate(url, whole, concurrency, seconds, pid))
+            found |= asdict(await rate(url, lambda: whole, concurrency, seconds, pid))
         if only in ("", "streams"):
             heard = await streams(url, streamed, concurrency, pid)
-            alone = await streams(url, streamed, 1)
+            alone_ms = await first_event_ms(url, chat(model, prompt_chars, 2, stream=True), 200)
             found |= asdict(heard) | {
                 "cpu_s_per_1k_chunks": heard.cpu_s_per_1k_chunks,
-                "first_event_ms_p50_alone": alone.first_event_ms_p50,
+                "first_event_ms_p50_alone": alone_ms,
             }
         return found
 

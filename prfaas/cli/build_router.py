@@ -9,6 +9,7 @@ from prfaas.control.credentials import Credentials
 from prfaas.control.curve import CurveKeys
 from prfaas.control.dial import Dialer
 from prfaas.gateway.app import build_app
+from prfaas.gateway.awake_clock import AwakeClock
 from prfaas.gateway.calls import InstanceCalls
 from prfaas.gateway.directory import Directory
 from prfaas.gateway.dispatch import Dispatcher
@@ -31,7 +32,8 @@ def build_router(
     """Raises ModelError when the model's config or tokenizer cannot be read, ConfigError for a profile."""
     shape = served_shapes(config, any_emulated(config))[config.model.dtype]
     context_tokens = min(shape.max_context_tokens, config.model.max_context_tokens or shape.max_context_tokens)
-    registry = Registry(config, metrics, time.monotonic, build_profiles(config, shape))
+    awake = AwakeClock(time.monotonic, metrics.awake)
+    registry = Registry(config, metrics, awake, build_profiles(config, shape))
     directory = Directory(has_states=bool(shape.state_layers))
     calls = InstanceCalls(dialer, metrics)
     room = WaitingRoom(config.admission, metrics.admission, time.monotonic)
@@ -50,4 +52,6 @@ def build_router(
     app = build_app(
         config, tokenizer, context_tokens, registry, directory, dispatcher, gate, metrics, time.monotonic, watch
     )
-    return RouterServer(config.router, app, registry, dispatcher, follower, gate, credentials, roles, watch, timescales)
+    return RouterServer(
+        config.router, app, registry, dispatcher, follower, gate, credentials, roles, watch, timescales, awake
+    )

@@ -9,6 +9,7 @@ import typer
 from prfaas.cli.commands.failures import EXIT_USER_ERROR
 from prfaas.cli.commands.fleets import demo, demo_model, up
 from prfaas.cli.commands.keys import key
+from prfaas.cli.commands.linking import link
 from prfaas.cli.commands.operating import fleet
 from prfaas.cli.commands.planning import plan, simulate
 from prfaas.cli.commands.profiling import profile
@@ -33,6 +34,7 @@ app = typer.Typer(
 for command in (serve, relay, up, top, demo, plan, simulate, profile, link_probe, certs, key, demo_model, version):
     app.command()(command)
 app.add_typer(fleet, name="fleet")
+app.add_typer(link, name="link")
 
 
 def main() -> None:

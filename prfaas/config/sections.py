@@ -1,6 +1,7 @@
 """The sections of a fleet file as frozen pydantic models; what one field cannot judge is judged in `checks`."""
 
 import ipaddress
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -9,6 +10,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validat
 MAX_PORT = 65535
 MAX_HOST_CHARACTERS = 253
 MAX_FRAME_BYTES = 64 << 20
+_HOST = re.compile(r"[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+(%[A-Za-z0-9._-]+)?\]")
+"""A name or an IPv4 address, or an IPv6 address in brackets."""
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$", max_length=63)]
 Role = Literal["prefill", "decode"]
 
@@ -17,7 +20,7 @@ def checked_address(value: str) -> str:
     """`value` itself. Raises ValueError unless it is HOST:PORT."""
     host, _, port = value.rpartition(":")
     labels = host.strip("[]").split(".")
-    sane = 0 < len(host) <= MAX_HOST_CHARACTERS and all(0 < len(label) < 64 for label in labels)
+    sane = _HOST.fullmatch(host) and len(host) <= MAX_HOST_CHARACTERS and all(0 < len(label) < 64 for label in labels)
     if not sane or not value.isascii() or not port.isdigit() or int(port) > MAX_PORT:
         raise ValueError(f"{value!r} is not HOST:PORT with a port up to {MAX_PORT} (0 lets the system choose)")
     return value

@@ -49,6 +49,7 @@ def sampling_to_pb(sampling: SamplingParams) -> pb.Sampling:
         logit_bias=dict(sampling.logit_bias),
         logprobs=sampling.logprobs,
         min_tokens=sampling.min_tokens,
+        answered_tokens=sampling.answered_tokens,
         grammar=pb.Grammar(kind=grammar.kind.value, text=grammar.text) if grammar else None,
     )
 
@@ -70,6 +71,7 @@ def sampling_from_pb(sampling: pb.Sampling) -> SamplingParams:
         logit_bias=tuple(sorted(sampling.logit_bias.items())),
         logprobs=sampling.logprobs if sampling.HasField("logprobs") else None,
         min_tokens=sampling.min_tokens,
+        answered_tokens=sampling.answered_tokens,
         grammar=_grammar_from_pb(sampling.grammar) if sampling.HasField("grammar") else None,
     )
 

@@ -75,6 +75,9 @@ class SamplingParams:
     min_tokens: int = 0
     """Neither EOS nor a stop token is drawn before so many tokens were."""
     grammar: Grammar | None = None
+    answered_tokens: int = 0
+    """So many tokens at the end of the prompt are the beginning of the answer, drawn elsewhere: positions, penalties
+    and grammar go on from them. `max_tokens` and `min_tokens` are those still to come."""
 
     def __post_init__(self) -> None:
         for name, low, high in _RANGES:
@@ -93,6 +96,8 @@ class SamplingParams:
             raise RequestError(f"logprobs is {self.logprobs}; it must be between 0 and {MAX_TOP_LOGPROBS}")
         if not 0 <= self.min_tokens <= self.max_tokens:
             raise RequestError(f"min_tokens is {self.min_tokens}; it must be between 0 and max_tokens")
+        if self.answered_tokens < 0:
+            raise RequestError(f"answered_tokens is {self.answered_tokens}; it must be at least 0")
         self._check_tokens()
         self._check_grammar()
 
@@ -154,12 +159,19 @@ class Request:
     def __post_init__(self) -> None:
         if not self.prompt_token_ids:
             raise RequestError("the prompt has no tokens; send at least one")
+        if (answered := self.sampling.answered_tokens) >= (length := len(self.prompt_token_ids)):
+            raise RequestError(f"answered_tokens is {answered}; it must be below the prompt's {length} tokens")
         if (length := len(self.cache_salt)) > MAX_SALT_CHARACTERS:
             raise RequestError(f"cache_salt has {length} characters; at most {MAX_SALT_CHARACTERS} are taken")
 
     @property
     def prompt_tokens(self) -> int:
         return len(self.prompt_token_ids)
+
+    @property
+    def answered_token_ids(self) -> tuple[int, ...]:
+        """The end of the prompt that is the beginning of the answer."""
+        return self.prompt_token_ids[self.prompt_tokens - self.sampling.answered_tokens :]
 
     @property
     def max_total_tokens(self) -> int:

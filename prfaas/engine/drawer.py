@@ -61,7 +61,7 @@ class Drawer:
 
     def _draw(self, sequence: Sequence, logits: Tensor) -> Draw:
         sampling, output = sequence.request.sampling, sequence.output_token_ids
-        position = len(output)
+        position = sampling.answered_tokens + len(output)
         vocab_size = logits.shape[-1]
         if sampling.logit_bias and (largest := sampling.logit_bias[-1][0]) >= vocab_size:
             raise RequestError(f"logit_bias: token id {largest} is not in the model's vocabulary of {vocab_size}")
@@ -71,15 +71,17 @@ class Drawer:
             sampling,
             position,
             self._count(sequence, logits.device) if sampling.penalises else None,
-            self._banned(sequence, vocab_size) if position < sampling.min_tokens else (),
+            self._banned(sequence, vocab_size) if len(output) < sampling.min_tokens else (),
             self._allowed(sequence, logits),
         )
 
     def _count(self, sequence: Sequence, device: torch.device) -> TokenCounts:
         counts = self._counts.get(sequence.request_id)
         if counts is None:
-            counts = self._counts[sequence.request_id] = TokenCounts(sequence.request.prompt_token_ids, device)
-        counts.update(sequence.output_token_ids)
+            request = sequence.request
+            prompt = request.prompt_token_ids[: request.prompt_tokens - request.sampling.answered_tokens]
+            counts = self._counts[sequence.request_id] = TokenCounts(prompt, device)
+        counts.update(_answer(sequence))
         return counts
 
     def _banned(self, sequence: Sequence, vocab_size: int) -> tuple[int, ...]:
@@ -95,8 +97,15 @@ class Drawer:
         grammar = sequence.request.sampling.grammar
         if grammar is None:
             return None
-        mask = self._grammars.allowed(sequence.request_id, grammar, sequence.output_token_ids, logits.shape[-1])
+        mask = self._grammars.allowed(sequence.request_id, grammar, _answer(sequence), logits.shape[-1])
         return torch.from_numpy(mask).to(logits.device)
+
+
+def _answer(sequence: Sequence) -> Rows[int]:
+    """All of it so far, whoever drew it."""
+    if not sequence.request.sampling.answered_tokens:
+        return sequence.output_token_ids
+    return (*sequence.request.answered_token_ids, *sequence.output_token_ids)
 
 
 def build_drawer(model_path: Path, eos_token_ids: Rows[int]) -> Drawer:

@@ -9,11 +9,12 @@ import msgspec
 
 from prfaas.control.v1 import fleet_pb2 as pb
 from prfaas.core.clock import Clock
+from prfaas.core.errors import from_code
 from prfaas.core.request import FinishReason, Request
 from prfaas.gateway.alignment import Alignment, ScoredToken
 from prfaas.gateway.detokenize import Detokenizer
-from prfaas.gateway.dispatch import Generation
 from prfaas.gateway.events import Finished, Tokens
+from prfaas.gateway.generation import Generation
 from prfaas.gateway.hit_accounts import compare_hits
 from prfaas.gateway.replies import DecodeTrace, FinishWord, KvTrace, PrefillTrace, Trace
 from prfaas.telemetry.metrics import RouterMetrics
@@ -102,7 +103,7 @@ class Answer:
     @property
     def cached_tokens(self) -> int:
         """Prompt tokens that were not computed again; known at the end."""
-        return self._account.tokens_reused if self._account else 0
+        return min(self._account.tokens_reused, self.prompt_tokens) if self._account else 0
 
     @property
     def completion_tokens(self) -> int:
@@ -152,7 +153,8 @@ class Answer:
         if account:
             self._compare_hits(account)
         if account and account.fallback:
-            self._metrics.fallbacks.labels(account.fallback).inc()
+            # An instance's word; whatever it is, it makes no new series.
+            self._metrics.fallbacks.labels(from_code(account.fallback, "").code).inc()
             placement = self._generation.placement
             planned = placement.prefill.instance_id if placement and placement.prefill else "decode"
             log.warning(
@@ -166,8 +168,8 @@ class Answer:
     def _compare_hits(self, account: pb.Account) -> None:
         """Both sides of the directory's prediction, for the same requests."""
         if placement := self._generation.placement:
-            request_id = self._arrival.request.request_id
-            compare_hits(self._metrics.hits, request_id, self.prompt_tokens, placement, account)
+            request_id, sent_tokens = self._arrival.request.request_id, self._generation.sent_tokens
+            compare_hits(self._metrics.hits, request_id, sent_tokens, placement, account)
 
     def trace(self) -> Trace:
         """What happened to the request, once it has ended."""

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from prfaas.gateway.body import Body
+from prfaas.gateway.body import Body, OnlyFalse
 
 MAX_METADATA = 16
 MAX_METADATA_KEY_CHARS = 64
@@ -29,7 +29,7 @@ class BookkeepingFields(Body):
     prompt_cache_options: None = None
     prompt_cache_retention: None = Field(default=None, description="Prefixes stay as long as they are worth it.")
     moderation: None = None
-    store: Literal[False] | None = Field(default=None, description="Nothing is stored here.")
+    store: OnlyFalse | None = Field(default=None, description="Nothing is stored here.")
     service_tier: Literal["auto", "default", "flex"] | None = Field(
         default=None, description="flex: a request of class batch, which waits while the fleet is busy."
     )

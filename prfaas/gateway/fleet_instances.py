@@ -60,6 +60,7 @@ def link_reply(link: InstanceLink) -> LinkReply:
         source=link.source,
         target=report.cluster,
         bytes_per_s=round(report.bytes_per_s),
+        at_least=report.at_least,
         rtt_s=report.rtt_s,
         min_rtt_s=report.min_rtt_s,
         retransmitted=report.retransmitted,

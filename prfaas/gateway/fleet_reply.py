@@ -93,12 +93,16 @@ class ClusterReply(msgspec.Struct, frozen=True):
 
 
 class LinkReply(msgspec.Struct, frozen=True):
-    """The way from an instance to a cluster, as the instance measured it; `age_s`: seconds since bytes crossed."""
+    """The way from an instance to a cluster, as the instance measured it; `age_s`: seconds since bytes crossed.
+
+    `at_least`: there never was enough to send to tell whether it carries more.
+    """
 
     instance: str
     source: str
     target: str
     bytes_per_s: float
+    at_least: bool
     rtt_s: float
     min_rtt_s: float
     retransmitted: float

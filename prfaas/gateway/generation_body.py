@@ -1,11 +1,11 @@
 """What the bodies of chat and text completions share."""
 
-from typing import Literal, Self
+from typing import Self
 
 from pydantic import Field, model_validator
 
 from prfaas.core.request import Grammar
-from prfaas.gateway.body import Body
+from prfaas.gateway.body import Body, OnlyFalse
 from prfaas.gateway.bookkeeping_fields import BookkeepingFields
 from prfaas.gateway.neutral_fields import NeutralFields
 from prfaas.gateway.response_format import ResponseFormat, StructuredOutputs
@@ -19,7 +19,7 @@ class StreamOptions(Body):
 
     include_usage: bool | None = None
     continuous_usage_stats: bool | None = Field(default=None, description="With include_usage: on every chunk.")
-    include_obfuscation: Literal[False] | None = None
+    include_obfuscation: OnlyFalse | None = None
 
 
 class GenerationBody(SamplingFields, BookkeepingFields, NeutralFields):

@@ -11,6 +11,7 @@ from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from prfaas.gateway import errors
+from prfaas.gateway.alarm import Alarm
 from prfaas.gateway.connection_limits import ConnectionLimits
 from prfaas.gateway.errors import SERVICE_UNAVAILABLE, ApiError
 from prfaas.telemetry.connection_metrics import ConnectionMetrics, Cut
@@ -40,10 +41,12 @@ class HttpConnection(HttpToolsProtocol):
         self._running: RequestResponseCycle | None = None
         self._head_bytes: int | None = None
         """Of a head that is not complete; None: there is none."""
+        self._fed_bytes = 0
+        """At once: no head that comes with them is larger."""
         self._stage: Stage = "answer"
-        self._stage_ends: asyncio.TimerHandle | None = None
+        self._stage_ends = Alarm(self.loop, self._time_is_up)
         self._unsent_bytes = 0
-        self._stall_ends: asyncio.TimerHandle | None = None
+        self._stall_ends = Alarm(self.loop, self._check_progress)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Beyond `max_connections`: says so, and takes no request."""
@@ -60,9 +63,8 @@ class HttpConnection(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """uvicorn tells the request that came last; it is the one under way that has to stop."""
         self.metrics.open.dec()
-        for timer in (self._stage_ends, self._stall_ends):
-            if timer:
-                timer.cancel()
+        self._stage_ends.stop()
+        self._stall_ends.stop()
         if self._running and not self._running.response_complete:
             self._running.disconnected = True
             self._running.message_event.set()
@@ -71,8 +73,9 @@ class HttpConnection(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self._refused:
             return
+        self._fed_bytes = len(data)
         if self._head_bytes is not None:
-            self._head_bytes += len(data)
+            self._head_bytes += self._fed_bytes
         super().data_received(data)
         if (self._head_bytes or 0) > self.limits.max_head_bytes:
             self._end("head_large", TOO_LARGE)
@@ -84,9 +87,8 @@ class HttpConnection(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """A head that came at once can be too large, too; it is answered in its turn."""
-        self._head_bytes = None
-        size_bytes = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
-        if size_bytes > self.limits.max_head_bytes:
+        at_most, self._head_bytes = self._fed_bytes + (self._head_bytes or 0), None
+        if at_most > self.limits.max_head_bytes and self._head_size() > self.limits.max_head_bytes:
             self.metrics.cut("head_large")
             self.app = cast("ASGI3Application", errors.response(TOO_LARGE, {"connection": "close"}))
         super().on_headers_complete()
@@ -111,8 +113,7 @@ class HttpConnection(HttpToolsProtocol):
 
     def resume_writing(self) -> None:
         super().resume_writing()
-        if self._stall_ends:
-            self._stall_ends.cancel()
+        self._stall_ends.set(None)
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 — uvicorn's words, for which ours stand in
         """In the form of all other errors."""
@@ -128,16 +129,24 @@ class HttpConnection(HttpToolsProtocol):
         if stage == self._stage:
             return
         self._stage = stage
-        if self._stage_ends:
-            self._stage_ends.cancel()
+        self._stage_ends.set(self._patience_s(stage))
+
+    def _patience_s(self, stage: Stage) -> float | None:
         limits = self.limits
-        patience_s = {
-            "idle": limits.idle_timeout_s,
-            "head": limits.head_timeout_s,
-            "rest": limits.rest_s,
-            "closing": limits.farewell_s if self._refused else limits.rest_s,
-        }.get(stage)
-        self._stage_ends = self.loop.call_later(patience_s, self._time_is_up) if patience_s else None
+        match stage:
+            case "idle":
+                return limits.idle_timeout_s
+            case "head":
+                return limits.head_timeout_s
+            case "rest":
+                return limits.rest_s
+            case "closing":
+                return limits.farewell_s if self._refused else limits.rest_s
+            case "answer":
+                return None
+
+    def _head_size(self) -> int:
+        return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
 
     def _current_stage(self) -> Stage:
         if self._refused or self.transport.is_closing():
@@ -161,7 +170,7 @@ class HttpConnection(HttpToolsProtocol):
 
     def _await_progress(self) -> None:
         self._unsent_bytes = self.transport.get_write_buffer_size()
-        self._stall_ends = self.loop.call_later(self.limits.stalled_s, self._check_progress)
+        self._stall_ends.set(self.limits.stalled_s)
 
     def _check_progress(self) -> None:
         if self._unsent_bytes - self.transport.get_write_buffer_size() >= self.limits.min_progress_bytes:

@@ -23,6 +23,7 @@ from prfaas.gateway.dispatch import Dispatcher
 from prfaas.gateway.errors import ApiError, ClientGoneError
 from prfaas.gateway.forms import ChatForm, Ending, Form, Head, TextForm
 from prfaas.gateway.gate import Gate
+from prfaas.gateway.generation import Generation
 from prfaas.gateway.grammar_check import GrammarCheck
 from prfaas.gateway.registry import Registry
 from prfaas.gateway.replies import ModelCard, ModelList
@@ -175,8 +176,9 @@ class OpenAIApi:
         async with AsyncExitStack() as stack:
             answers = []
             for arrival in arrivals:
-                dispatched = self.dispatcher.dispatch(arrival.request, force, priority, whole=whole)
-                generation = await stack.enter_async_context(dispatched)
+                alone = len(arrivals) == 1
+                begun = Generation(self.dispatcher, arrival.request, force, priority, whole=whole, alone=alone)
+                generation = await stack.enter_async_context(begun)
                 detokenizer = self.tokenizer.detokenizer(body.stop_strings)
                 answers.append(Answer(arrival, generation, detokenizer, self.metrics, self.clock))
             choices = Choices(answers, body.choices_per_prompt)

@@ -1,11 +1,12 @@
 """What an instance may not say about itself: rules over one registration or heartbeat, without memory of others."""
 
 import math
+import re
 from collections.abc import Mapping
 
 import grpc
 
-from prfaas.config.sections import is_wildcard, split_address
+from prfaas.config.sections import checked_address, is_wildcard, split_address
 from prfaas.control.v1 import fleet_pb2 as pb
 from prfaas.policy.view import ClusterKind
 
@@ -16,6 +17,9 @@ MAX_REQUESTS = 2**20
 MAX_BYTES_S = 1e13
 MAX_SECONDS = 1e9
 """Of a round trip, a queue or an age: thirty years are none."""
+MAX_TEXT_CHARACTERS = 1024
+"""Of anything that an instance says of itself in words."""
+_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 
 
 class RefusedError(Exception):
@@ -30,6 +34,7 @@ class RefusedError(Exception):
 def check_instance(info: pb.InstanceInfo, kinds: Mapping[str, ClusterKind]) -> None:
     """Raises RefusedError: INVALID_ARGUMENT for missing fields, FAILED_PRECONDITION for what the config rules out."""
     name = info.instance_id or "an instance without a name"
+    _check_texts(info)
     missing = [
         field
         for field in ("instance_id", "cluster", "role", "epoch", "control_address", "model_fingerprint")
@@ -56,6 +61,22 @@ def check_instance(info: pb.InstanceInfo, kinds: Mapping[str, ClusterKind]) -> N
         )
     if info.role not in (pb.ROLE_PREFILL, pb.ROLE_DECODE):
         raise RefusedError(grpc.StatusCode.INVALID_ARGUMENT, f"{name} announces the unknown role {info.role}")
+
+
+def _check_texts(info: pb.InstanceInfo) -> None:
+    """Names and texts stand in logs, in `GET /fleet` and on people's screens."""
+    if info.instance_id and not _NAME.fullmatch(info.instance_id):
+        raise RefusedError(
+            grpc.StatusCode.INVALID_ARGUMENT,
+            f"an instance cannot be named {info.instance_id[:80]!a}: up to 63 of a-z, 0-9 and, inside, - may be used",
+        )
+    for said, value in info.ListFields():
+        if isinstance(value, str) and not (len(value) <= MAX_TEXT_CHARACTERS and value.isprintable()):
+            raise RefusedError(
+                grpc.StatusCode.INVALID_ARGUMENT,
+                f"{info.instance_id} registers with {said.name} {value[:80]!a}, of {len(value)} characters; up to "
+                f"{MAX_TEXT_CHARACTERS} that can be printed are taken",
+            )
 
 
 def _check_kv_events(name: str, info: pb.InstanceInfo) -> None:
@@ -105,7 +126,8 @@ def link_fault(link: pb.LinkReport, kinds: Mapping[str, ClusterKind]) -> str | N
 
 
 def _dialable(address: str) -> bool:
-    host, colon, port = address.rpartition(":")
-    if not host or not colon or not (port.isascii() and port.isdigit()):
+    try:
+        host, port = split_address(checked_address(address))
+    except ValueError:
         return False
-    return 0 < int(port) <= 65535 and not is_wildcard(split_address(address)[0])
+    return port > 0 and not is_wildcard(host)

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
 from prfaas.core.request import MAX_GRAMMAR_BYTES, Grammar, GrammarKind
-from prfaas.gateway.body import Body
+from prfaas.gateway.body import Body, OnlyTrue
 
 
 def _checked(schema: dict[str, Any]) -> dict[str, Any]:
@@ -106,7 +106,7 @@ class StructuredOutputs(Body):
     """vLLM's way to say the same, and more: exactly one field is set."""
 
     json_schema: dict[str, Any] | None = Field(default=None, alias="json")
-    json_object: Literal[True] | None = None
+    json_object: OnlyTrue | None = None
     regex: Annotated[str, Field(min_length=1, max_length=MAX_GRAMMAR_BYTES)] | None = None
     choice: Annotated[list[str], Field(min_length=1, max_length=1024)] | None = None
 

@@ -6,7 +6,7 @@ from pydantic import Discriminator, Field, Tag, model_validator
 
 from prfaas.core.logprobs import MAX_TOP_LOGPROBS
 from prfaas.core.request import Grammar
-from prfaas.gateway.body import Body, string_or_list
+from prfaas.gateway.body import Body, OnlyFalse, string_or_list
 from prfaas.gateway.bookkeeping_fields import BookkeepingFields
 from prfaas.gateway.chat_template import Message
 from prfaas.gateway.messages import MAX_NAME_CHARS, MAX_TOOLS
@@ -40,7 +40,7 @@ class FunctionTool(Body):
     parameters: dict[str, Any] | None = None
     strict: bool | None = None
     allowed_callers: None = None
-    defer_loading: Literal[False] | None = None
+    defer_loading: OnlyFalse | None = None
     output_schema: None = None
 
     def for_template(self) -> dict[str, Any]:
@@ -67,7 +67,7 @@ class NeutralReasoning(Body):
 class ResponsesStreamOptions(Body):
     """How a stream is sent."""
 
-    include_obfuscation: Literal[False] | None = None
+    include_obfuscation: OnlyFalse | None = None
 
 
 class ResponsesBody(SamplingFields, BookkeepingFields):
@@ -85,7 +85,7 @@ class ResponsesBody(SamplingFields, BookkeepingFields):
     top_logprobs: int | None = Field(default=None, ge=0, le=MAX_TOP_LOGPROBS)
     stream_options: ResponsesStreamOptions | None = None
     truncation: Literal["disabled"] | None = Field(default=None, description="Nothing of an input is left out.")
-    background: Literal[False] | None = None
+    background: OnlyFalse | None = None
     reasoning: NeutralReasoning | None = None
     context_management: Empty | None = None
     access_programs: None = None

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Discriminator, Field, Tag, model_validator
 
 from prfaas.core.logprobs import MAX_TOP_LOGPROBS
-from prfaas.gateway.body import TokenIds
+from prfaas.gateway.body import OnlyFalse, OnlyTrue, TokenIds
 from prfaas.gateway.generation_body import GenerationBody
 from prfaas.gateway.messages import ChatMessage, Tools
 from prfaas.gateway.neutral_fields import NeutralChatFields
@@ -78,8 +78,8 @@ class CompletionBody(GenerationBody):
 
     prompt: Prompt
     logprobs: int | None = Field(default=None, ge=0, le=MAX_TOP_LOGPROBS)
-    echo: Literal[False] | None = Field(default=None, description="Prompts are not sent back.")
-    add_special_tokens: Literal[True] | None = Field(default=None, description="Token ids are taken as they are.")
+    echo: OnlyFalse | None = Field(default=None, description="Prompts are not sent back.")
+    add_special_tokens: OnlyTrue | None = Field(default=None, description="Token ids are taken as they are.")
     suffix: Literal[""] | None = Field(default=None, description="Nothing is inserted in the middle of a text.")
 
     @model_validator(mode="after")

@@ -16,6 +16,7 @@ from prfaas.control.listen import listener, shared
 from prfaas.control.serve_grpc import add_port, grpc_server
 from prfaas.control.v1.fleet_pb2_grpc import add_FleetServicer_to_server
 from prfaas.core.errors import ConfigError
+from prfaas.gateway.awake_clock import AwakeClock
 from prfaas.gateway.connection_limits import ConnectionLimits
 from prfaas.gateway.dispatch import Dispatcher
 from prfaas.gateway.fleet_history import SAMPLE_S
@@ -66,10 +67,12 @@ class RouterServer:
         roles: RoleCalls,
         watch: FleetWatch,
         timescales: Timescales | None = None,
+        awake: AwakeClock | None = None,
     ) -> None:
         """`credentials` are for `router.control` only; HTTP is as it is. Without `timescales` thresholds and roles stay
-        as they are."""
+        as they are. `awake` is told that the event loop runs."""
         self._timescales = timescales
+        self._awake = awake
         self._watch = watch
         self._credentials = credentials
         self._config = config
@@ -116,6 +119,8 @@ class RouterServer:
         serving = asyncio.create_task(self._uvicorn.serve(sockets=sockets))
         serving.add_done_callback(lambda _: self._uvicorn.up.set())
         self._tasks = [serving, asyncio.create_task(self._sweep()), asyncio.create_task(self._watch_fleet())]
+        if self._awake:
+            self._tasks.append(asyncio.create_task(self._awake.run()))
         if self._timescales:
             self._tasks.append(asyncio.create_task(self._loop(self._timescales)))
         await self._uvicorn.up.wait()

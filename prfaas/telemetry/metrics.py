@@ -6,6 +6,7 @@ Names starting with `vllm:` repeat ours for dashboards and endpoint pickers that
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from prfaas.telemetry.admission_metrics import AdmissionMetrics
+from prfaas.telemetry.awake_metrics import AwakeMetrics
 from prfaas.telemetry.connection_metrics import ConnectionMetrics
 from prfaas.telemetry.emulation_metrics import EmulationMetrics
 from prfaas.telemetry.hit_metrics import HitMetrics
@@ -13,6 +14,7 @@ from prfaas.telemetry.link_metrics import LinkMetrics, RouterLinkMetrics
 from prfaas.telemetry.loop_metrics import RouterLoopMetrics
 from prfaas.telemetry.prefix_fetch_metrics import PrefixFetchMetrics
 from prfaas.telemetry.prefix_metrics import PrefixMetrics
+from prfaas.telemetry.retry_metrics import RetryMetrics
 from prfaas.telemetry.role_metrics import RoleMetrics, RouterRoleMetrics
 from prfaas.telemetry.security_metrics import SecurityMetrics
 from prfaas.telemetry.watch_metrics import WatchMetrics
@@ -38,9 +40,7 @@ class RouterMetrics:
             ["decision", "prefill_cluster"],
             registry=registry,
         )
-        self.retries = Counter(
-            "prfaas_router_retries_total", "Requests placed again after a failure", ["code"], registry=registry
-        )
+        self.retries = RetryMetrics(registry)
         self.failures = Counter(
             "prfaas_router_failures_total", "Requests that ended in an error", ["code"], registry=registry
         )
@@ -135,6 +135,7 @@ class RouterMetrics:
         self.loops = RouterLoopMetrics(registry)
         self.roles = RouterRoleMetrics(registry)
         self.watch = WatchMetrics(registry)
+        self.awake = AwakeMetrics(registry)
 
 
 class InstanceMetrics:

@@ -1,8 +1,11 @@
 """Listening and advertising: clear errors for what cannot work."""
 
+import asyncio
 import socket
+from collections.abc import Callable
 
 import pytest
+import uvloop
 
 from prfaas.control.listen import advertised, listener, reserved, shared
 from prfaas.core.errors import ConfigError
@@ -54,3 +57,27 @@ def test_what_peers_are_told_to_dial() -> None:
     assert advertised(7, "[::1]:0", None, "a") == "[::1]:7"
     with pytest.raises(ConfigError, match="advertise_host"):
         advertised(7, "0.0.0.0:0", None, "a")
+
+
+@pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_what_is_accepted_sends_small_chunks_at_once(new_loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
+    """Either loop sees to it, as long as the socket says that it is TCP's."""
+
+    async def accepted() -> int:
+        loop = asyncio.get_running_loop()
+        nodelay: asyncio.Future[int] = loop.create_future()
+
+        class Accepted(asyncio.Protocol):
+            def connection_made(self, transport: asyncio.BaseTransport) -> None:
+                sock = transport.get_extra_info("socket")
+                nodelay.set_result(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+
+        sock = listener("127.0.0.1:0", "a")
+        server = await loop.create_server(Accepted, sock=sock)
+        with socket.create_connection(sock.getsockname()):
+            found = await nodelay
+        server.close()
+        return found
+
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        assert runner.run(accepted()) == 1

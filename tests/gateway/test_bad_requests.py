@@ -65,6 +65,8 @@ CHAT_FAULTS: list[tuple[dict[str, Any], str | None, str]] = [
     ({"top_logprobs": 5}, None, "logprobs: true"),
     ({"logprobs": True, "top_logprobs": 21}, "top_logprobs", "less than or equal to 20"),
     ({"store": True}, "store", "False"),
+    ({"store": 0}, "store", "should be a boolean"),
+    ({"detokenize": 1}, "detokenize", "should be a boolean"),
     ({"service_tier": "priority"}, "service_tier", "'auto'"),
     ({"metadata": {"a": 1}}, "metadata.a", "string"),
     ({"modalities": ["audio"]}, "modalities[0]", "'text'"),

@@ -10,6 +10,7 @@ from prfaas.control.v1 import fleet_pb2 as pb
 from prfaas.control.v1.fleet_pb2_grpc import FleetStub
 from prfaas.core.ids import ClusterName, InstanceId
 from prfaas.gateway.measured_links import InstanceLink, link_views
+from prfaas.policy.view import LinkView
 from tests.gateway.running_router import RunningRouter
 from tests.gateway.test_registry import STALE_S, Table
 
@@ -98,6 +99,32 @@ def test_instances_that_send_at_the_same_time_have_the_link_together() -> None:
 def test_an_instance_that_was_alone_measured_the_whole_link() -> None:
     (view,) = link_views([link("a", utilisation=0.0), link("b", bytes_per_s=5e7, utilisation=0.1)])
     assert view.bytes_per_s == 1e8
+
+
+DESCRIBED = {
+    (ClusterName("far"), ClusterName("home")): LinkView(
+        ClusterName("far"), ClusterName("home"), 1e9, 0.02, 0.02, 0.0, 0, 0.0, math.inf, usd_per_gb=0.02
+    )
+}
+
+
+def test_what_crossed_is_no_limit_as_long_as_nothing_waited_for_the_link() -> None:
+    (view,) = link_views([link(at_least=True)], DESCRIBED)
+    assert (view.bytes_per_s, view.usd_per_gb) == (1e9, 0.02)
+    assert view.utilisation == pytest.approx(0.1)
+    (view,) = link_views([link(at_least=True, bytes_per_s=2e9)], DESCRIBED)
+    assert view.bytes_per_s == 2e9
+    (view,) = link_views([link(at_least=True), link("b", bytes_per_s=5e7, utilisation=0.0)], DESCRIBED)
+    assert view.bytes_per_s == 1e8, "b saw its limit"
+
+
+@pytest.mark.parametrize("at_least", [False, True])
+def test_what_was_measured_before_the_link_became_slow_counts_no_more(at_least: bool) -> None:
+    before = link("a", heard_s=30, at_least=at_least, utilisation=0.0)
+    (view,) = link_views([before, link("b", bytes_per_s=1e6)], DESCRIBED)
+    assert view.bytes_per_s == 1e6
+    (view,) = link_views([before, link("b", bytes_per_s=1e6, at_least=True)])
+    assert view.bytes_per_s == 1e8, "b had little to send"
 
 
 def test_queues_add_up_and_the_latest_knows_the_round_trip() -> None:

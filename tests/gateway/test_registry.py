@@ -332,3 +332,25 @@ def test_the_gauge(table: Table, caplog: pytest.LogCaptureFixture) -> None:
     table.heartbeat("p", draining=True)
     table.registry.sweep()
     assert (gauge("decode", "up"), gauge("decode", "stale"), gauge("prefill", "draining")) == (0, 1, 1)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"instance_id": "d\r\nd2 of home registered"},
+        {"instance_id": "D"},
+        {"instance_id": "d" * 64},
+        {"instance_id": "d\N{RIGHT-TO-LEFT OVERRIDE}"},
+        {"engine": "e" * 1025},
+        {"model_name": "tiny\n"},
+        {"metrics_address": "\x1b[2J"},
+        {"control_address": "unix:/run/other.sock:80"},
+        {"control_address": "10.0.0.1 x:80"},
+        {"control_address": "dns:///10.0.0.1:80"},
+    ],
+)
+def test_words_that_would_deceive_a_reader_or_a_dialler(table: Table, said: dict[str, Any]) -> None:
+    refused = refusal(table, **said)
+    assert refused.status is grpc.StatusCode.INVALID_ARGUMENT
+    assert refused.message.isprintable()
+    assert len(refused.message) < 500

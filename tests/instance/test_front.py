@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator
 import pytest
 from prometheus_client import CollectorRegistry
 
-from prfaas.core.errors import CapacityError, EngineError, UnsupportedModelError
+from prfaas.core.errors import CancelledError, CapacityError, EngineError, UnsupportedModelError
 from prfaas.core.ids import RequestId
-from prfaas.core.request import Request, SamplingParams
+from prfaas.core.request import FinishReason, Request, SamplingParams
 from prfaas.engine.link import connect, listen
 from prfaas.engine.messages import (
     Admitted,
@@ -28,6 +28,7 @@ from prfaas.engine.messages import (
     Submit,
 )
 from prfaas.instance.front import Front, nobody_listens
+from prfaas.instance.stream import RequestStream
 from prfaas.scheduler.sequence import Mode
 from prfaas.telemetry.metrics import InstanceMetrics
 from tests.eventually import eventually_async
@@ -182,3 +183,48 @@ async def test_what_the_model_computes_on_is_told(engine: TalkingEngine) -> None
     await engine.front.ready()
     found = engine.metrics.registry.get_sample_value("prfaas_engine_device", {"device": "NVIDIA H200"})
     assert found == 1
+
+
+async def followed(ready: TalkingEngine) -> tuple[RequestStream, list[int], "asyncio.Task[FinishReason]"]:
+    """A request whose tokens are followed; one came before anybody followed, after the first."""
+    stream, taken = ready.front.open(REQUEST, Mode.SERVE), list[int]()
+    ready.say(Generated(stream.request_id, 1, None), Generated(stream.request_id, 2, None))
+    first = await stream.next()
+    assert isinstance(first, Generated)
+    following = asyncio.create_task(stream.follow(first, lambda token: taken.append(token.token_id)))
+    await eventually_async(lambda: taken == [1, 2])
+    return stream, taken, following
+
+
+async def test_a_follower_gets_all_tokens_in_order_and_the_reader_the_reason(ready: TalkingEngine) -> None:
+    stream, taken, following = await followed(ready)
+    ready.say(Preempted(stream.request_id), Generated(stream.request_id, 3, None))
+    ready.say(Generated(stream.request_id, 4, FinishReason.LENGTH), Generated(stream.request_id, 5, None))
+    assert await following is FinishReason.LENGTH
+    await eventually_async(lambda: taken == [1, 2, 3, 4])
+
+
+async def test_what_breaks_a_followed_request_is_raised(ready: TalkingEngine) -> None:
+    stream, taken, following = await followed(ready)
+    ready.say(Failed(stream.request_id, "engine_failed", "not finite"), Generated(stream.request_id, 3, None))
+    with pytest.raises(EngineError, match="not finite"):
+        await following
+    assert taken == [1, 2]
+
+
+async def test_a_followed_request_can_be_interrupted_or_its_reader_cancelled(ready: TalkingEngine) -> None:
+    for end in ("interrupted", "cancelled"):
+        stream, taken, following = await followed(ready)
+        if end == "interrupted":
+            stream.interrupt()
+            with pytest.raises(CancelledError):
+                await following
+        else:
+            following.cancel()
+            await asyncio.wait([following])
+        stream.interrupt()
+        ready.say(Generated(stream.request_id, 3, FinishReason.STOP))
+        other = ready.front.open(REQUEST, Mode.SERVE)
+        ready.say(Generated(other.request_id, 9, None))
+        await other.next()
+        assert taken == [1, 2]
