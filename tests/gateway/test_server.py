@@ -121,3 +121,16 @@ def _listens(address: str) -> bool:
     except OSError:
         return False
     return True
+
+
+async def test_the_fleet_file_says_what_a_connection_may_hold(model: Path) -> None:
+    async with running_router(model, max_connections=1, head_timeout_s=0.1) as router:
+        host, port = router.server.http_address.split(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        writer.write(b"GET /health HT")
+        other, other_writer = await asyncio.open_connection(host, int(port))
+        assert (await other.readline()).startswith(b"HTTP/1.1 503")
+        assert (await reader.readline()).startswith(b"HTTP/1.1 408")
+        assert router.metric("prfaas_router_connections_cut_total", reason="head_slow") == 1
+        for each in (writer, other_writer):
+            each.close()
