@@ -149,8 +149,8 @@ async def _verify(client: DemoClient, asks: list[Ask], console: Console) -> list
 
 async def _slow_link(client: DemoClient, config: FleetConfig, http: str, console: Console) -> LinkAct | None:
     link = slowed_link(config)
-    if link is None:
-        console.print("\nNo relay of this fleet file shapes a link to a prfaas cluster, so none is slowed.")
+    if isinstance(link, str):
+        console.print(f"\nNo link gets slow: {link}.", highlight=False)
         return None
     console.print(
         f"\n[bold]Now the link {link.name} gets slow[/bold], under prompts of three lengths\n", highlight=False

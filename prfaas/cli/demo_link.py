@@ -24,7 +24,7 @@ SHOWN_ROUNDS = 2
 """Of each phase, once the threshold is where it belongs."""
 FOLLOWS_WITHIN_S = 25.0
 """The router measures what prompts take first; the instances tell it every five seconds."""
-MOVES_WITHIN_S = 15.0
+MOVES_WITHIN_S = 25.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +59,13 @@ class LinkAct:
         return {"name": self.link, "held": self.held} | phases
 
 
-def slowed_link(config: FleetConfig) -> LinkSection | None:
-    """The first link to a prfaas cluster that a relay shapes; none: there is nothing that could be slowed here."""
+def slowed_link(config: FleetConfig) -> LinkSection | str:
+    """The first link to a prfaas cluster that a relay shapes; or why there is no such act."""
+    if config.policy.name != "prfaas" or not config.loops.retune:
+        return "the fleet file fixes the threshold"
     remote = {cluster.name for cluster in config.clusters if cluster.kind == "prfaas"}
-    return next((link for link in config.links if link.relay and remote & set(link.between)), None)
+    shaped = (link for link in config.links if link.relay and remote & set(link.between))
+    return next(shaped, "no relay of the fleet file shapes a link to a prfaas cluster")
 
 
 class SlowLink:
@@ -81,7 +84,8 @@ class SlowLink:
         before = await self._phase(fast, fleet)
         await asyncio.to_thread(change, self._link, {"gbit_s": slow})
         self._tell(f"the link has {slow:g} Gbit/s now; the router finds out by what crosses")
-        fleet = await self._until(lambda f: f.threshold_tokens > before.threshold_tokens, MOVES_WITHIN_S)
+        within_s = MOVES_WITHIN_S if _follows(fleet) else 0.0
+        fleet = await self._until(lambda f: f.threshold_tokens > before.threshold_tokens, within_s)
         after = await self._phase(slow, fleet)
         await asyncio.to_thread(change, self._link, {"gbit_s": fast})
         return LinkAct(self._link.name, before, after, _held(fleet, before, after))

@@ -122,7 +122,7 @@ def _reasons(act: LinkAct) -> str:
 
 def _longest(act: LinkAct, label: str) -> int:
     both = (*act.before.results, *act.after.results)
-    return max(result.account["usage"]["prompt_tokens"] for result in both if result.ask.label == label)
+    return max(int(result.account["usage"]["prompt_tokens"]) for result in both if result.ask.label == label)
 
 
 def _places(phase: Phase, label: str) -> str:
