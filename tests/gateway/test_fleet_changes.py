@@ -76,11 +76,11 @@ async def test_fleet_lists_everything(router: RunningRouter) -> None:
     router.clock.now_s += 2.5
     fleet = (await router.http.get("/fleet")).json()
     assert (fleet["model"], fleet["threshold_tokens"], fleet["draining"]) == ("tiny", 100, False)
-    nothing = {"blocks": 0, "snapshots": 0}
+    nothing = {"profile_measured": False, "prefixes": {"blocks": 0, "snapshots": 0}}
     assert fleet["clusters"] == [
-        {"name": "home", "kind": "pd", "profile_measured": False, "prefixes": nothing},
-        {"name": "second", "kind": "pd", "profile_measured": False, "prefixes": nothing},
-        {"name": "far", "kind": "prfaas", "profile_measured": False, "prefixes": nothing},
+        {"name": "home", "kind": "pd", **nothing},
+        {"name": "second", "kind": "pd", **nothing},
+        {"name": "far", "kind": "prfaas", **nothing},
     ]
     (instance,) = fleet["instances"]
     assert instance["name"] == "decode-1"

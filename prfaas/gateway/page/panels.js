@@ -18,7 +18,7 @@ class Figures {
     const held = !loops || loops.threshold_off_because !== null;
     this.put(0, latest ? latest.requests_s.toFixed(latest.requests_s < 10 ? 2 : 0) : NONE, "/s", `${count(admission.outstanding)} under way`);
     this.put(1, percent(latest?.offloaded_share), "", "of the last minute");
-    this.put(2, seconds(latest?.ttft_p50_s), "", `p90 ${seconds(latest?.ttft_p90_s)}, last minute`);
+    this.put(2, seconds(latest?.ttft_p50_s), "", `p90 ${seconds(latest?.ttft_p90_s)}`);
     this.put(3, count(fleet.threshold_tokens), "tokens", held ? "held" : "follows load and link");
     this.put(4, percent(hits.realised), "", `predicted ${percent(hits.predicted)}`);
     this.put(5, count(admission.waiting_interactive + admission.waiting_batch), "", `${count(refused)} refused since start`);

@@ -43,7 +43,8 @@ class Instance {
     write(this.title, instance.name);
     write(this.role, instance.converting_to ? `${instance.role} → ${instance.converting_to}` : instance.role);
     const silent = `silent for ${seconds(Math.max(0, nowS - instance.heard_s))}`;
-    write(this.more, { up: "up", draining: "draining", converting: "draining to change its role", stale: silent }[state]);
+    const up = instance.queue.tokens ? `${short(instance.queue.tokens)} tokens to prefill` : "up";
+    write(this.more, { up, draining: "draining", converting: "draining to change its role", stale: silent }[state]);
     this.more.classList.toggle("bad", state === "stale");
     const { queue, load } = instance;
     const waits = queue.seconds === null ? queue.tokens / FULL_QUEUE_TOKENS : queue.seconds / FULL_QUEUE_S;
@@ -56,10 +57,9 @@ class Instance {
   }
 
   // The engine only where the others of the cluster have another one.
-  facts({ hit_rate, rates, load, queue, prefixes }, engine) {
+  facts({ hit_rate, rates, load, prefixes }, engine) {
     const facts = [];
     if (load.waiting_requests) facts.push(`${load.waiting_requests} waiting`);
-    if (queue.tokens) facts.push(`${short(queue.tokens)} tokens to prefill`);
     if (hit_rate !== null) facts.push(`hits ${percent(hit_rate)}`);
     if (rates?.prefill_tokens_per_s) facts.push(`prefill ${short(rates.prefill_tokens_per_s)} tok/s`);
     if (rates?.decode_step_s) facts.push(`step ${seconds(rates.decode_step_s)}`);
@@ -111,7 +111,7 @@ class Link {
     this.sparks = [
       new Spark("Utilisation", percent, { top: 1 }),
       new Spark("Queue", seconds, { top: 0.5 }),
-      new Spark("Rate it can deliver", bits, { top: 1 }),
+      new Spark("Rate", bits, { top: 1 }),
     ];
     const figures = el("div", "figures", el("span", "", this.use, " in use"), el("span", "", this.queue, " queued"));
     this.node = el("article", "link", el("h3", "", `${source} → ${target}`), line, figures, this.facts, ...this.sparks.map((s) => s.node));
