@@ -16,9 +16,13 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 import prfaas
 from prfaas.cli.demo_client import Ask, DemoClient, Result
+from prfaas.cli.demo_link import LinkAct, SlowLink, slowed_link
 from prfaas.cli.demo_prompts import demo_asks, next_turn
-from prfaas.cli.demo_report import Pair, requests_table, verification_table
+from prfaas.cli.demo_report import Pair, link_table, requests_table, verification_table
 from prfaas.cli.fleet import Fleet, process_specs
+from prfaas.cli.fleet_roles import FleetStatus
+from prfaas.cli.supervised import Supervisor, stop_event
+from prfaas.cli.up import watch
 from prfaas.config.load import load
 from prfaas.config.sections import FleetConfig
 from prfaas.core.errors import ConfigError
@@ -30,6 +34,7 @@ CONCURRENCY = 4
 class _Report:
     results: list[Result] = field(default_factory=list)
     pairs: list[Pair] = field(default_factory=list)
+    link: LinkAct | None = None
 
     @property
     def mismatched(self) -> int:
@@ -42,13 +47,16 @@ class _Report:
                 "requests": [r.account for r in everything],
                 "verified": len(self.pairs) - self.mismatched,
                 "mismatched": self.mismatched,
+                "link": self.link and self.link.as_json(),
                 "wall_s": round(wall_s, 3),
             }
         )
 
 
-async def run_demo(config_path: Path | None, overrides: tuple[str, ...], *, verify: bool, json_output: bool) -> int:
-    """Returns the exit code: 0, or 1 when a prompt's two answers differed."""
+async def run_demo(
+    config_path: Path | None, overrides: tuple[str, ...], *, verify: bool, json_output: bool, keep: bool
+) -> int:
+    """Returns the exit code: 0, or 1 when a prompt's two answers differed, or a fleet that was kept ended by itself."""
     # In JSON mode stdout is for the object alone; what people look at goes to stderr.
     console = Console(stderr=json_output)
     started = time.monotonic()
@@ -67,11 +75,13 @@ async def run_demo(config_path: Path | None, overrides: tuple[str, ...], *, veri
         console.print(_overview(config, http, time.monotonic() - started, log_dir), highlight=False)
         async with DemoClient(http, config.model.name) as client:
             report = await _talk(client, config, console, verify=verify)
+            report.link = await _slow_link(client, config, http, console)
+        kept = await _keep(fleet, http, console) if keep else 0
     wall_s = time.monotonic() - started
     console.print(f"Stopped cleanly after {wall_s:.1f} s.", highlight=False)
     if json_output:
         sys.stdout.write(report.as_json(wall_s) + "\n")
-    return 1 if report.mismatched else 0
+    return 1 if report.mismatched else kept
 
 
 def _overview(config: FleetConfig, http: str, seconds: float, log_dir: Path) -> str:
@@ -88,7 +98,7 @@ def _overview(config: FleetConfig, http: str, seconds: float, log_dir: Path) -> 
             f"  link {' ↔ '.join(link.between)}: {link.gbit_s:g} Gbit/s, {link.rtt_ms:g} ms round trip ({how})"
         )
     lines.append(f"  endpoint http://{http}/v1, model {config.model.name}, logs in {_short(log_dir)}")
-    lines.append(f"  live page http://{http}/ui, or `prfaas top --url http://{http}` in another terminal")
+    lines.append(f"  live page http://{http}/ui, in a terminal `prfaas top --url {http}`")
     return "\n".join(lines)
 
 
@@ -135,6 +145,30 @@ async def _verify(client: DemoClient, asks: list[Ask], console: Console) -> list
         task = progress.add_task(f"asking {len(asks)} prompts twice, prefilled here and there")
         results = await client.ask_all(both, CONCURRENCY, lambda _: progress.advance(task))
     return [Pair(local, remote) for local, remote in zip(results[::2], results[1::2], strict=True)]
+
+
+async def _slow_link(client: DemoClient, config: FleetConfig, http: str, console: Console) -> LinkAct | None:
+    link = slowed_link(config)
+    if isinstance(link, str):
+        console.print(f"\nNo link gets slow: {link}.", highlight=False)
+        return None
+    console.print(
+        f"\n[bold]Now the link {link.name} gets slow[/bold], under prompts of three lengths\n", highlight=False
+    )
+    with _progress(console) as progress:
+        task = progress.add_task("")
+        act = await SlowLink(
+            client, FleetStatus(http), link, lambda what: progress.update(task, description=what)
+        ).play()
+    console.print(link_table(act))
+    return act
+
+
+async def _keep(fleet: Fleet, http: str, console: Console) -> int:
+    """Until Ctrl-C, or until there is no fleet left."""
+    stop = stop_event(Supervisor(None))
+    console.print(f"\nKept: live page http://{http}/ui, endpoint http://{http}/v1. Ctrl-C stops it", highlight=False)
+    return await watch(console, fleet, stop)
 
 
 def _write(console: Console, piece: str) -> None:

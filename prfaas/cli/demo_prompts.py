@@ -1,9 +1,13 @@
-"""The demo's prompts: real text of two sizes, short enough for the local cluster and long enough for the other one."""
+"""The demo's prompts: real text, short enough for the local cluster and long enough for the other one."""
 
 from prfaas.cli.demo_client import Ask
 from prfaas.models.demo_text import demo_text
 
 MAX_TOKENS = 32
+FEW_TOKENS = 4
+"""Where only the prefill matters."""
+SIZES = ("short", "middle", "long")
+GOLDEN = (5**0.5 - 1) / 2
 
 
 def sections() -> list[tuple[str, str]]:
@@ -34,3 +38,24 @@ def demo_asks() -> list[Ask]:
         short[2],
         short[3],
     ]
+
+
+def mixed_asks(number: int) -> list[Ask]:
+    """Two prompts of each of three sizes, cut from the text; lengths differ from round to round, and nothing is shared.
+
+    `number`: of the round, from 0.
+    """
+    words = demo_text().split(" ")
+    return [
+        Ask(
+            size, " ".join(words[: _cut(len(words), third, number, time)]), FEW_TOKENS, salt=f"{number}, {size}, {time}"
+        )
+        for time in range(2)
+        for third, size in enumerate(SIZES)
+    ]
+
+
+def _cut(words: int, third: int, number: int, time: int) -> int:
+    """Of so many words; the third that it ends in is filled evenly, whatever the number of rounds."""
+    within = (2 * number + time + 1) * GOLDEN % 1
+    return max(1, round(words * (third + within) / len(SIZES)))

@@ -1,12 +1,15 @@
 """The demo's tables, narrow enough for an 80-column terminal."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rich import box
+from rich.markup import escape
 from rich.table import Table
 
 from prfaas.cli.demo_client import Result
+from prfaas.cli.demo_link import LinkAct, Phase
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,3 +98,33 @@ def verification_table(pairs: Sequence[Pair]) -> Table:
             verdict,
         )
     return table
+
+
+def link_table(act: LinkAct) -> Table:
+    """One row per rate of the link: the threshold, and where prompts of each length were prefilled."""
+    labels = list(dict.fromkeys(result.ask.label for result in act.before.results))
+    table = _table(
+        f"The link {act.link} gets slow",
+        f"[red]The threshold did not follow: {escape(act.held)}[/red]" if act.held else _reasons(act),
+        "link",
+        "threshold",
+        *(f"{label},\nto {_longest(act, label):,} tokens" for label in labels),
+    )
+    for phase in (act.before, act.after):
+        places = (_places(phase, label) for label in labels)
+        table.add_row(f"{phase.gbit_s:g} Gbit/s", f"{phase.threshold_tokens:,}", *places)
+    return table
+
+
+def _reasons(act: LinkAct) -> str:
+    return f"before: {escape(act.before.reason)}\nthen: {escape(act.after.reason)}"
+
+
+def _longest(act: LinkAct, label: str) -> int:
+    both = (*act.before.results, *act.after.results)
+    return max(int(result.account["usage"]["prompt_tokens"]) for result in both if result.ask.label == label)
+
+
+def _places(phase: Phase, label: str) -> str:
+    where = Counter(r.account["prefill"]["cluster"] for r in phase.results if r.ask.label == label)
+    return ", ".join(f"{times} {cluster}" for cluster, times in where.most_common())

@@ -31,7 +31,7 @@ async def run_fleet(config: FleetConfig, path: Path, overrides: tuple[str, ...],
             return 0
         await starting
         console.print(_overview(config, fleet))
-        return await _watch(console, fleet, stop)
+        return await watch(console, fleet, stop)
 
 
 def _announce(console: Console, child: Child) -> None:
@@ -52,7 +52,7 @@ def _overview(config: FleetConfig, fleet: Fleet) -> Table:
     return table
 
 
-async def _watch(console: Console, fleet: Fleet, stop: asyncio.Event) -> int:
+async def watch(console: Console, fleet: Fleet, stop: asyncio.Event) -> int:
     """A lost instance is a fleet's everyday life and only reported; without router or instances there is no fleet."""
     reported: set[str] = set()
     stopping = asyncio.create_task(stop.wait())

@@ -37,10 +37,15 @@ def demo(
     verify: Annotated[
         bool, typer.Option("--verify", help="Send every prompt both ways, prefilled locally and remotely, and compare.")
     ] = False,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Leave the fleet up afterwards, with its live page, until Ctrl-C.")
+    ] = False,
     config: Annotated[Path | None, typer.Option(help="Fleet file; default: the demo's own.")] = None,
     overrides: SetOption = None,
 ) -> None:
     """Run a two-datacenter fleet here, send it prompts through its OpenAI endpoint, show what happened, stop it.
+
+    Then the link between the datacenters gets slow, and the threshold and the placements follow.
 
     Writes a small model with random weights the first time: the text it writes means nothing, all else is real.
     """
@@ -51,7 +56,7 @@ def demo(
             if error.name != "openai":
                 raise
             raise ConfigError("the demo is a client too, and needs one: pip install 'prfaas[demo]'") from None
-        code = run(run_demo(config, tuple(overrides or []), verify=verify, json_output=json_output))
+        code = run(run_demo(config, tuple(overrides or []), verify=verify, json_output=json_output, keep=keep))
     raise typer.Exit(code)
 
 
