@@ -93,6 +93,8 @@ class InProcessFleet:
     relay: RelayServer
     router: RouterServer
     client: AsyncOpenAI
+    dialer: Dialer
+    """The router's."""
     instances: dict[str, BuiltInstance] = field(default_factory=dict)
     engines: dict[str, EngineThread] = field(default_factory=dict)
 
@@ -138,6 +140,14 @@ class InProcessFleet:
         """Ends one instance without waiting for what it is doing."""
         await self.instances.pop(name).server.drain_and_stop(0)
 
+    async def restart_router(self) -> None:
+        """Another one, which knows nothing, at the control address of the one that ends now, without waiting."""
+        await self.router.drain_and_stop(0)
+        await self.client.close()
+        self.router = build_router(self.config, self.dialer, None, RouterMetrics(CollectorRegistry()))
+        await self.router.start()
+        self.client = _client_of(self.router)
+
     async def throttle(self, gbit_s: float) -> None:
         """Changes the link's rate from now on."""
         self.relay.set_profile(LinkProfile(gbit_s=gbit_s, rtt_ms=4.0))
@@ -146,6 +156,10 @@ class InProcessFleet:
         """How often decode prefilled because a transfer failed, by error code."""
         metric = self.instances["west-d"].server.metrics.fallbacks
         return {s.labels["code"]: s.value for m in metric.collect() for s in m.samples if s.name.endswith("_total")}
+
+
+def _client_of(router: RouterServer) -> AsyncOpenAI:
+    return AsyncOpenAI(base_url=f"http://{router.http_address}/v1", api_key="x", max_retries=0, timeout=60)
 
 
 def _idle(stats: Any) -> bool:
@@ -162,15 +176,14 @@ async def running(model: Path, **sections: Any) -> AsyncIterator[InProcessFleet]
     await router.start()
     addressed = config.router.model_copy(update={"control": router.control_address})
     config = config.model_copy(update={"router": addressed})
-    client = AsyncOpenAI(base_url=f"http://{router.http_address}/v1", api_key="x", max_retries=0, timeout=60)
-    fleet = InProcessFleet(config, relay, router, client)
+    fleet = InProcessFleet(config, relay, router, _client_of(router), dialer)
     try:
         await asyncio.gather(*(fleet.start(i.name) for cluster in config.clusters for i in cluster.instances))
         yield fleet
         await fleet.settled()
     finally:
-        await client.close()
-        await router.drain_and_stop(5)
+        await fleet.client.close()
+        await fleet.router.drain_and_stop(5)
         for built in fleet.instances.values():
             await built.server.drain_and_stop(5)
         await dialer.close()

@@ -5,11 +5,16 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import openai
 import pytest
 
 from prfaas.control.v1 import fleet_pb2 as pb
+from prfaas.core.ids import InstanceId
+from prfaas.relay.shaping import LinkProfile
 from tests.eventually import eventually_async
 from tests.fleet.rig import InProcessFleet, prompt_of, running
+from tests.fleet.test_cache_moves import patient
+from tests.fleet.test_cache_moves_placed import SLOW
 from tests.fleet.test_roles import change, serves
 
 TOKENS = 120
@@ -117,3 +122,61 @@ async def test_a_change_of_the_role_that_cuts_an_answer_costs_no_token(fleet: In
     assert (text, account["decode"]["instance"]) == (expected, other)
     await eventually_async(lambda: serves(fleet, cut) == ("prefill", "up"))
     await fleet.settled()
+
+
+async def test_an_instance_that_is_lost_while_a_prefix_comes_to_it(model: Path, tmp_path: Path) -> None:
+    (tmp_path / "slow.yaml").write_text(SLOW)
+    async with running(
+        model,
+        profile=tmp_path / "slow.yaml",
+        policy={"name": "prfaas"},
+        router={"threshold_tokens": 4096},
+        engine={"prefix_cache": {"snapshot_every_tokens": 0}},
+        transport={"credit_bytes": 1 << 17},
+    ) as fleet:
+        await change(patient(fleet), "west-p", "decode")
+        first = prompt_of(500)
+        asked = first + prompt_of(20, skip=600)
+        await fleet.ask(first, prefill="remote")
+        directory = fleet.router._follower._directory
+        await eventually_async(lambda: directory.known(InstanceId("east-p")).snapshots > 0)
+        fleet.relay.set_profile(LinkProfile(gbit_s=0.004, rtt_ms=4.0))
+        before = crossed(fleet)
+        asking = asyncio.create_task(fleet.ask(asked))
+        await eventually_async(
+            lambda: any(now > then + 65536 for now, then in zip(crossed(fleet), before, strict=True))
+        )
+        lost, other = decoding(fleet)
+        await fleet.stop(lost)
+        fleet.relay.set_profile(LinkProfile(gbit_s=1.0, rtt_ms=4.0))
+        answer = await asking
+        alone = await fleet.ask(asked, prefill="local", extra_body={"cache_salt": "alone", "ignore_eos": True})
+        assert answer.tokens == alone.tokens
+        assert answer.account["decode"]["instance"] == other
+        assert again(fleet, "retries") == 1
+        await fleet.settled()
+
+
+def crossed(fleet: InProcessFleet) -> list[float]:
+    """KV bytes that each instance of west has received."""
+    metrics = [fleet.instances[name].server.metrics for name in ("west-d", "west-p")]
+    return [float(m.kv_bytes.labels("in", "wire")._value.get()) for m in metrics]
+
+
+async def test_a_router_that_restarts_learns_all_again(model: Path) -> None:
+    async with running(model, engine={"prefix_cache": {"snapshot_every_tokens": 0}}) as fleet:
+        first = await fleet.ask(prompt_of(60))
+        asking = await under_way(fleet)
+        await fleet.restart_router()
+        with pytest.raises(openai.APIError):
+            await asking
+        names = ("east-p", "west-p", "west-d")
+        await eventually_async(lambda: all(serves(fleet, name) for name in names))
+        await fleet.settled()
+        directory = fleet.router._follower._directory
+        holder = InstanceId(first.account["prefill"]["instance"])
+        await eventually_async(lambda: directory.known(holder).snapshots > 0)
+        second = await fleet.ask(prompt_of(60))
+        assert second.tokens == first.tokens
+        assert second.account["prefill"]["tokens_reused"] > 0
+        assert fleet.router.registry.outstanding == 0

@@ -67,6 +67,7 @@ class Member:
     address: str
     stub: Any
     inbox: Inbox
+    decode: DecodeService
     prefill: PrefillService
     fetches: PrefixFetches
     control: grpc.aio.Server
@@ -140,9 +141,10 @@ async def _member(name: str, cluster: str, shape: ModelShape, config: FleetConfi
         prefill_s=front.prefill_s,
     )
     prefill = PrefillService(identity, front, memory, plane.outbox, dialer, plane.encodings, fetches, metrics, now)
+    decode = DecodeService(identity, front, fetcher, fetches, metrics, now)
     servicer = Servicer(
         name,
-        DecodeService(identity, front, fetcher, fetches, metrics, now),
+        decode,
         prefill,
         AnnounceService(identity, front, fetches, MAX_TOKENS // PAGE_TOKENS),
         ServedRole(name, "decode", "pd", 0.0, now),
@@ -162,6 +164,7 @@ async def _member(name: str, cluster: str, shape: ModelShape, config: FleetConfi
                 address,
                 InstanceStub(channel),
                 plane.inbox,
+                decode,
                 prefill,
                 fetches,
                 control,

@@ -61,6 +61,8 @@ class Plan:
     """An export fails when all but its last chunk has been reported."""
     before_last_chunk: threading.Event | None = None
     """An export waits for it when all but its last chunk has been reported."""
+    before_second_token: threading.Event | None = None
+    """Where there is one, an import has a second token, which waits for it."""
     lends: bool = True
     """Any prefix that is asked for is cached."""
     before_lending: threading.Event | None = None
@@ -123,7 +125,7 @@ class PlayedEngine:
                         self._submit(request, mode)
                     case BeginDecode(request_id, token):
                         self.seen.whole.append(self._whole(requests[request_id]))
-                        self._say(Generated(request_id, token, FinishReason.LENGTH))
+                        self._decode(request_id, token)
                     case PrefillHere(request_id, verified):
                         self._go_on(requests[request_id], verified)
                     case Release(request_id):
@@ -140,6 +142,12 @@ class PlayedEngine:
     def take_back(self, request_id: RequestId) -> None:
         """Others need the memory of a prefix that comes. For the test's thread, while nothing else is said."""
         self._say(Failed(request_id, "no_room", "others need it"))
+
+    def _decode(self, request_id: RequestId, token: int) -> None:
+        if self.plan.before_second_token is not None:
+            self._say(Generated(request_id, token, None))
+            self.plan.before_second_token.wait(20)
+        self._say(Generated(request_id, token, FinishReason.LENGTH))
 
     def _move(self, command: Lend | Reserve | KeepPrefix, requests: dict[RequestId, Request]) -> None:
         if isinstance(command, KeepPrefix):
