@@ -18,12 +18,13 @@ import uvloop
 from benchmarks.gateway.figures import COLUMNS, LONG_COLUMNS, LongPrompts, figures, long_rows, peer_rows
 from benchmarks.gateway.http import AnswerError
 from benchmarks.gateway.model import NAME, write_model
-from benchmarks.gateway.prompts import KB, LONG_KB, Message, Prompts
+from benchmarks.gateway.prompts import KB, LONG_KB, Prompts
 from benchmarks.gateway.rounds import CONCURRENCY, answer_times, loads
 from benchmarks.gateway.servers import ServerError
 from benchmarks.gateway.targets import OURS, SPACING_MS, STRAIGHT, Targets
 from benchmarks.gateway.tokenizing import Tokenizing
 from benchmarks.report import Part, progress, show_parts
+from prfaas.gateway.chat_template import Message
 
 STREAM_TOKENS = 256
 EACH = 100

@@ -4,7 +4,7 @@ import json
 import random
 from collections.abc import Sequence
 
-Message = dict[str, str]
+from prfaas.gateway.chat_template import Message
 
 WHOLE_TOKENS = 8
 """Of an answer that is not streamed."""
@@ -21,7 +21,7 @@ class Prompts:
         self._rng = random.Random(seed)
 
     def cut(self, chars: int) -> str:
-        # Quotes and line ends count twice in JSON; what is asked of the gateway is bytes on the wire, more or less.
+        """A piece of the text."""
         start = self._rng.randrange(len(self._text) - chars)
         return self._text[start : start + chars]
 

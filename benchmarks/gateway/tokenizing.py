@@ -6,8 +6,7 @@ from pathlib import Path
 
 from tokenizers import Tokenizer
 
-from benchmarks.gateway.prompts import Message
-from prfaas.gateway.chat_template import load_chat_template
+from prfaas.gateway.chat_template import Message, load_chat_template
 from prfaas.gateway.encoder import Encoder
 
 

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from prometheus_client import CollectorRegistry
 
 from prfaas.cli.build_credentials import ROUTER_NAME, build_credentials
-from prfaas.cli.open_files import allow_open_files
+from prfaas.cli.open_files import allow_open_files, within_open_files
 from prfaas.cli.supervised import Supervisor, stop_event
 from prfaas.cli.workers import Workers
 from prfaas.config.sections import ClusterSection, FleetConfig, InstanceSection, Role, split_address
@@ -23,8 +23,6 @@ from prfaas.telemetry.metrics import RouterMetrics
 log = logging.getLogger(__name__)
 
 SWITCH_INTERVAL_S = 0.0005
-OTHER_FILES = 1024
-"""That a router opens besides its clients' connections: those to instances, certificates, the model's files."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +72,7 @@ async def router(config: FleetConfig) -> Service:
     # Here and below: each role imports only what it runs, so that a router starts without torch.
     from prfaas.cli.build_router import build_router
 
-    allow_open_files(config.router.max_connections + OTHER_FILES)
+    config = config.model_copy(update={"router": within_open_files(config.router)})
     metrics = RouterMetrics(CollectorRegistry())
     credentials = build_credentials(config, ROUTER_NAME, config.router_cluster, metrics.security)
     dialer = Dialer(config, config.router_cluster, credentials)

@@ -4,13 +4,16 @@ Knows no sockets, and nothing of what a block is beyond its name.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
+from msgspec import Meta
 
 from prfaas.core.errors import WireError
 
-BlockName = bytes | int
+MAX_NAME_BYTES = 64
+"""Of a block; SHA-256 has 32."""
+BlockName = Annotated[bytes, Meta(max_length=MAX_NAME_BYTES)] | int
 """A block's hash: bytes, or an integer where a vLLM server is told to shorten it."""
 
 GPU = "GPU"

@@ -15,6 +15,7 @@ import zmq.asyncio
 from prfaas.control.curve import CurveKeys
 from prfaas.control.kv_events import END_SEQ, read_frames
 from prfaas.control.kv_order import Events, KvOrder, Note, Numbered
+from prfaas.core.errors import WireError
 
 PROBE_S = 5.0
 """After so much silence the publisher is asked for more: the last of its batches may be the lost one..."""
@@ -25,6 +26,10 @@ RETRY_S = 1.0
 QUEUE_MESSAGES = 100_000
 MAX_MESSAGE_BYTES = 64 << 20
 """Twice what our publishers keep of all their batches; who sends more is disconnected."""
+BATCH_BYTES = 256
+"""That a batch takes besides its own."""
+MAX_ANSWER_BYTES = 256 << 20
+"""Of all batches that are repeated at once."""
 READ_MESSAGES = 16
 """That are there already: taken before the event loop has its turn again."""
 HANDSHAKE_MS = 2000
@@ -112,6 +117,7 @@ class KvSubscriber:
     async def _ask(self, start: bytes) -> list[Numbered]:
         assert self._replay_address, "nothing is asked where nobody would answer"
         answer: list[Numbered] = []
+        left_bytes = MAX_ANSWER_BYTES
         with self._connected(zmq.DEALER, self._replay_address) as asking:
             await asking.send_multipart((b"", start))
             while True:
@@ -119,6 +125,10 @@ class KvSubscriber:
                     seq, payload = read_frames(await asking.recv_multipart())
                 if seq == END_SEQ:
                     return answer
+                # An empty batch takes memory, too.
+                left_bytes -= len(payload) + BATCH_BYTES
+                if left_bytes < 0:
+                    raise WireError(f"{self._replay_address} repeats more than {MAX_ANSWER_BYTES >> 20} MiB of batches")
                 answer.append(Numbered.of(seq, payload))
                 await asyncio.sleep(0)  # to receive what has come already does not wait, and the loop has other work
 

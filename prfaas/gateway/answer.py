@@ -9,6 +9,7 @@ import msgspec
 
 from prfaas.control.v1 import fleet_pb2 as pb
 from prfaas.core.clock import Clock
+from prfaas.core.errors import from_code
 from prfaas.core.request import FinishReason, Request
 from prfaas.gateway.alignment import Alignment, ScoredToken
 from prfaas.gateway.detokenize import Detokenizer
@@ -152,7 +153,8 @@ class Answer:
         if account:
             self._compare_hits(account)
         if account and account.fallback:
-            self._metrics.fallbacks.labels(account.fallback).inc()
+            # An instance's word; whatever it is, it makes no new series.
+            self._metrics.fallbacks.labels(from_code(account.fallback, "").code).inc()
             placement = self._generation.placement
             planned = placement.prefill.instance_id if placement and placement.prefill else "decode"
             log.warning(

@@ -101,6 +101,8 @@ class _Source:
         environment = _environment()
         try:
             self.template: Template = environment.from_string(source)
+            # Every rendering copies them, and the chain of mappings that jinja makes takes longer than a short chat.
+            self.template.globals = dict(self.template.globals)
             self.variables = find_undeclared_variables(environment.parse(source))
         except TemplateError as error:
             raise ModelError(f"the chat template is not valid jinja: {error}") from error

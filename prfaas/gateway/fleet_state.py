@@ -16,18 +16,14 @@ from prfaas.gateway.fleet_reply import (
     FleetReply,
     HitsReply,
     InstanceReply,
-    PlacementReply,
     PrefixesReply,
 )
 from prfaas.gateway.gate import Gate
 from prfaas.gateway.loop_reply import loops_reply
 from prfaas.gateway.loop_state import LoopState
-from prfaas.gateway.placement_log import Placed
+from prfaas.gateway.placement_replies import PlacementReplies
 from prfaas.gateway.registry import FleetEntry, Registry
 from prfaas.policy.view import ClusterView, LinkView
-
-REQUEST_CHARACTERS = 20
-"""Of a request's id: enough to find it in a log."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +39,7 @@ class FleetState:
     unix_time: Clock
     loops: Callable[[], LoopState] | None = None
     history: FleetHistory = field(default_factory=FleetHistory)
+    placements: PlacementReplies = field(default_factory=PlacementReplies)
 
     def sample(self) -> Sample:
         """Adds this second to the history."""
@@ -73,7 +70,7 @@ class FleetState:
             links=[link_reply(link) for link in self.registry.links()],
             paths=[path_reply(link) for link in self._links(view)],
             loops=loops_reply(self.loops(), offset_s) if self.loops else None,
-            placements=[_placement(row, offset_s) for row in self.dispatcher.placements.latest()],
+            placements=self.placements.of(self.dispatcher.placements.latest(), offset_s),
             hits=HitsReply(_rounded(hits.predicted), _rounded(hits.realised)),
             admission=self._admission(),
             latest=self.history.latest,
@@ -121,33 +118,6 @@ class FleetState:
             max_waiting=self.config.admission.max_waiting_requests,
             refused=dict(self.dispatcher.metrics.admission.tally),
         )
-
-
-def _placement(row: Placed, offset_s: float) -> PlacementReply:
-    placement = row.placement
-    expected, moved = placement.expected, placement.cache_transfer
-    return PlacementReply(
-        number=row.number,
-        request=row.request_id[:REQUEST_CHARACTERS],
-        unix_s=_unix(row.at_s, offset_s),
-        prompt_tokens=row.prompt_tokens,
-        cached_tokens=row.prompt_tokens - placement.uncached_tokens,
-        decision=row.decision,
-        prefill=(placement.prefill or placement.decode).instance_id,
-        decode=placement.decode.instance_id,
-        reason=placement.reason,
-        expected_ttft_s=_rounded(expected.ttft_s if expected else None),
-        ttft_s=_rounded(row.ttft_s),
-        outcome=row.outcome,
-        code=row.code,
-        attempt=row.attempt,
-        cache_from=moved.source.instance_id if moved else None,
-    )
-
-
-def _unix(at_s: float, offset_s: float) -> float:
-    """Tenths: what both clocks differ by is never exactly the same."""
-    return round(at_s + offset_s, 1)
 
 
 def _rounded(number: float | None) -> float | None:

@@ -29,7 +29,9 @@ class Gate:
         self._inside = 0
         self._empty = asyncio.Event()
         self._empty.set()
-        self._time_is_up = asyncio.Event()
+        self._cuts: set[asyncio.Future[None]] = set()
+        """One for each request inside, done when the time to drain is over."""
+        self._time_is_up = False
         self.draining = False
 
     @contextmanager
@@ -54,18 +56,24 @@ class Gate:
         """
         task = asyncio.create_task(work)
         gone = asyncio.create_task(_disconnect(receive))
-        time_is_up = asyncio.create_task(self._time_is_up.wait())
+        cut = asyncio.get_running_loop().create_future()
+        self._cuts.add(cut)
+        if self._time_is_up:
+            cut.set_result(None)
         try:
-            await asyncio.wait({task, gone, time_is_up}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({task, gone, cut}, return_when=asyncio.FIRST_COMPLETED)
             if task.done():
                 return task.result()
             if gone.done():
                 raise ClientGoneError("the client left before its answer ended")
             raise DrainingError("the router shut down before this answer ended")
         finally:
-            for each in (task, gone, time_is_up):
-                each.cancel()
-            await asyncio.gather(task, gone, time_is_up, return_exceptions=True)
+            self._cuts.discard(cut)
+            gone.cancel()
+            # An answer that is complete does not wait for the loop to see that nobody listens for a disconnect.
+            if not task.done():
+                task.cancel()
+                await asyncio.gather(task, gone, return_exceptions=True)
 
     async def drain(self, timeout_s: float) -> int:
         """Takes no new requests and waits for those inside; ends the rest with an error. Returns how many those were.
@@ -79,7 +87,10 @@ class Gate:
         if (cut := self._inside) == 0:
             return 0
         log.warning("%d requests did not end within %g s and are cut off", cut, timeout_s)
-        self._time_is_up.set()
+        self._time_is_up = True
+        for request in list(self._cuts):
+            if not request.done():
+                request.set_result(None)
         await self._emptied(FAREWELL_S)
         return cut
 

@@ -44,6 +44,7 @@ class GenerateCall:
         """Its last event has come, or the error that ended it: the instance has nothing of it any more."""
         self._whole = whole
         self._has_tokens = False
+        self._tokens_left = message.sampling.max_tokens
         self._stream = stream
         self._on_end: Callable[[], None] | None = on_end
         self._outcomes: deque[Event | PrfaasError] = deque()
@@ -68,12 +69,16 @@ class GenerateCall:
         """From the stream."""
         if self.over:
             return
+        if isinstance(outcome, Tokens) and len(outcome.token_ids) > self._tokens_left:
+            self._stream.stop(self._number, account=False)
+            outcome = PrfaasError(f"{self.instance.instance_id} sent more tokens than it was asked for")
         if not isinstance(outcome, Tokens):
             self.over = True
             self._patience.cancel()
             self._put(outcome)
             return
         self._heard_s, self._patience_s = self._loop.time(), TOKEN_GAP_S
+        self._tokens_left -= len(outcome.token_ids)
         if outcome.token_ids:
             self._put(outcome, wakes=not (self._whole and self._has_tokens))
             self._has_tokens = True

@@ -209,7 +209,7 @@ class Generation:
         return elsewhere and not late and unfinished and self._placed == 1
 
     def _may_place_again(self, kind: str) -> bool:
-        if self._dispatcher.retries.has_room:
+        if self._dispatcher.retries.has_room():
             return True
         self._dispatcher.metrics.retries.refused.labels(kind).inc()
         log.warning("request %s: no %s, as too many were placed twice lately", self._request.request_id, kind)

@@ -9,6 +9,8 @@ from prfaas.control.kv_events import FULL_ATTENTION, MLA_ATTENTION, BlockName, B
 from prfaas.gateway.foreign_names import ForeignNames
 from prfaas.gateway.holders import kv_bit, state_bit
 
+MAX_GROUPS = 256
+"""Of layers that an engine caches alike; what is removed from one beyond these is taken for removed from all."""
 _KV_KINDS = (None, FULL_ATTENTION, MLA_ATTENTION)
 """None: servers that tell no kinds have one group only."""
 
@@ -55,7 +57,8 @@ class Holdings:
     def part_of(self, event: BlockStored) -> Part:
         """Only such events say what a group is; it is remembered for those about removal."""
         part = self.kv if event.kv_cache_spec_kind in _KV_KINDS else self.states
-        self._part_of_group[event.group_idx] = part
+        if len(self._part_of_group) < MAX_GROUPS or event.group_idx in self._part_of_group:
+            self._part_of_group[event.group_idx] = part
         return part
 
     def parts_of_group(self, group: int | None) -> Iterable[Part]:

@@ -39,7 +39,6 @@ class RetryBudget:
         self._running -= 1
         self._now().ended += 1
 
-    @property
     def has_room(self) -> bool:
         """One more request may be placed a second time."""
         self._now()

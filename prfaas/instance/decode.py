@@ -6,13 +6,14 @@ The decode instance owns the request, so every failure before the first token en
 import asyncio
 import contextlib
 import logging
+import math
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from prfaas.control.convert import request_from_pb
 from prfaas.control.v1 import fleet_pb2 as pb
 from prfaas.core.clock import Clock
-from prfaas.core.errors import CancelledError, ContextLengthError, DeadlineError, PrfaasError
+from prfaas.core.errors import CancelledError, ContextLengthError, DeadlineError, PrfaasError, RequestError
 from prfaas.core.request import FinishReason, Request
 from prfaas.engine.messages import Admitted, BeginDecode, Generated, Prefilled, PrefillHere
 from prfaas.instance.attend import Answer
@@ -136,6 +137,9 @@ class DecodeService:
             self._metrics.requests.labels("decode", code).inc()
 
     def _checked(self, message: pb.GenerateRequest) -> Request:
+        if not (math.isfinite(message.deadline_s) and message.deadline_s >= 0):
+            # A timer that compares with nothing would put the event loop's other timers out of order.
+            raise RequestError(f"deadline_s is {message.deadline_s}; it must be a number from 0 on")
         request = request_from_pb(message)
         self._identity.check_tokens(request.prompt_token_ids)
         limit = self._identity.max_context_tokens

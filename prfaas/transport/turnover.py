@@ -65,5 +65,6 @@ class Turnover:
 
     @property
     def most_bytes_s(self) -> float:
-        """What the way carried at most: all that is in flight may be about to be acknowledged."""
-        return (self.acknowledged_bytes + self.in_flight_bytes) / self.crossing_s
+        """What the way carried at most: all that is in flight may be about to be acknowledged, and what a lost
+        connection took along may have crossed."""
+        return max(self.due_bytes, self.acknowledged_bytes + self.in_flight_bytes) / self.crossing_s

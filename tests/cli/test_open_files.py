@@ -6,9 +6,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from prfaas.cli.open_files import allow_open_files
+from prfaas.cli.open_files import OTHER_FILES, allow_open_files, within_open_files
 from prfaas.cli.serve import Service, run
 from prfaas.cli.supervised import Supervisor
+from prfaas.config.sections import RouterSection
 from prfaas.core.errors import ConfigError
 
 
@@ -38,12 +39,19 @@ def test_it_is_never_lowered() -> None:
     assert soft() >= 900
 
 
-def test_what_is_not_to_be_had_is_said(hard: int, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_router_takes_no_more_connections_than_it_may_open(hard: int, caplog: pytest.LogCaptureFixture) -> None:
     if hard == resource.RLIM_INFINITY:
         pytest.skip(reason="nothing is too much here")
-    allow_open_files(hard + 1)
+    router = RouterSection(max_connections=hard)
+    assert within_open_files(router).max_connections == max(hard - OTHER_FILES, hard // 2)
     assert soft() == hard
     assert "lower router.max_connections" in caplog.text
+
+
+def test_a_router_whose_connections_fit_keeps_them(caplog: pytest.LogCaptureFixture) -> None:
+    router = RouterSection(max_connections=10)
+    assert within_open_files(router) is router
+    assert not caplog.records
 
 
 async def test_every_process_that_serves_raises_it(hard: int) -> None:

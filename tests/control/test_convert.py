@@ -38,6 +38,7 @@ OPTIONS = st.fixed_dictionaries(
             lambda bias: tuple(sorted(bias.items()))
         ),
         "logprobs": st.integers(0, 20) | st.none(),
+        "answered_tokens": st.integers(0, 3),
     },
 )
 ENDS = st.fixed_dictionaries({"ignore_eos": st.booleans(), "min_tokens": st.integers(0, 5)}) | st.fixed_dictionaries(
@@ -52,7 +53,7 @@ SAMPLING = st.builds(
 LOGPROB = st.floats(max_value=0, allow_nan=False, width=32)
 
 
-@given(SAMPLING, st.lists(st.integers(0, 2**32 - 1), min_size=1, max_size=20))
+@given(SAMPLING, st.lists(st.integers(0, 2**32 - 1), min_size=4, max_size=20))
 def test_requests_survive_the_wire(sampling: SamplingParams, tokens: list[int]) -> None:
     message = pb.GenerateRequest(request_id="r", prompt_token_ids=tokens, sampling=sampling_to_pb(sampling))
     request = request_from_pb(pb.GenerateRequest.FromString(message.SerializeToString()))

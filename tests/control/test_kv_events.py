@@ -90,6 +90,7 @@ def test_tokens_of_blocks_with_our_names_are_not_read() -> None:
         msgspec.msgpack.encode([1.0, [{"type": "BlockMoved"}]]),
         msgspec.msgpack.encode([1.0, [{"type": "BlockRemoved", "block_hashes": ["text"]}]]),
         msgspec.msgpack.encode([1.0, [["BlockRemoved"]]]),
+        msgspec.msgpack.encode([1.0, [["BlockRemoved", [bytes(65)]]]]),
         msgspec.msgpack.encode([1.0, [["AllBlocksCleared"], {"type": "AllBlocksCleared"}]]),
         msgspec.msgpack.encode([1.0, [["BlockStored", [1], None, [1 << 32], 1]]]),
         msgspec.msgpack.encode([1.0, [["BlockStored", [1], None, [1], 0]]]),

@@ -6,10 +6,11 @@ import pytest
 import zmq
 import zmq.asyncio
 
-from prfaas.control import kv_order
+from prfaas.control import kv_order, kv_subscriber
 from prfaas.control.kv_decode import decode
 from prfaas.control.kv_events import END_SEQ, AllBlocksCleared, KvBatch, encode
 from prfaas.control.kv_publisher import MAX_REQUEST_BYTES
+from prfaas.control.kv_subscriber import KvSubscriber, shared_context
 from prfaas.core.errors import WireError
 from tests.control.kv_rig import PROBE_S, Life, Listener, life, listener, listening, removed, stored, until
 
@@ -269,3 +270,18 @@ async def test_a_publisher_that_talks_nonsense_ends_the_following() -> None:
         talking.cancel()
         await asyncio.gather(talking, return_exceptions=True)
         context.destroy(linger=0)
+
+
+async def test_an_answer_without_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kv_subscriber, "MAX_ANSWER_BYTES", 20 * kv_subscriber.BATCH_BYTES)
+    context = zmq.Context()
+    replay = context.socket(zmq.ROUTER)
+    port = replay.bind_to_random_port("tcp://127.0.0.1")
+    answering = asyncio.create_task(asyncio.to_thread(answer_at_once, replay, 30))
+    ours = shared_context()
+    following = KvSubscriber(ours, "127.0.0.1:9", f"127.0.0.1:{port}", lambda _: None).follow()
+    with pytest.raises(WireError, match="repeats more than"):
+        await anext(following)
+    await answering
+    ours.destroy(linger=0)
+    context.destroy(linger=0)

@@ -155,3 +155,29 @@ def test_a_schema_is_followed_to_its_end(drawer: Drawer, tokenizer: Tokenizer, e
         found = json.loads(tokenizer.decode(generate(drawer, made, eos, torch.randn(1, 320))))
         assert 2 <= len(found) <= 3
         assert all(item in ("fox", 1, None) for item in found)
+
+
+@pytest.mark.parametrize(
+    "rules",
+    [
+        {"temperature": 1.0, "seed": 5},
+        {"temperature": 1.0, "seed": 5, "top_p": 0.9, "top_k": 40},
+        {"frequency_penalty": 1.0, "presence_penalty": 0.5},
+        {"temperature": 0.8, "seed": 2, "repetition_penalty": 1.5, "frequency_penalty": 0.7},
+        {"temperature": 1.0, "seed": 3, "min_tokens": 6},
+        {"temperature": 1.0, "seed": 4, "grammar": Grammar(GrammarKind.REGEX, "[a-f]{12}")},
+    ],
+)
+def test_an_answer_that_began_elsewhere_goes_on_as_if_it_had_begun_here(drawer: Drawer, rules: dict[str, Any]) -> None:
+    logits = torch.randn(8, 320, generator=torch.Generator().manual_seed(1)) / 4
+    whole = sequence("whole", **rules)
+    for row in logits:
+        whole.output_token_ids.append(drawer.draw(row[None], [whole]).tokens[whole.request_id])
+    for came in range(1, 8):
+        begun = whole.output_token_ids[:came]
+        left = {**rules, "min_tokens": max(0, rules.get("min_tokens", 0) - came), "answered_tokens": came}
+        params = SamplingParams(**{"max_tokens": 50 - came, "temperature": 0.0, **left})
+        rest = Sequence(Request(RequestId(f"rest-{came}"), (1, 2, 3, *begun), params), Mode.SERVE)
+        for row in logits[came:]:
+            rest.output_token_ids.append(drawer.draw(row[None], [rest]).tokens[rest.request_id])
+        assert [*begun, *rest.output_token_ids] == whole.output_token_ids

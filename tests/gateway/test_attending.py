@@ -121,3 +121,22 @@ async def test_a_router_that_stops_closes_its_streams(router: RunningRouter) -> 
     await post(router)
     await router.dispatcher.calls.close()
     await idle(fake)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_more_tokens_than_were_asked_for_end_the_request(router: RunningRouter, stream: bool) -> None:
+    fake = await router.add(says_too_much=True)
+    never = asyncio.Event()
+    fake.script = lambda _: [Say([5, 6, 7, 8]), Wait(never)]
+    answer = await post(router, max_tokens=3, stream=stream)
+    assert "decode-1 sent more tokens than it was asked for" in answer.text
+    assert answer.status_code == (200 if stream else 500)
+    assert await asyncio.wait_for(fake.cancels.get(), 5) == fake.calls[0].request_id
+
+
+async def test_a_reason_of_an_instances_own_makes_no_new_series(router: RunningRouter) -> None:
+    fake = await router.add(account={"fallback": "surprise-17"})
+    fake.script = fake.says("hello")
+    assert (await post(router)).status_code == 200
+    assert router.metric("prfaas_router_fallbacks_total", code="internal") == 1
+    assert "surprise-17" not in (await router.http.get("/metrics")).text

@@ -10,6 +10,7 @@ from prfaas.control.kv_events import AllBlocksCleared, BlockName, BlockRemoved, 
 from prfaas.core.ids import InstanceId, RequestId
 from prfaas.core.request import Request, SamplingParams
 from prfaas.gateway.directory import Applied, Directory, Known
+from prfaas.gateway.holdings import MAX_GROUPS
 from prfaas.gateway.prompt_blocks import PromptBlocks
 
 ONE = InstanceId("one")
@@ -220,3 +221,13 @@ def test_instances_do_not_mix(told: list[tuple[str, list[tuple[str, int, list[in
         assert together.known(instance_id) == alone[instance_id].known(instance_id)
         together.forget(instance_id)
     assert not len(together._holders)
+
+
+def test_groups_without_number_take_no_room() -> None:
+    one = directory(*(stored([], group, "mamba") for group in range(10 * MAX_GROUPS)))
+    assert len(one._instances[ONE]._part_of_group) == MAX_GROUPS
+    beyond = 10 * MAX_GROUPS
+    one.apply(ONE, 1, [stored(NAMES[:5], beyond, "full_attention"), snapshots(NAMES[4])])
+    assert cached(one, prompt()) == 5 * BLOCK
+    one.apply(ONE, 1, [BlockRemoved((NAMES[4],), "GPU", beyond)])
+    assert cached(one, prompt()) == 0, "what is not known for certain is not counted on"

@@ -28,7 +28,7 @@ def test_never_more_than_the_share_and_ten(share: float, steps: list[tuple[float
         for _ in range(begin):
             budget.began()
             running += 1
-            if budget.has_room:
+            if budget.has_room():
                 budget.placed_again()
                 again.append(clock.now_s)
         for _ in range(min(end, running)):
@@ -45,13 +45,13 @@ def test_a_quiet_router_may_retry_ten_times_and_again_after_the_window() -> None
     clock = ManualClock()
     budget = RetryBudget(0.0, clock)
     for _ in range(SPARE):
-        assert budget.has_room
+        assert budget.has_room()
         budget.placed_again()
-    assert not budget.has_room
+    assert not budget.has_room()
     clock.now_s += WINDOW_S - 1
-    assert not budget.has_room
+    assert not budget.has_room()
     clock.now_s += 2
-    assert budget.has_room
+    assert budget.has_room()
 
 
 def test_requests_that_run_long_count_as_long_as_they_run() -> None:
@@ -61,7 +61,7 @@ def test_requests_that_run_long_count_as_long_as_they_run() -> None:
         budget.began()
     clock.now_s += 100 * WINDOW_S
     taken = 0
-    while budget.has_room:
+    while budget.has_room():
         budget.placed_again()
         taken += 1
     assert taken == SPARE + 10
@@ -70,6 +70,6 @@ def test_requests_that_run_long_count_as_long_as_they_run() -> None:
     clock.now_s += 2 * WINDOW_S
     budget.placed_again()
     for _ in range(SPARE - 1):
-        assert budget.has_room
+        assert budget.has_room()
         budget.placed_again()
-    assert not budget.has_room, "those that ended long ago count no more"
+    assert not budget.has_room(), "those that ended long ago count no more"

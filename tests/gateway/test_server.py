@@ -84,7 +84,8 @@ async def test_a_worker_answers_alone_too_and_names_all_workers(model: Path) -> 
         await router.add()
         async with httpx2.AsyncClient(base_url=f"http://{router.server.worker_address}", verify=False) as alone:
             assert (await alone.get("/metrics")).status_code == 200
-            assert (await alone.get("/fleet")).json() == (await router.http.get("/fleet")).json()
+            one, other = [(await client.get("/fleet")).json() for client in (alone, router.http)]
+            assert one["instances"] == other["instances"]
         refused = await router.http.get("/metrics")
         assert (refused.status_code, "router.worker_http" in refused.text) == (404, True)
         fake = router.fakes[0]
@@ -121,3 +122,16 @@ def _listens(address: str) -> bool:
     except OSError:
         return False
     return True
+
+
+async def test_the_fleet_file_says_what_a_connection_may_hold(model: Path) -> None:
+    async with running_router(model, max_connections=1, head_timeout_s=0.1) as router:
+        host, port = router.server.http_address.split(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        writer.write(b"GET /health HT")
+        other, other_writer = await asyncio.open_connection(host, int(port))
+        assert (await other.readline()).startswith(b"HTTP/1.1 503")
+        assert (await reader.readline()).startswith(b"HTTP/1.1 408")
+        assert router.metric("prfaas_router_connections_cut_total", reason="head_slow") == 1
+        for each in (writer, other_writer):
+            each.close()

@@ -2,9 +2,12 @@
 
 import asyncio
 import contextlib
+import math
 import threading
 from collections.abc import AsyncIterator
 from typing import Any
+
+import pytest
 
 from prfaas.control.v1 import fleet_pb2 as pb
 from prfaas.core.ids import RequestId
@@ -164,3 +167,13 @@ async def test_where_nothing_listens_any_more_nobody_waits_for_long() -> None:
         assert (tokens, account.fallback) == (right(), "peer_lost")
         gate.set()
         await freed(pair)
+
+
+@pytest.mark.parametrize("deadline_s", [math.nan, math.inf, -1.0])
+async def test_a_deadline_that_is_no_time_is_refused(deadline_s: float) -> None:
+    async with running() as pair:
+        message = pair.request(*PROMPT, remote=False)
+        message.deadline_s = deadline_s
+        (event,) = [event async for event in Generating(pair.near.stub, message)]
+        assert event.failure.code == "invalid_request"
+        assert "deadline_s" in event.failure.message

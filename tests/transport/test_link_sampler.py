@@ -108,6 +108,24 @@ def test_what_was_measured_stays_while_nothing_is_sent_and_grows_old(rig: Rig) -
     assert report.streams == 0
 
 
+def test_a_slow_link_recovers_while_nobody_is_connected(rig: Rig) -> None:
+    peer = rig.add()
+    rig.step()
+    rig.flow([peer], 3)
+    for _ in range(20):
+        peer.moved(RATE // 1000, INTERVAL_S, queued_bytes=MIB, limited_s=INTERVAL_S)
+        rig.step()
+    (report,) = rig.sampler.reports()
+    assert report.bytes_per_s < RATE / 50
+    assert not report.at_least
+    rig.present.clear()
+    for _ in range(1000):
+        rig.step()
+    (report,) = rig.sampler.reports()
+    assert report.bytes_per_s == pytest.approx(RATE, rel=0.01)
+    assert report.at_least
+
+
 def test_all_peers_of_a_cluster_are_one_link(rig: Rig) -> None:
     pair = [rig.add(), rig.add()]
     other = rig.add("south")

@@ -1,4 +1,4 @@
-"""Real instances are lost or cut in the middle of answers, which go on elsewhere with the very tokens of a quiet day."""
+"""Real instances are lost or cut in the middle of answers, which go on elsewhere with the very same tokens."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -12,8 +12,8 @@ from tests.eventually import eventually_async
 from tests.fleet.rig import InProcessFleet, prompt_of, running
 from tests.fleet.test_roles import change, serves
 
-TOKENS = 200
-FORMAT = {"type": "json_schema", "json_schema": {"name": "list", "schema": {"type": "array", "minItems": 60}}}
+TOKENS = 120
+FORMAT = {"type": "json_schema", "json_schema": {"name": "list", "schema": {"type": "array", "minItems": 30}}}
 RULES: dict[str, dict[str, Any]] = {
     "greedy": {"temperature": 0},
     "drawn": {"temperature": 1.0, "seed": 5, "top_p": 0.9},
@@ -21,7 +21,7 @@ RULES: dict[str, dict[str, Any]] = {
         "temperature": 0.7,
         "seed": 6,
         "frequency_penalty": 0.8,
-        "extra_body": {"repetition_penalty": 1.2, "ignore_eos": True, "min_tokens": 150},
+        "extra_body": {"repetition_penalty": 1.2, "ignore_eos": True, "min_tokens": 80},
     },
     "grammar": {"temperature": 1.0, "seed": 7, "extra_body": {"response_format": FORMAT}},
 }
