@@ -15,7 +15,7 @@ from prfaas.cli.main import app
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCK = re.compile(r"^```\w*\n(.*?)^```", re.MULTILINE | re.DOTALL)
-TYPED = re.compile(r"^(?:\$ )?(?:\.venv/bin/)?prfaas ([a-z][a-z-]*(?: [^#\n]*)?)$|^\.venv", re.MULTILINE)
+TYPED = re.compile(r"^(?:\.venv/bin/)?prfaas ([^#\n]*)")
 SPOKEN = re.compile(r"`prfaas ([a-z][^`]*)`")
 
 
@@ -33,7 +33,13 @@ COMMANDS = dict(commands(typer.main.get_command(app)))
 
 def lines(document: Path) -> list[str]:
     text = document.read_text(encoding="utf-8")
-    return [line for block in BLOCK.findall(text) for line in TYPED.findall(block)] + SPOKEN.findall(text)
+    return [line for block in BLOCK.findall(text) for line in typed(block)] + SPOKEN.findall(text)
+
+
+def typed(block: str) -> list[str]:
+    """Where a prompt stands before what is typed, the rest is what was answered."""
+    prompted = [line[2:] for line in block.splitlines() if line.startswith("$ ")]
+    return [match[1] for line in prompted or block.splitlines() if (match := TYPED.match(line))]
 
 
 def command_of(words: list[str]) -> tuple[str, ...]:
