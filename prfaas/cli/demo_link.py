@@ -19,7 +19,7 @@ from prfaas.gateway.fleet_reply import FleetReply
 
 SLOWER = 100.0
 """So many times. A prompt's KV then takes longer to cross than its prefill takes."""
-CONCURRENCY = 2
+CONCURRENCY = 3
 SHOWN_ROUNDS = 2
 """Of each phase, once the threshold is where it belongs."""
 FOLLOWS_WITHIN_S = 25.0
