@@ -74,8 +74,12 @@ async def run_demo(
         http = fleet.child("router").addresses["http"]
         console.print(_overview(config, http, time.monotonic() - started, log_dir), highlight=False)
         async with DemoClient(http, config.model.name) as client:
-            report = await _talk(client, config, console, verify=verify)
+            asks = demo_asks()
+            report = await _talk(client, config, asks, console)
             report.link = await _slow_link(client, config, http, console)
+            if verify:
+                report.pairs = await _verify(client, asks, console)
+                console.print(verification_table(report.pairs))
         kept = await _keep(fleet, http, console) if keep else 0
     wall_s = time.monotonic() - started
     console.print(f"Stopped cleanly after {wall_s:.1f} s.", highlight=False)
@@ -112,8 +116,7 @@ def _short(path: Path) -> Path:
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
-async def _talk(client: DemoClient, config: FleetConfig, console: Console, *, verify: bool) -> _Report:
-    asks = demo_asks()
+async def _talk(client: DemoClient, config: FleetConfig, asks: list[Ask], console: Console) -> _Report:
     report = _Report()
     console.print(
         f"\n[bold]Asking {len(asks) + 1} questions[/bold]; prompts with more than "
@@ -128,9 +131,6 @@ async def _talk(client: DemoClient, config: FleetConfig, console: Console, *, ve
         report.results += await client.ask_all(asks[1:], CONCURRENCY, lambda _: progress.advance(task))
         report.results.append(await client.ask(next_turn(asks[0], report.results[0].text)))
     console.print(requests_table(report.results))
-    if verify:
-        report.pairs = await _verify(client, asks, console)
-        console.print(verification_table(report.pairs))
     return report
 
 

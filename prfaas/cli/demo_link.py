@@ -29,7 +29,7 @@ MOVES_WITHIN_S = 25.0
 
 @dataclass(frozen=True, slots=True)
 class Phase:
-    """Requests at one rate of the link; the threshold and its reason are those with which they began."""
+    """Requests at one rate of the link; the threshold and its reason are those with which they ended."""
 
     gbit_s: float
     threshold_tokens: int
@@ -81,12 +81,12 @@ class SlowLink:
         fast, slow = self._link.gbit_s, self._link.gbit_s / SLOWER
         self._tell("the router measures what prompts take, and its threshold begins to follow")
         fleet = await self._until(_follows, FOLLOWS_WITHIN_S)
-        before = await self._phase(fast, fleet)
+        before = await self._phase(fast)
         await asyncio.to_thread(change, self._link, {"gbit_s": slow})
         self._tell(f"the link has {slow:g} Gbit/s now; the router finds out by what crosses")
         within_s = MOVES_WITHIN_S if _follows(fleet) else 0.0
         fleet = await self._until(lambda f: f.threshold_tokens > before.threshold_tokens, within_s)
-        after = await self._phase(slow, fleet)
+        after = await self._phase(slow)
         await asyncio.to_thread(change, self._link, {"gbit_s": fast})
         return LinkAct(self._link.name, before, after, _held(fleet, before, after))
 
@@ -97,8 +97,9 @@ class SlowLink:
             await self._round()
         return fleet
 
-    async def _phase(self, gbit_s: float, fleet: FleetReply) -> Phase:
+    async def _phase(self, gbit_s: float) -> Phase:
         results = [result for _ in range(SHOWN_ROUNDS) for result in await self._round()]
+        fleet = await self._fleet()
         return Phase(gbit_s, fleet.threshold_tokens, _reason(fleet), tuple(results))
 
     async def _round(self) -> list[Result]:
@@ -122,5 +123,5 @@ def _held(fleet: FleetReply, before: Phase, after: Phase) -> str:
     if fleet.loops.threshold_off_because:
         return fleet.loops.threshold_off_because
     if after.threshold_tokens <= before.threshold_tokens:
-        return f"no look at the link called for it within {MOVES_WITHIN_S:g} s"
+        return f"{after.reason}; it was to rise within {MOVES_WITHIN_S:g} s"
     return ""
