@@ -41,7 +41,8 @@ def build_router(
     gate = Gate(metrics, room)
     tokenizer = ModelTokenizer.load(config.model.path)
     follower = KvFollower(directory, dialer, metrics, keys=CurveKeys.new() if credentials else None)
-    roles = RoleCalls(registry, dialer, metrics.roles)
+    alone = len(config.router.siblings) <= 1 and not config.router.replicas
+    roles = RoleCalls(registry, dialer, metrics.roles, alone=alone)
     timescales = Timescales(
         config, registry, dispatcher.params, dispatcher.traffic, metrics.loops, time.monotonic, roles.change_role
     )

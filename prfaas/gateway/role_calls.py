@@ -24,7 +24,9 @@ log = logging.getLogger(__name__)
 class RoleCalls:
     """Router → instance, one change after the other, so that each sees what the last one left."""
 
-    def __init__(self, registry: Registry, dialer: Dialer, metrics: RouterRoleMetrics) -> None:
+    def __init__(self, registry: Registry, dialer: Dialer, metrics: RouterRoleMetrics, *, alone: bool = True) -> None:
+        """`alone`: there are no other routers, which may ask other instances at this moment."""
+        self._alone = alone
         self._registry = registry
         self._dialer = dialer
         self._metrics = metrics
@@ -59,7 +61,7 @@ class RoleCalls:
         entry = self._registry.entry(instance_id)
         if entry is None:
             raise RefusedError(grpc.StatusCode.NOT_FOUND, f"no instance {instance_id!r} has registered here")
-        if refusal := needed(entry, role, self._registry.entries()):
+        if refusal := needed(entry, role, self._registry.entries(), alone=self._alone):
             raise RefusedError(grpc.StatusCode.FAILED_PRECONDITION, refusal)
         request = pb.ChangeRoleRequest(role=ROLE_TO_PB[role], reason=reason, ordered=ordered)
         channel = self._dialer.channel(entry.info.control_address, entry.info.cluster)
@@ -75,13 +77,23 @@ class RoleCalls:
         return reply
 
 
-def needed(entry: FleetEntry, role: Role, fleet: Sequence[FleetEntry]) -> str | None:
+def needed(entry: FleetEntry, role: Role, fleet: Sequence[FleetEntry], *, alone: bool) -> str | None:
     """Why an instance must stay what it is: without one that decodes there is no fleet. What else there is to say
-    against it the instance says itself."""
+    against it the instance says itself.
+
+    Where routers are not `alone`, two could each take one of the last two at the same moment; so none of them takes the
+    first by name.
+    """
     name = entry.info.instance_id
     if entry.state == "stale":
         return f"{name} is silent for {entry.age_s:.1f} s"
     if role == "decode" or entry.role != "decode" or entry.state != "up":
         return None
-    others = [e for e in fleet if e.role == "decode" and e.state == "up" and e.info.instance_id != name]
-    return None if others else f"{name} is the last instance that decodes; have another one do so first"
+    others = [
+        e.info.instance_id for e in fleet if e.role == "decode" and e.state == "up" and e.info.instance_id != name
+    ]
+    if not others:
+        return f"{name} is the last instance that decodes; have another one do so first"
+    if alone or name > min(others):
+        return None
+    return f"{name} is the one that goes on decoding whatever other routers ask for meanwhile; choose {min(others)}"

@@ -9,6 +9,7 @@ import pytest
 from prfaas.control.v1 import fleet_pb2 as pb
 from prfaas.control.v1.fleet_pb2_grpc import FleetStub
 from prfaas.gateway.registration import RefusedError
+from prfaas.gateway.role_calls import needed
 from tests.gateway.running_router import RunningRouter
 
 
@@ -55,6 +56,15 @@ async def test_of_two_that_are_asked_at_once_one_stays(router: RunningRouter) ->
     results = await asyncio.gather(*asking, return_exceptions=True)
     assert sum(isinstance(result, grpc.aio.AioRpcError) for result in results) == 1
     assert sum(len(fake.role_orders) for fake in fakes) == 1
+
+
+async def test_beside_other_routers_the_first_by_name_goes_on_decoding(router: RunningRouter) -> None:
+    await router.add("decode-1")
+    await router.add("decode-2")
+    first, second = entries = sorted(router.registry.entries(), key=lambda entry: entry.info.instance_id)
+    assert needed(second, "prefill", entries, alone=False) is None
+    assert "choose decode-2" in (needed(first, "prefill", entries, alone=False) or "")
+    assert needed(first, "prefill", entries, alone=True) is None
 
 
 @pytest.mark.parametrize(
