@@ -77,10 +77,10 @@ async def _all(folder: Path, series: Series) -> dict[str, Any]:
     trials: dict[str, Trial] = {}
     for name in (HOMOGENEOUS, NAIVE):
         async with AsyncExitStack() as stack:
-            trials[name] = await series.fleet(found[name], stack).bearable()
+            trials[name] = await series.fleet(found[name], stack).at_best()
     async with AsyncExitStack() as stack:
         bench = series.fleet(found[PRFAAS], stack)
-        trials[PRFAAS] = await bench.bearable()
+        trials[PRFAAS] = await bench.at_best()
         beside = await bench.at(trials[HOMOGENEOUS].rate_req_s)
         cut = bench.cut_at(trials[PRFAAS].rate_req_s)
         cut_trial = await bench.at(trials[PRFAAS].rate_req_s, cut)

@@ -18,6 +18,7 @@ def trial_figures(trial: Trial, slo_ttft_s: float) -> dict[str, Any]:
     live, simulated = trial.live, trial.simulated
     return {
         "rate_req_s": trial.rate_req_s,
+        "rate_in_time_req_s": trial.rate_in_time_req_s,
         "share_of_plan": trial.rate_req_s / trial.planned_req_s,
         "requests": len(live.served) + len(live.lost),
         "lost": len(live.lost),

@@ -1,17 +1,22 @@
 """What plan and simulator say of a deployment, in the case study's seconds. Starts nothing."""
 
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
 from benchmarks.fleet.studies import Study
 from prfaas.planner.simulate.arrival import Arrival, Workload
 from prfaas.planner.simulate.opening import opening
-from prfaas.planner.simulate.outcome import QUANTILES, Fidelity, Outcome
+from prfaas.planner.simulate.outcome import Fidelity, Outcome
 from prfaas.planner.simulate.run import simulate
 from prfaas.planner.simulate.workloads.build import build_workload
 from prfaas.policy.throughput import throughput
 
 IN_TIME = 0.9
 """Of the first tokens, as `slo.ttft_s` asks."""
-SHARES = tuple(share / 20 for share in range(6, 21))
-"""Of a deployment's planned rate: a grid of 5 %, from 0.3 to 1."""
+SHARES = tuple(share / 20 for share in range(10, 21))
+"""Of a deployment's planned rate: a grid of 5 %, from half of it to all."""
+PERCENT = 100
+"""Of `Outcome.ttft_quantiles_s`, the first so many are at whole percent."""
 
 
 def planned_rate(study: Study) -> float:
@@ -33,15 +38,39 @@ def predict(study: Study, rate_req_s: float, requests: int, seed: int, fidelity:
     return simulate(study.deployment, chosen, study.policy, requests=requests, seed=seed, fidelity=fidelity)
 
 
-def bearable_rate(study: Study, requests: int, seed: int) -> float:
-    """The highest rate of the grid at which the simulator has nine of ten first tokens in time."""
-    best, planned = SHARES[0], planned_rate(study)
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A deployment at one rate, as the simulator has it."""
+
+    rate_req_s: float
+    in_time: float
+    """Share of the first tokens, in whole percent."""
+
+    @property
+    def goodput_req_s(self) -> float:
+        """First tokens in time per second."""
+        return self.rate_req_s * self.in_time
+
+
+def grid(study: Study, count: Callable[[float], int], seed: int) -> list[Loaded]:
+    """Every rate of the grid; `count` says how many requests a run at a rate has."""
+    planned, slo_s = planned_rate(study), study.deployment.slo.ttft_s
+    found = []
     for share in SHARES:
-        outcome = predict(study, share * planned, requests, seed, "fluid")
-        if outcome.ttft_quantiles_s[QUANTILES.index(IN_TIME)] > study.deployment.slo.ttft_s:
-            break
-        best = share
-    return best * planned
+        rate = share * planned
+        quantiles = predict(study, rate, count(rate), seed).ttft_quantiles_s
+        found.append(Loaded(rate, sum(q <= slo_s for q in quantiles[:PERCENT]) / PERCENT))
+    return found
+
+
+def best_rate(loads: Sequence[Loaded]) -> float:
+    """At which most first tokens are in time per second: beyond it, queues make more of them late than come."""
+    return max(loads, key=lambda load: load.goodput_req_s).rate_req_s
+
+
+def rate_in_time(loads: Sequence[Loaded]) -> float | None:
+    """The highest at which nine of ten are; None: at none."""
+    return max((load.rate_req_s for load in loads if load.in_time >= IN_TIME), default=None)
 
 
 def workload(study: Study, rate_req_s: float, seed: int) -> Workload:

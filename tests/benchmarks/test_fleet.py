@@ -14,7 +14,7 @@ from benchmarks.fleet.figures import cut_figures, trial_figures
 from benchmarks.fleet.fleet_file import fleet_file
 from benchmarks.fleet.live_run import LinkCut, LiveRun, Served
 from benchmarks.fleet.machine import CpuTime, Lateness
-from benchmarks.fleet.predicted import arrivals, planned_rate, predict
+from benchmarks.fleet.predicted import Loaded, arrivals, best_rate, planned_rate, predict, rate_in_time
 from benchmarks.fleet.scales import Scales
 from benchmarks.fleet.spread import spread
 from benchmarks.fleet.studies import HOMOGENEOUS, NAIVE, PRFAAS, studies
@@ -110,6 +110,12 @@ def test_what_is_predicted_is_what_is_sent(tmp_path: Path) -> None:
     cut = LinkCut(5.0, 10.0, 0.01, 100.0)
     assert predict(with_cut(study, cut), 2.0, 30, 7, "fluid").ttft_s.p90 > outcome.ttft_s.p90
     assert local_only(study, 2.0, 30, cut) > 0
+
+
+def test_the_best_rate_has_most_first_tokens_in_time() -> None:
+    loads = [Loaded(1.0, 0.95), Loaded(1.5, 0.90), Loaded(2.0, 0.75), Loaded(2.5, 0.4)]
+    assert (best_rate(loads), rate_in_time(loads)) == (2.0, 1.5)
+    assert rate_in_time(loads[2:]) is None
 
 
 def served(at_s: float, ttft_s: float, *, remote: bool = True) -> Served:
