@@ -55,7 +55,7 @@ async def loads(
 ) -> dict[str, Loads]:
     """Requests/s of many connections, streams beside each other, and the first chunk of a stream that is alone.
 
-    Raises AnswerError for streams with fewer chunks than half of `stream_tokens`: what was measured is not what was asked.
+    Raises AnswerError for streams with fewer chunks than half of `stream_tokens`: that is not what was asked for.
     """
     measured = {name: Loads() for name in servers}
     for _ in range(rounds):
