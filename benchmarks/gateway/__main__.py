@@ -81,7 +81,7 @@ async def _measure(
     progress.print("many at a time, and streams")
     stream = prompts.body(prompts.unseen(KB), STREAM_TOKENS, stream=True)
     short_stream = prompts.body(prompts.unseen(KB), 2, stream=True)
-    loaded = await loads(servers, make, stream, short_stream, rounds, seconds)
+    loaded = await loads(servers, make, stream, short_stream, rounds, seconds, STREAM_TOKENS)
     rows = peer_rows(times, loaded)
     parts = [
         Part("Prompts of 1 KB", COLUMNS, rows),

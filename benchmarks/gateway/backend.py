@@ -14,7 +14,7 @@ import uvloop
 from benchmarks.gateway.answers import AT_ONCE_TOKENS
 
 _STREAM = re.compile(rb'"stream": ?true')
-_MAX_TOKENS = re.compile(rb'"max_tokens": ?(\d+)')
+_MAX_TOKENS = re.compile(rb'"max_(?:completion_)?tokens": ?(\d+)')
 _HEAD = b'{"id":"chatcmpl-0123456789abcdef01234567","created":1700000000,"model":"bench",'
 _USAGE = b'"usage":{"prompt_tokens":256,"completion_tokens":8,"total_tokens":264}}'
 _ANSWER = (

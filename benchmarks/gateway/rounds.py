@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from benchmarks.gateway.http import Connection, post
+from benchmarks.gateway.http import AnswerError, Connection, post
 from benchmarks.gateway.load import first_event_ms, rate, streams
 from benchmarks.gateway.servers import Server
 from benchmarks.gateway.targets import STRAIGHT
@@ -45,9 +45,18 @@ async def answer_times(servers: Mapping[str, Server], make: MakeBody, rounds: in
 
 
 async def loads(
-    servers: Mapping[str, Server], make: MakeBody, stream: bytes, short_stream: bytes, rounds: int, seconds: float
+    servers: Mapping[str, Server],
+    make: MakeBody,
+    stream: bytes,
+    short_stream: bytes,
+    rounds: int,
+    seconds: float,
+    stream_tokens: int,
 ) -> dict[str, Loads]:
-    """Requests/s of many connections, streams beside each other, and the first chunk of a stream that is alone."""
+    """Requests/s of many connections, streams beside each other, and the first chunk of a stream that is alone.
+
+    Raises AnswerError for streams with fewer chunks than half of `stream_tokens`: that is not what was asked for.
+    """
     measured = {name: Loads() for name in servers}
     for _ in range(rounds):
         for name, server in servers.items():
@@ -56,6 +65,8 @@ async def loads(
             found.req_s.append(at_once.requests_per_s)
             found.cpu_s_per_1k_requests.append(at_once.cpu_s_per_1k_requests or 0.0)
             heard = await streams(server.chats, stream, CONCURRENCY, server.pid)
+            if heard.events < CONCURRENCY * stream_tokens / 2:
+                raise AnswerError(f"{name}: {heard.events} chunks in {CONCURRENCY} streams of {stream_tokens} tokens")
             found.cpu_s_per_1k_chunks.append(heard.cpu_s_per_1k_chunks or 0.0)
             found.first_chunk_ms.append(await first_event_ms(server.chats, short_stream, FIRST_CHUNKS))
     return measured

@@ -8,6 +8,7 @@ import uvloop
 
 from benchmarks.gateway import figures, model
 from benchmarks.gateway.figures import LongPrompts
+from benchmarks.gateway.http import AnswerError
 from benchmarks.gateway.prompts import KB, LONG_KB, Prompts
 from benchmarks.gateway.rounds import Loads, added_ms, answer_times, loads
 from benchmarks.gateway.servers import Server, ServerError, free_port
@@ -41,7 +42,11 @@ def test_gateway_and_backend_are_measured_and_who_is_missing_is_named(directory:
         ends = {name: targets.servers[name] for name in (OURS, STRAIGHT)}
         times = await answer_times(ends, lambda: prompts.body(prompts.unseen(KB)), rounds=1, each=2)
         stream, short = (prompts.body(prompts.unseen(KB), tokens, stream=True) for tokens in (20, 2))
-        measured = await loads(ends, lambda: prompts.body(prompts.unseen(KB)), stream, short, rounds=1, seconds=0.1)
+        measured = await loads(
+            ends, lambda: prompts.body(prompts.unseen(KB)), stream, short, rounds=1, seconds=0.1, stream_tokens=20
+        )
+        with pytest.raises(AnswerError, match="chunks in 32 streams of 256 tokens"):
+            await loads(ends, lambda: short, stream, short, rounds=1, seconds=0.1, stream_tokens=256)
         return times, measured
 
     with Targets(path, prompts.body(prompts.unseen(KB))) as targets:
