@@ -75,4 +75,4 @@ def _number_fits(value: Any, schema: Schema, kinds: tuple[type, ...]) -> bool:
     if not isinstance(value, kinds) or isinstance(value, bool):
         return False
     low, high = schema.get("minimum", value), schema.get("maximum", value)
-    return bool(low <= value <= high and value > schema.get("exclusiveMinimum", value - 1))
+    return bool(low <= value <= high and value > schema.get("exclusiveMinimum", float("-inf")))
