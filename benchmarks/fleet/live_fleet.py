@@ -9,17 +9,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.fleet.calls import get_json, put_json
+from benchmarks.fleet.calls import get, get_json, put_json
 from benchmarks.fleet.client import Prompts, ask
 from benchmarks.fleet.fleet_file import fleet_file
+from benchmarks.fleet.machine import samples
+from benchmarks.fleet.predicted import arrivals, planned_rate
 from benchmarks.fleet.scales import Scales
 from benchmarks.fleet.studies import Study
 from prfaas.cli.fleet import Fleet, process_specs
 from prfaas.config.sections import FleetConfig, split_address
 from prfaas.core.errors import EngineError
 
-WARM_UP_TOKENS = 2_048
-WARM_UP_ROUNDS = 3
+WARM_UP_REQUESTS, WARM_UP_SEED = 36, 1_000
+THRESHOLD = "prfaas_router_threshold_tokens"
 REGISTRATION_LOOKS = 300
 BETWEEN_LOOKS_S = 0.2
 
@@ -48,6 +50,11 @@ class LiveFleet:
             assert link.relay is not None
             await asyncio.to_thread(put_json, link.relay.listen, "/link", {"gbit_s": gbit_s * self.scales.link})
 
+    async def threshold_tokens(self) -> int:
+        """In force now."""
+        page = await asyncio.to_thread(get, self.fleet.child("router").addresses["http"], "/metrics")
+        return int(next(s.value for s in samples(page) if s.name == THRESHOLD))
+
     async def status(self) -> dict[str, Any]:
         """What the router says of the fleet."""
         page: dict[str, Any] = await asyncio.to_thread(get_json, self.fleet.child("router").addresses["http"], "/fleet")
@@ -64,7 +71,7 @@ async def running(study: Study, scales: Scales, model: Path, prompts: Prompts) -
         async with Fleet(specs, drain_s=1.0, log_dir=Path(scratch) / "logs") as fleet:
             live = LiveFleet(config, fleet, scales)
             await _until_registered(live)
-            await _warm_up(live, prompts)
+            await _warm_up(study, live, prompts)
             yield live
 
 
@@ -77,12 +84,12 @@ async def _until_registered(live: LiveFleet) -> None:
     raise EngineError(f"not all {expected} instances registered within {REGISTRATION_LOOKS * BETWEEN_LOOKS_S:g} s")
 
 
-async def _warm_up(live: LiveFleet, prompts: Prompts) -> None:
+async def _warm_up(study: Study, live: LiveFleet, prompts: Prompts) -> None:
+    """With lengths of the workload, from which the router learns."""
     host, port = live.http
-    instances = sum(len(cluster.instances) for cluster in live.config.clusters)
-    for _ in range(WARM_UP_ROUNDS):
-        bodies = [prompts.body(WARM_UP_TOKENS * (1 + i % 16), 2) for i in range(2 * instances)]
-        await asyncio.gather(*(ask(host, port, body, time.monotonic) for body in bodies))
+    came = arrivals(study, planned_rate(study), WARM_UP_REQUESTS, WARM_UP_SEED)
+    bodies = [prompts.body(arrival.prompt_tokens, 2) for arrival in came]
+    await asyncio.gather(*(ask(host, port, body, time.monotonic) for body in bodies))
 
 
 def _is_instance(child: Any) -> bool:

@@ -1,7 +1,6 @@
 """A workload through a live fleet, and what came of it, in the case study's seconds and bytes."""
 
 import asyncio
-import contextlib
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -42,9 +41,16 @@ class Served:
     """When it was to come."""
     ttft_s: float
     ended_s: float
+    queue_s: float
+    prefill_s: float
     remote: bool
     wire_bytes: float
     fell_back: bool
+
+    @property
+    def rest_s(self) -> float:
+        """Of the time to the first token: requests on their way, the end of a transfer, the first step that decodes."""
+        return self.ttft_s - self.queue_s - self.prefill_s
 
 
 @dataclass(slots=True)
@@ -112,13 +118,20 @@ async def run_live(
                 await asyncio.sleep(max(0.0, due_s - time.monotonic()))
                 requests.create_task(_one(live, run, arrival, body, due_s, on_ended))
     finally:
-        for task in side:
-            task.cancel()
-        await asyncio.gather(*side, return_exceptions=True)
+        await _end(side)
     run.cpu_share = CpuTime.now().share_since(cpu)
     run.own_cores = (cpu_s(os.getpid()) - own_s) / (time.monotonic() - began_s)
     run.lateness = (await lateness(live.metrics_addresses)).since(late)
     return run
+
+
+async def _end(side: "list[asyncio.Task[None]]") -> None:
+    """Raises what ended one of them before its time: a cut that was none is no figure."""
+    for task in side:
+        task.cancel()
+    for outcome in await asyncio.gather(*side, return_exceptions=True):
+        if isinstance(outcome, Exception):
+            raise outcome
 
 
 async def _one(
@@ -140,6 +153,8 @@ def _served(live: LiveFleet, arrival: Arrival, due_s: float, answer: Answer) -> 
         at_s=arrival.at_s,
         ttft_s=(answer.first_token_s - due_s) * scales.time,
         ended_s=arrival.at_s + (answer.ended_s - due_s) * scales.time,
+        queue_s=trace["queue_ms"] / 1e3 * scales.time,
+        prefill_s=trace["prefill_ms"] / 1e3 * scales.time,
         remote=kinds[trace["prefill"]["cluster"]] == "prfaas",
         wire_bytes=trace["kv"]["bytes_wire"] / scales.kv,
         fell_back=bool(trace["fallback"]),
@@ -156,8 +171,7 @@ async def _cut_link(live: LiveFleet, cut: LinkCut, start_s: float) -> None:
 
 async def _watch_threshold(live: LiveFleet, run: LiveRun) -> None:
     while True:
-        with contextlib.suppress(OSError):
-            threshold = int((await live.status())["threshold_tokens"])
-            if run.thresholds[-1:] != [threshold]:
-                run.thresholds.append(threshold)
+        threshold = await live.threshold_tokens()
+        if run.thresholds[-1:] != [threshold]:
+            run.thresholds.append(threshold)
         await asyncio.sleep(1.0)

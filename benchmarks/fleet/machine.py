@@ -1,11 +1,12 @@
 """How busy this machine was, and whether emulated engines kept their time: what a run's figures are worth."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.samples import Sample
 
 from benchmarks.fleet.calls import get
 
@@ -55,14 +56,19 @@ class Lateness:
         return self.late_steps / self.steps if self.steps else 0.0
 
 
+def samples(page: bytes) -> Iterator[Sample]:
+    """Of a page of metrics."""
+    for family in text_string_to_metric_families(page.decode()):
+        yield from family.samples
+
+
 async def lateness(metrics_addresses: Iterable[str]) -> Lateness:
     """Of all instances together, since their start."""
     pages = await asyncio.gather(*(asyncio.to_thread(get, address, "/metrics") for address in metrics_addresses))
     found: dict[str, float] = {"sum": 0.0, "count": 0.0, "bucket": 0.0}
     for page in pages:
-        for family in text_string_to_metric_families(page.decode()):
-            for sample in family.samples:
-                kind = sample.name.removeprefix(f"{LATE}_")
-                if kind in found and sample.labels.get("le", NOTABLE_S) == NOTABLE_S:
-                    found[kind] += sample.value
+        for sample in samples(page):
+            kind = sample.name.removeprefix(f"{LATE}_")
+            if kind in found and sample.labels.get("le", NOTABLE_S) == NOTABLE_S:
+                found[kind] += sample.value
     return Lateness(found["count"], found["sum"], found["count"] - found["bucket"])

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 from random import Random
 
@@ -22,7 +23,7 @@ from prfaas.planner.simulate.outcome import Outcome
 SEED = 7
 SLOWER = 0.05
 """Of the planned rate: what a live deployment that missed its objective is asked for next."""
-SEARCHED_REQUESTS = 2_000
+SEARCHED_REQUESTS = 1_000
 CUT_SHARE, CUT_S = 0.1, 30.0
 
 
@@ -49,10 +50,16 @@ class Series:
     scales: Scales
     model: Path
     requests: int
+    at_most_s: float = inf
+    """Of the case study's: at low rates fewer requests come."""
     searched: int = SEARCHED_REQUESTS
     tries: int = 3
     on_begin: Callable[[str], None] = lambda _: None
     on_ended: Callable[[], None] = lambda: None
+
+    def count(self, rate_req_s: float) -> int:
+        """Requests of a run."""
+        return max(1, min(self.requests, int(self.at_most_s * rate_req_s)))
 
     def prompts(self) -> Prompts:
         return Prompts(MODEL_NAME, decoder_spec(read_config(self.model)).vocab_size, Random(SEED))
@@ -86,16 +93,17 @@ class Bench:
         study, series = self._study, self._series
         what = f"{study.name}, {rate_req_s:.2f} requests/s{', link cut' if cut else ''}"
         series.on_begin(f"{what}: simulated")
-        simulated = predict(with_cut(study, cut) if cut else study, rate_req_s, series.requests, SEED)
+        count = series.count(rate_req_s)
+        simulated = predict(with_cut(study, cut) if cut else study, rate_req_s, count, SEED)
         series.on_begin(what)
         live = await self._running()
-        came = arrivals(study, rate_req_s, series.requests, SEED)
+        came = arrivals(study, rate_req_s, count, SEED)
         run = await run_live(live, self._prompts, came, series.on_ended, cut)
         return Trial(study.name, rate_req_s, planned_rate(study), run, simulated)
 
     def cut_at(self, rate_req_s: float) -> LinkCut:
         """In the middle of a run."""
-        middle_s = self._series.requests / rate_req_s / 2
+        middle_s = self._series.count(rate_req_s) / rate_req_s / 2
         return LinkCut(max(0.0, middle_s - CUT_S / 2), CUT_S, CUT_SHARE, self._study.deployment.links[0].gbit_s)
 
     async def _running(self) -> LiveFleet:

@@ -99,22 +99,30 @@ async def streams(url: str, body: bytes, concurrency: int, pid: int | None = Non
     """As many streams as `concurrency` at once, each the second request of its connection."""
     request = post(url, body)
     connections = [await Connection.to(url) for _ in range(concurrency)]
-
-    async def ask(connection: Connection) -> tuple[int, float]:
-        begun_s = time.perf_counter()
-        answer = await connection.ask(request)
-        assert connection.first_s is not None
-        return chunks(answer), connection.first_s - begun_s
-
-    await asyncio.gather(*map(ask, connections))
-    used_s, begun_s = cpu_s(pid) if pid else None, time.perf_counter()
-    heard = await asyncio.gather(*map(ask, connections))
+    for _ in range(2):
+        used_s, begun_s = cpu_s(pid) if pid else 0.0, time.perf_counter()
+        heard = await asyncio.gather(*(_stream(connection, request) for connection in connections))
     seconds = time.perf_counter() - begun_s
-    used_s = cpu_s(pid) - used_s if pid and used_s is not None else None
+    cpu = cpu_s(pid) - used_s if pid else None
     for connection in connections:
         connection.close()
-    first_ms = statistics.median(first_s * 1e3 for _, first_s in heard)
-    return Streams(sum(events for events, _ in heard), seconds, first_ms, used_s)
+    return Streams(sum(events for events, _ in heard), seconds, statistics.median(first for _, first in heard), cpu)
+
+
+async def first_event_ms(url: str, body: bytes, count: int) -> float:
+    """Median over short streams, one after the other on one connection."""
+    connection, request = await Connection.to(url), post(url, body)
+    firsts_ms = [(await _stream(connection, request))[1] for _ in range(WARM_UP + count)]
+    connection.close()
+    return statistics.median(firsts_ms[WARM_UP:])
+
+
+async def _stream(connection: Connection, request: bytes) -> tuple[int, float]:
+    """Events, and milliseconds until the first one."""
+    begun_s = time.perf_counter()
+    answer = await connection.ask(request)
+    assert connection.first_s is not None
+    return chunks(answer), (connection.first_s - begun_s) * 1e3
 
 
 def main(
@@ -139,10 +147,10 @@ def main(
             found |= asdict(await rate(url, whole, concurrency, seconds, pid))
         if only in ("", "streams"):
             heard = await streams(url, streamed, concurrency, pid)
-            alone = await streams(url, streamed, 1)
+            alone_ms = await first_event_ms(url, chat(model, prompt_chars, 2, stream=True), 200)
             found |= asdict(heard) | {
                 "cpu_s_per_1k_chunks": heard.cpu_s_per_1k_chunks,
-                "first_event_ms_p50_alone": alone.first_event_ms_p50,
+                "first_event_ms_p50_alone": alone_ms,
             }
         return found
 

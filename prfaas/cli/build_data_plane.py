@@ -65,7 +65,10 @@ def build_data_plane(
     name, cluster = identity.instance_id, identity.cluster
     digest: Digest = SpansDigest.open() if codec is not None else payload_digest
     outbox = Outbox(Caller(name, cluster), config.transport, credentials, metrics, time.monotonic, digest)
-    links = LinkSampler(outbox, config.transport, metrics, time.monotonic)
+    described = {
+        (set(link.between) - {cluster}).pop(): link.gbit_s * 1e9 / 8 for link in config.links if cluster in link.between
+    }
+    links = LinkSampler(outbox, config.transport, metrics, time.monotonic, described)
     inbox = Inbox(time.monotonic)
     host = Host(name, cluster, identity.epoch)
 

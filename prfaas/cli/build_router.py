@@ -12,6 +12,8 @@ from prfaas.gateway.app import build_app
 from prfaas.gateway.calls import InstanceCalls
 from prfaas.gateway.directory import Directory
 from prfaas.gateway.dispatch import Dispatcher
+from prfaas.gateway.fleet_state import FleetState
+from prfaas.gateway.fleet_watch import FleetWatch
 from prfaas.gateway.gate import Gate
 from prfaas.gateway.kv_follower import KvFollower
 from prfaas.gateway.registry import Registry
@@ -36,21 +38,16 @@ def build_router(
     dispatcher = Dispatcher(config, registry, directory, calls, metrics, time.monotonic, room)
     gate = Gate(metrics, room)
     tokenizer = ModelTokenizer.load(config.model.path)
+    follower = KvFollower(directory, dialer, metrics, keys=CurveKeys.new() if credentials else None)
     roles = RoleCalls(registry, dialer, metrics.roles)
     timescales = Timescales(
         config, registry, dispatcher.params, dispatcher.traffic, metrics.loops, time.monotonic, roles.change_role
     )
-    app = build_app(
-        config,
-        tokenizer,
-        context_tokens,
-        registry,
-        directory,
-        dispatcher,
-        gate,
-        metrics,
-        time.monotonic,
-        loops=lambda: timescales.state,
+    state = FleetState(
+        config, registry, directory, dispatcher, gate, time.monotonic, time.time, lambda: timescales.state
     )
-    follower = KvFollower(directory, dialer, metrics, keys=CurveKeys.new() if credentials else None)
-    return RouterServer(config.router, app, registry, dispatcher, follower, gate, credentials, roles, timescales)
+    watch = FleetWatch(state, metrics.watch)
+    app = build_app(
+        config, tokenizer, context_tokens, registry, directory, dispatcher, gate, metrics, time.monotonic, watch
+    )
+    return RouterServer(config.router, app, registry, dispatcher, follower, gate, credentials, roles, watch, timescales)

@@ -20,7 +20,7 @@ from prfaas.control.dial import Dialer
 from prfaas.control.v1 import fleet_pb2 as pb
 from prfaas.control.v1.fleet_pb2_grpc import FleetStub
 from prfaas.core.errors import PeerLostError, UnavailableError
-from prfaas.gateway.status_api import FleetReply, InstanceReply
+from prfaas.gateway.fleet_reply import FleetReply, InstanceReply
 from prfaas.telemetry.security_metrics import SecurityMetrics
 
 ANSWER_WITHIN_S = 10.0

@@ -142,10 +142,13 @@ class Answer:
         decision = "remote" if placement and placement.remote else "local"
         self._metrics.ttft.labels(decision).observe(self._ttft_s)
         self._metrics.vllm_ttft.observe(self._ttft_s)
+        self._generation.placements.first_token(self._arrival.request.request_id, self._ttft_s)
 
     def _end(self, reason: FinishWord, account: pb.Account | None) -> None:
         self._finish_reason = reason
         self._account = account
+        if placement := self._generation.placement:
+            self._generation.placements.ended(self._arrival.request, placement, account)
         if account:
             self._compare_hits(account)
         if account and account.fallback:

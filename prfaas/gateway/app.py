@@ -12,7 +12,7 @@ from fastapi.openapi.utils import get_openapi
 from pydantic.json_schema import models_json_schema
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import HTMLResponse, PlainTextResponse, Response
 
 from prfaas import __version__
 from prfaas.config.sections import FleetConfig
@@ -27,10 +27,12 @@ from prfaas.gateway.directory import Directory
 from prfaas.gateway.dispatch import Dispatcher
 from prfaas.gateway.edge import Edge
 from prfaas.gateway.errors import ApiError, ErrorReply
+from prfaas.gateway.fleet_changes import FleetChange, FleetStart
+from prfaas.gateway.fleet_reply import FleetReply
+from prfaas.gateway.fleet_watch import FleetWatch
 from prfaas.gateway.gate import Gate
 from prfaas.gateway.grammar_check import GrammarCheck
 from prfaas.gateway.guard import Guard
-from prfaas.gateway.loop_state import LoopState
 from prfaas.gateway.openai_api import OpenAIApi, ServedModel
 from prfaas.gateway.parse import PREFILL_HEADER, PRIORITY_HEADER, TRACE_HEADER
 from prfaas.gateway.registry import Registry
@@ -38,14 +40,26 @@ from prfaas.gateway.replies import ChatCompletion, ModelCard, ModelList, TextCom
 from prfaas.gateway.responses_body import ResponsesBody
 from prfaas.gateway.responses_replies import ResponseReply
 from prfaas.gateway.schema import ChatBody, CompletionBody
-from prfaas.gateway.status_api import FleetReply, ReadyReply, StatusApi
+from prfaas.gateway.status_api import ReadyReply, StatusApi
 from prfaas.gateway.tenants import Tenants
 from prfaas.gateway.tokenizer import ModelTokenizer
 from prfaas.telemetry.metrics import RouterMetrics
 
 SCHEMA_AT = "#/components/schemas/"
 BODIES = (ChatBody, CompletionBody, ResponsesBody)
-REPLIES = (ChatCompletion, TextCompletion, ResponseReply, ModelList, ModelCard, FleetReply, ReadyReply, ErrorReply)
+REPLIES = (
+    ChatCompletion,
+    TextCompletion,
+    ResponseReply,
+    ModelList,
+    ModelCard,
+    FleetReply,
+    FleetStart,
+    FleetChange,
+    ReadyReply,
+    ErrorReply,
+)
+EVENTS: dict[int | str, dict[str, Any]] = {200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}}
 
 
 def draw_seed() -> int:
@@ -63,9 +77,9 @@ def build_app(
     gate: Gate,
     metrics: RouterMetrics,
     clock: Clock,
+    watch: FleetWatch,
     unix_time: Clock = time.time,
     seeds: Callable[[], int] = draw_seed,
-    loops: Callable[[], LoopState] | None = None,
 ) -> FastAPI:
     """The router's HTTP side. `max_context_tokens` is the model's limit, already shortened by the config's."""
     model = ServedModel(config.model.name, int(unix_time()), max_context_tokens, config.router.default_max_tokens)
@@ -74,7 +88,7 @@ def build_app(
     openai = OpenAIApi(
         model, read_body, tokenizer, grammars, registry, dispatcher, gate, metrics, clock, unix_time, seeds
     )
-    status = StatusApi(config, registry, gate, metrics, directory, dispatcher.params, clock, loops)
+    status = StatusApi(config, registry, gate, metrics, directory, watch)
     app = FastAPI(title="prfaas", version=__version__, redoc_url=None, redirect_slashes=False)
     app.add_middleware(Guard, tenants=Tenants(config.admission.api_keys, clock), metrics=metrics)
     app.add_middleware(Edge, gate=gate, metrics=metrics)
@@ -128,6 +142,8 @@ def _add_status(app: FastAPI, api: StatusApi) -> None:
     for path, handler in (("/health", api.health), ("/ready", api.ready)):  # some load balancers ask so
         app.add_api_route(path, handler, methods=["HEAD"], include_in_schema=False)
     app.add_api_route("/fleet", api.fleet, responses=_answers(FleetReply))
+    app.add_api_route("/fleet/events", api.fleet_events, response_class=Response, responses=EVENTS)
+    app.add_api_route("/ui", api.ui, response_class=HTMLResponse)
     app.add_api_route("/metrics", api.prometheus, response_class=PlainTextResponse)
 
 

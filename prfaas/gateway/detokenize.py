@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from tokenizers import Tokenizer
 from tokenizers.decoders import DecodeStream
 
-UNFINISHED = "\N{REPLACEMENT CHARACTER}"
-"""What the decoder shows for bytes that are no character, or not yet."""
+from prfaas.gateway.whole_tokens import UNFINISHED, WholeTokens
+
 MAX_HELD_TOKENS = 32
 """Every further token decodes all that are held, so a run of bytes that never becomes a character is cut."""
 MAX_CHARACTER_TOKENS = 4
@@ -15,8 +15,9 @@ MAX_CHARACTER_TOKENS = 4
 class TextDecoder:
     """Text of a growing list of tokens. The pieces add up to the decoding of all tokens at once."""
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
+    def __init__(self, tokenizer: Tokenizer, whole: WholeTokens) -> None:
         self._tokenizer = tokenizer
+        self._whole = whole
         self._stream = DecodeStream(skip_special_tokens=True)
         self._shown: list[int] = []
         """The tokens of the last piece: decoding the next ones depends on them."""
@@ -28,6 +29,8 @@ class TextDecoder:
 
     def push_all(self, token_ids: Sequence[int]) -> str:
         """The same for several tokens at once, for the price of one."""
+        if len(token_ids) == 1 and not self._held and (text := self._whole.text(token_ids[0])) is not None:
+            return text
         self._held.extend(token_ids)
         try:
             piece = self._stream.step(self._tokenizer, token_ids)
@@ -78,7 +81,6 @@ class StopMatcher:
         self._stops = tuple(stop_strings)
         self._longest = max(map(len, self._stops), default=0)
         self._held = ""
-        self.has_stops = bool(self._stops)
         self.matched = False
 
     def push(self, text: str) -> str:
@@ -112,16 +114,12 @@ class StopMatcher:
 class Detokenizer:
     """One answer: token ids in, text out, until a stop string."""
 
-    def __init__(self, tokenizer: Tokenizer, stop_strings: Sequence[str]) -> None:
-        self._decoder = TextDecoder(tokenizer)
+    def __init__(self, tokenizer: Tokenizer, whole: WholeTokens, stop_strings: Sequence[str]) -> None:
+        self._decoder = TextDecoder(tokenizer, whole)
         self._matcher = StopMatcher(stop_strings)
+        self.can_stop = bool(stop_strings)
         self.decoded_chars = 0
         """Characters that have become certain, those included that may yet be part of a stop string."""
-
-    @property
-    def can_stop(self) -> bool:
-        """There are stop strings."""
-        return self._matcher.has_stops
 
     @property
     def stopped(self) -> bool:
@@ -136,7 +134,7 @@ class Detokenizer:
         """The same for several tokens at once; after a stop string nobody knows which of them it ended with."""
         text = self._decoder.push_all(token_ids)
         self.decoded_chars += len(text)
-        return self._matcher.push(text)
+        return self._matcher.push(text) if self.can_stop else text
 
     def flush(self) -> str:
         """The rest, once the last token came; it can still end in a stop string."""

@@ -24,6 +24,7 @@ from prfaas.gateway.calls import InstanceCalls
 from prfaas.gateway.directory import Directory
 from prfaas.gateway.events import Event, Finished
 from prfaas.gateway.generate_call import GenerateCall
+from prfaas.gateway.placement_log import PlacementLog
 from prfaas.gateway.policy_params import LiveParams, policy_params
 from prfaas.gateway.prompt_blocks import PromptBlocks
 from prfaas.gateway.registry import Registry
@@ -67,6 +68,8 @@ class Dispatcher:
         """The knobs in force; the short loop changes them."""
         self.traffic = Traffic(clock)
         """What was placed."""
+        self.placements = PlacementLog(clock)
+        """The same, request by request, for people."""
         self.first_token_deadline_s = config.router.first_token_deadline_s
         self._registry = registry
         self._directory = directory
@@ -113,6 +116,7 @@ class Dispatcher:
         if priority and (refusal := refusal or admit(wanted, placement, view, self.params.now)):
             raise ContendedError(refusal.reason, refusal.retry_after_s)
         self.traffic.add(request.prompt_tokens, placement.uncached_tokens)
+        self.placements.placed(request, placement)
         ticket = self._registry.placed(placement)
         prefill = placement.prefill or placement.decode
         self.metrics.placements.labels("remote" if placement.remote else "local", prefill.cluster).inc()
@@ -181,6 +185,8 @@ class Generation:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if not self._ended:
+            self.placements.failed(self._request.request_id, CancelledError.code)
         self._abandon()
 
     def __aiter__(self) -> Self:
@@ -198,6 +204,11 @@ class Generation:
             else:
                 return event
         raise StopAsyncIteration
+
+    @property
+    def placements(self) -> PlacementLog:
+        """Where what became of it is noted."""
+        return self._dispatcher.placements
 
     @property
     def ready(self) -> bool:
@@ -263,11 +274,13 @@ class Generation:
         elsewhere = error.retryable or isinstance(error, CapacityError | ContextLengthError)
         late = self._dispatcher.clock() >= self._due_s
         if failed is None or self._failed or self._has_tokens or late or not elsewhere:
+            self.placements.failed(self._request.request_id, error.code)
             raise error
         self._failed = frozenset({failed})
         try:
             self._start()
         except UnavailableError:
+            self.placements.failed(self._request.request_id, error.code)
             raise error from None
         self._ended = False
         self._dispatcher.metrics.retries.labels(error.code).inc()

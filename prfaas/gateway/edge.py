@@ -10,6 +10,7 @@ from prfaas.core.ids import new_request_id
 from prfaas.gateway import errors
 from prfaas.gateway.client_request_id import REQUEST_ID_HEADER, client_request_id
 from prfaas.gateway.gate import Gate
+from prfaas.gateway.stream import SEND_BODY
 from prfaas.telemetry.metrics import RouterMetrics
 
 ID_PREFIXES = {"/v1/chat/completions": "chatcmpl", "/v1/completions": "cmpl", "/v1/responses": "resp"}
@@ -34,7 +35,7 @@ class Edge:
             return
         prefix = ID_PREFIXES.get(scope["path"])
         request_id = new_request_id(prefix or "req")
-        scope.setdefault("state", {})["request_id"] = request_id
+        scope.setdefault("state", {}).update({"request_id": request_id, SEND_BODY: send})
         head = _Head(send, client_request_id(scope["headers"]) or request_id)
         try:
             await self._pass(scope, receive, head, generates=prefix is not None)

@@ -18,7 +18,7 @@ class SignalsReply(msgspec.Struct, frozen=True):
 
 
 class ThresholdChangeReply(msgspec.Struct, frozen=True):
-    age_s: float
+    unix_s: float
     before_tokens: int
     tokens: int
     reason: str
@@ -27,7 +27,7 @@ class ThresholdChangeReply(msgspec.Struct, frozen=True):
 class RoleChangeReply(msgspec.Struct, frozen=True):
     """`refusal`: why the instance did not begin; empty: it did."""
 
-    age_s: float
+    unix_s: float
     instance: str
     role: str
     reason: str
@@ -35,11 +35,16 @@ class RoleChangeReply(msgspec.Struct, frozen=True):
 
 
 class LoopsReply(msgspec.Struct, frozen=True):
-    """`…_off_because`: why the threshold, or the roles, are held; null: they follow load and link."""
+    """`…_off_because`: why the threshold, or the roles, are held; null: they follow load and link.
+
+    `threshold_factor`: what the threshold is of the one that the throughput model finds best; at that one the fleet
+    keeps up with `lambda_max_req_s`.
+    """
 
     threshold_off_because: str | None
     roles_off_because: str | None
     threshold_reason: str
+    threshold_factor: float
     lambda_max_req_s: float | None
     pd_prefill: int
     pd_decode: int
@@ -48,21 +53,23 @@ class LoopsReply(msgspec.Struct, frozen=True):
     role_changes: list[RoleChangeReply]
 
 
-def loops_reply(state: LoopState, now_s: float) -> LoopsReply:
-    """Of changes, the latest last."""
+def loops_reply(state: LoopState, offset_s: float) -> LoopsReply:
+    """Of changes, the latest last. `offset_s`: Unix time less the router's clock."""
     return LoopsReply(
         threshold_off_because=state.off_because,
         roles_off_because=state.roles_off_because,
         threshold_reason=state.reason,
+        threshold_factor=round(state.factor, 4),
         lambda_max_req_s=state.lambda_max,
         pd_prefill=state.n_p,
         pd_decode=state.n_d,
         signals=_signals(state.signals) if state.signals else None,
         threshold_changes=[
-            ThresholdChangeReply(round(now_s - c.at_s, 3), c.before_tokens, c.tokens, c.reason) for c in state.changes
+            ThresholdChangeReply(round(c.at_s + offset_s, 1), c.before_tokens, c.tokens, c.reason)
+            for c in state.changes
         ],
         role_changes=[
-            RoleChangeReply(round(now_s - c.at_s, 3), c.instance_id, c.role, c.reason, c.refusal)
+            RoleChangeReply(round(c.at_s + offset_s, 1), c.instance_id, c.role, c.reason, c.refusal)
             for c in state.conversions
         ],
     )

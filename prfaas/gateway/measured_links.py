@@ -2,11 +2,15 @@
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from math import inf
 
 from prfaas.control.v1 import fleet_pb2 as pb
 from prfaas.core.ids import ClusterName, InstanceId
 from prfaas.policy.view import LinkView
+
+SAME_TIME_S = 10.0
+"""Measurements that lie no farther apart are of the same link in the same state."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,25 +33,25 @@ def link_views(
 ) -> tuple[LinkView, ...]:
     """One view of each link whose rate anybody knows, in the order in which they first appear.
 
-    `described` tells what nobody can measure: what bytes cost.
+    `described` tells what nobody can measure: what bytes cost. It also holds for the rate, as long as there never was
+    enough to send to tell whether the link carries that much.
     """
+    described = described or {}
     groups: defaultdict[tuple[ClusterName, ClusterName], list[InstanceLink]] = defaultdict(list)
     for link in links:
         if link.report.bytes_per_s > 0:
             groups[link.source, ClusterName(link.report.cluster)].append(link)
-    views = (_view(source, target, group) for (source, target), group in groups.items())
-    prices = {ends: link.usd_per_gb for ends, link in (described or {}).items()}
-    return tuple(replace(view, usd_per_gb=prices.get((view.source, view.target), 0.0)) for view in views)
+    return tuple(_view(*ends, group, described.get(ends)) for ends, group in groups.items())
 
 
-def _view(source: ClusterName, target: ClusterName, links: Sequence[InstanceLink]) -> LinkView:
+def _view(
+    source: ClusterName, target: ClusterName, links: Sequence[InstanceLink], described: LinkView | None
+) -> LinkView:
     latest = min(links, key=lambda link: link.age_s)
     reports = [link.report for link in links]
-    # Each instance knows its own share. Those that are busy at the same time have the link together; one that was alone
-    # on it measured all of it.
-    alone = max(report.bytes_per_s for report in reports)
-    together = sum(report.bytes_per_s * report.utilisation for report in reports)
-    rate = max(alone, together)
+    rate, together = _rate(_believed(links))
+    if described and all(report.at_least for report in reports):
+        rate = max(rate, described.bytes_per_s)
     return LinkView(
         source=source,
         target=target,
@@ -59,4 +63,19 @@ def _view(source: ClusterName, target: ClusterName, links: Sequence[InstanceLink
         queued_s=max(report.queued_s for report in reports),
         age_s=latest.age_s,
         utilisation=min(1.0, together / rate),
+        usd_per_gb=described.usd_per_gb if described else 0.0,
     )
+
+
+def _believed(links: Sequence[InstanceLink]) -> list[pb.LinkReport]:
+    """Without those that are older than the latest one that was at the link's limit: it may have changed."""
+    limited_s = min((link.age_s for link in links if not link.report.at_least), default=inf)
+    return [link.report for link in links if link.age_s <= limited_s + SAME_TIME_S]
+
+
+def _rate(reports: Sequence[pb.LinkReport]) -> tuple[float, float]:
+    """Of the link, and in use. Each instance knows its own share. Those that are busy at the same time have the link
+    together; one that was alone on it measured all of it."""
+    alone = max(report.bytes_per_s for report in reports)
+    together = sum(report.bytes_per_s * report.utilisation for report in reports)
+    return max(alone, together), together

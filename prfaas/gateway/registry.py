@@ -58,6 +58,10 @@ class FleetEntry:
     state: State
     load: pb.Load
     age_s: float
+    view: InstanceView
+    """As it was last heard, without what was placed since."""
+    rates: pb.Rates | None = None
+    """What it measured of itself."""
 
 
 class Registry:
@@ -215,7 +219,10 @@ class Registry:
     def entries(self) -> list[FleetEntry]:
         """Everything known, silent and draining instances included."""
         now = self._clock()
-        return [FleetEntry(m.info, m.view.role, self._state(m), m.load, now - m.seen_s) for m in self._members.values()]
+        return [
+            FleetEntry(m.info, m.view.role, self._state(m), m.load, now - m.seen_s, m.view, m.rates)
+            for m in self._members.values()
+        ]
 
     def entry(self, instance_id: str) -> FleetEntry | None:
         """One of `entries`."""

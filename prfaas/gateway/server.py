@@ -18,7 +18,9 @@ from prfaas.control.v1.fleet_pb2_grpc import add_FleetServicer_to_server
 from prfaas.core.errors import ConfigError
 from prfaas.gateway.connection_limits import ConnectionLimits
 from prfaas.gateway.dispatch import Dispatcher
+from prfaas.gateway.fleet_history import SAMPLE_S
 from prfaas.gateway.fleet_service import FleetService
+from prfaas.gateway.fleet_watch import FleetWatch
 from prfaas.gateway.gate import Gate
 from prfaas.gateway.http_connection import HttpConnection
 from prfaas.gateway.kv_follower import KvFollower
@@ -62,11 +64,13 @@ class RouterServer:
         gate: Gate,
         credentials: Credentials | None,
         roles: RoleCalls,
+        watch: FleetWatch,
         timescales: Timescales | None = None,
     ) -> None:
         """`credentials` are for `router.control` only; HTTP is as it is. Without `timescales` thresholds and roles stay
         as they are."""
         self._timescales = timescales
+        self._watch = watch
         self._credentials = credentials
         self._config = config
         self.registry = registry
@@ -111,7 +115,7 @@ class RouterServer:
             undo.pop_all()
         serving = asyncio.create_task(self._uvicorn.serve(sockets=sockets))
         serving.add_done_callback(lambda _: self._uvicorn.up.set())
-        self._tasks = [serving, asyncio.create_task(self._sweep())]
+        self._tasks = [serving, asyncio.create_task(self._sweep()), asyncio.create_task(self._watch_fleet())]
         if self._timescales:
             self._tasks.append(asyncio.create_task(self._loop(self._timescales)))
         await self._uvicorn.up.wait()
@@ -128,6 +132,7 @@ class RouterServer:
 
     async def drain_and_stop(self, timeout_s: float) -> None:
         """Refuses new requests, lets running ones end for up to `timeout_s`, then closes both ports."""
+        self._watch.close()
         await self._gate.drain(timeout_s)
         self._uvicorn.should_exit = True
         serving, periodic = self._tasks[:1], self._tasks[1:]  # none where the start was given up
@@ -187,6 +192,11 @@ class RouterServer:
             self.registry.sweep()
             self._follower.reconcile(self.registry.infos())
             await self._dispatcher.prune()
+
+    async def _watch_fleet(self) -> None:
+        while True:
+            await asyncio.sleep(SAMPLE_S)
+            self._watch.tick()
 
     async def _loop(self, timescales: Timescales) -> None:
         while True:

@@ -22,6 +22,9 @@ HEADERS = (
     # Proxies that buffer would turn the stream into one late block.
     (b"x-accel-buffering", b"no"),
 )
+SEND_BODY = "send_body"
+"""In an ASGI scope's state: what takes a body once its head is out, past all layers that only look at heads."""
+
 log = logging.getLogger(__name__)
 
 
@@ -55,7 +58,7 @@ class AnswerStream(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            await self._gate.until_gone(receive, self._pump(send))
+            await self._gate.until_gone(receive, self._pump(send, scope["state"].get(SEND_BODY, send)))
         except PrfaasError as error:
             if not self._started:
                 raise
@@ -70,19 +73,19 @@ class AnswerStream(Response):
             self._on_failure(PrfaasError("unhandled"))
             await self._send_error(send, errors.internal(request_id))
 
-    async def _pump(self, send: Send) -> None:
+    async def _pump(self, send: Send, send_body: Send) -> None:
         async with self._answering as choices:
             async for piece in choices:
                 if not self._started:
                     await self._start(send)
                 self._write(piece, choices)
                 # What came together goes together, and the end with what comes after it.
-                if not (choices.ready or choices.finished):
-                    await self._send(send)
+                if not (choices.ready or (piece.finish_reason and choices.finished)):
+                    await self._send(send_body)
             if self._form.head.include_usage:
                 self._unsent.append(self._form.usage(self._ending(choices)))
         self._unsent.append(self._form.done)
-        await self._send(send, more=False)
+        await self._send(send_body, more=False)
 
     def _write(self, piece: Piece, choices: Choices) -> None:
         used = choices.usage() if self._counted else None

@@ -12,6 +12,7 @@ from prfaas.gateway.chat_template import ChatTemplate, Message, load_chat_templa
 from prfaas.gateway.detokenize import Detokenizer
 from prfaas.gateway.encoder import Encoder
 from prfaas.gateway.token_bytes import TokenBytes
+from prfaas.gateway.whole_tokens import WholeTokens
 
 INLINE_CHARS = 8192
 """Shorter texts take about a millisecond: less than a thread costs other requests."""
@@ -29,6 +30,7 @@ class ModelTokenizer:
         self._chat_template = chat_template
         self._encoder = Encoder(tokenizer)
         self.token_bytes = TokenBytes(tokenizer)
+        self._whole_tokens = WholeTokens(tokenizer)
         vocabulary = tokenizer.get_vocab(with_added_tokens=True)
         self._num_ids = 1 + max(vocabulary.values(), default=-1)
         self._longest_token_chars = max(map(len, vocabulary), default=1)
@@ -87,7 +89,7 @@ class ModelTokenizer:
 
     def detokenizer(self, stop_strings: Sequence[str]) -> Detokenizer:
         """The decoder of one answer."""
-        return Detokenizer(self._tokenizer, stop_strings)
+        return Detokenizer(self._tokenizer, self._whole_tokens, stop_strings)
 
     def _check_length(self, chars: int, max_tokens: int) -> None:
         """Refuses a text that cannot fit before seconds of a processor go into finding out by how much."""

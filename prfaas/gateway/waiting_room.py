@@ -44,6 +44,10 @@ class WaitingRoom:
         """Requests of both classes."""
         return sum(len(queue) for queue in self._queues.values())
 
+    def waiting_in(self, priority: Priority) -> int:
+        """Requests of one class."""
+        return len(self._queues[priority])
+
     async def enter(self, attempt: Attempt, priority: Priority, patience_s: float) -> None:
         """Returns when `attempt` has succeeded, which it is asked for again whenever the fleet may have more room.
 

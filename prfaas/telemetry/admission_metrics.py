@@ -1,6 +1,6 @@
 """What a router counts about who comes in, who waits and who is refused. Knows no requests."""
 
-from typing import Literal
+from typing import Literal, get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
@@ -25,6 +25,8 @@ class AdmissionMetrics:
             ["tenant"],
             registry=registry,
         )
+        self.tally: dict[str, int] = dict.fromkeys(get_args(Refused), 0)
+        """Since the start, of all classes."""
         self._refused = Counter(
             "prfaas_router_refused_total",
             "Requests that were not let in, by reason and class",
@@ -47,4 +49,5 @@ class AdmissionMetrics:
 
     def refused(self, reason: Refused, priority: str) -> None:
         """One request was not let in."""
+        self.tally[reason] += 1
         self._refused.labels(reason, priority).inc()

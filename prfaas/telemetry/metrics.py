@@ -15,6 +15,7 @@ from prfaas.telemetry.prefix_fetch_metrics import PrefixFetchMetrics
 from prfaas.telemetry.prefix_metrics import PrefixMetrics
 from prfaas.telemetry.role_metrics import RoleMetrics, RouterRoleMetrics
 from prfaas.telemetry.security_metrics import SecurityMetrics
+from prfaas.telemetry.watch_metrics import WatchMetrics
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100)
 TOKENS = (16, 64, 256, 1024, 2048, 4096, 8192, 16384, 32768, 65536, 131072, 262144, 524288, 1048576)
@@ -133,6 +134,7 @@ class RouterMetrics:
         self.links = RouterLinkMetrics(registry)
         self.loops = RouterLoopMetrics(registry)
         self.roles = RouterRoleMetrics(registry)
+        self.watch = WatchMetrics(registry)
 
 
 class InstanceMetrics:

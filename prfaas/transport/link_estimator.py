@@ -1,20 +1,14 @@
-"""What a link carries, from samples of it. Reads no clock and no socket: the caller brings the samples.
+"""What is known of a link, from samples of it. Reads no clock and no socket: the caller brings the samples.
 
-One estimator stands for the link to one cluster, however many peers this process has there. It tells two things apart:
-how fast bytes went, and whether it was the link that kept them from going faster. Only the latter may lower the rate.
+One estimator stands for the link to one cluster, however many peers this process has there.
 """
 
 import math
-from collections import deque
 from dataclasses import dataclass, replace
 
+from prfaas.transport.link_rate import LinkRate
 from prfaas.transport.link_sample import LinkSample
 
-WINDOW_S = 0.8
-"""Of busy time that the rate is taken over. Acknowledgements come in bursts, but none of their bytes is lost or counted
-twice, so that a mean over some bursts is right where a single sample may be wrong by half."""
-LEAST_BUSY_S = 0.1
-"""Over less, the bytes of an acknowledgement and the time that they took may lie in different samples."""
 UTILISATION_S = 5.0
 """Time constant of the utilisation, in seconds of the clock; of the retransmitted share, in busy seconds."""
 
@@ -25,6 +19,8 @@ class LinkEstimate:
 
     rate_bytes_s: float | None = None
     """Payload that it delivers when there is enough to send; None until measured."""
+    at_least: bool = True
+    """Nothing has shown that it does not deliver more."""
     link_limited: bool = False
     """The last busy sample was at the limit of the link, rather than of whoever makes the bytes."""
     rtt_s: float | None = None
@@ -52,22 +48,26 @@ class LinkEstimate:
 class LinkEstimator:
     """Takes samples, keeps one estimate."""
 
-    def __init__(self) -> None:
+    def __init__(self, described_bytes_s: float | None = None) -> None:
+        """`described_bytes_s`: what the link should carry by the fleet file."""
         self.estimate = LinkEstimate()
-        self._limited = _Window()
-        self._all = _Window()
+        self._rates = LinkRate(described_bytes_s)
         self._sent_bytes = 0.0
         self._again_bytes = 0.0
 
     def add(self, sample: LinkSample) -> None:
-        """Idle samples leave rate, round trips and retransmissions as they were."""
+        """Idle samples leave round trips and retransmissions as they were, and after a while let the rate recover."""
         last = self.estimate
         busy = sample.busy_s > 0
         if busy:
             self._count_retransmissions(sample)
+            self._rates.add(sample)
+        else:
+            self._rates.rest(sample.interval_s)
         self.estimate = LinkEstimate(
-            rate_bytes_s=self._rate(sample) if busy else last.rate_bytes_s,
-            link_limited=sample.link_limited if busy else last.link_limited,
+            rate_bytes_s=self._rates.rate_bytes_s,
+            at_least=self._rates.at_least,
+            link_limited=self._rates.limited if busy else last.link_limited,
             rtt_s=sample.rtt_s if busy and sample.rtt_s is not None else last.rtt_s,
             min_rtt_s=sample.min_rtt_s if sample.min_rtt_s is not None else last.min_rtt_s,
             retransmitted=min(1.0, self._again_bytes / self._sent_bytes) if self._sent_bytes else 0.0,
@@ -78,50 +78,24 @@ class LinkEstimator:
             window_bytes=sample.window_bytes,
         )
 
-    def forget_peers(self) -> None:
-        """All peers there have gone: nothing waits, and what was measured stays."""
+    def forget_peers(self, interval_s: float) -> None:
+        """For so long all peers there have been gone: nothing waits."""
+        self._rates.rest(interval_s)
         self.estimate = replace(
-            self.estimate, utilisation=0.0, queued_bytes=0, in_flight_bytes=0, streams=0, window_bytes=0
+            self.estimate,
+            rate_bytes_s=self._rates.rate_bytes_s,
+            at_least=self._rates.at_least,
+            utilisation=0.0,
+            queued_bytes=0,
+            in_flight_bytes=0,
+            streams=0,
+            window_bytes=0,
         )
-
-    def _rate(self, sample: LinkSample) -> float | None:
-        self._all.add(sample)
-        known = self.estimate.rate_bytes_s
-        if sample.link_limited:
-            self._limited.add(sample)
-            return self._limited.rate
-        if self._all.busy_s < LEAST_BUSY_S:
-            return known
-        # Whoever had too little to send shows what the link carries at least.
-        achieved = self._all.rate
-        return achieved if known is None else max(known, achieved)
 
     def _count_retransmissions(self, sample: LinkSample) -> None:
         kept = math.exp(-sample.busy_s / UTILISATION_S)
         self._sent_bytes = self._sent_bytes * kept + sample.tcp_sent_bytes
         self._again_bytes = self._again_bytes * kept + sample.tcp_retransmitted_bytes
-
-
-class _Window:
-    """Bytes over busy time of the last samples, of some WINDOW_S together."""
-
-    def __init__(self) -> None:
-        self._samples: deque[tuple[int, float]] = deque()
-        self._bytes = 0
-        self.busy_s = 0.0
-
-    @property
-    def rate(self) -> float:
-        return self._bytes / self.busy_s
-
-    def add(self, sample: LinkSample) -> None:
-        self._samples.append((sample.acknowledged_bytes, sample.busy_s))
-        self._bytes += sample.acknowledged_bytes
-        self.busy_s += sample.busy_s
-        while self.busy_s - self._samples[0][1] >= WINDOW_S:
-            acknowledged_bytes, busy_s = self._samples.popleft()
-            self._bytes -= acknowledged_bytes
-            self.busy_s -= busy_s
 
 
 def _utilisation(last: float, sample: LinkSample) -> float:

@@ -6,8 +6,8 @@ It owns one thread. What to conclude and what to change is decided by pure funct
 import logging
 import threading
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from prfaas.config.sections import TransportSection
@@ -38,20 +38,29 @@ class Peers(Protocol):
 class _Link:
     """The way to one cluster; `measured_s` is when bytes were last in flight."""
 
-    estimator: LinkEstimator = field(default_factory=LinkEstimator)
+    estimator: LinkEstimator
     measured_s: float | None = None
 
 
 class LinkSampler:
     """Measures the links of one instance. `reports` and `rate_bytes_s` may be called on any thread."""
 
-    def __init__(self, outbox: Peers, config: TransportSection, metrics: InstanceMetrics, clock: Clock) -> None:
+    def __init__(
+        self,
+        outbox: Peers,
+        config: TransportSection,
+        metrics: InstanceMetrics,
+        clock: Clock,
+        described_bytes_s: Mapping[str, float] | None = None,
+    ) -> None:
+        """`described_bytes_s`: what the link to each cluster should carry by the fleet file."""
         self._outbox = outbox
         self._config = config
         self._metrics: LinkMetrics = metrics.links
         self._clock = clock
         self._tuners: dict[MeasuredPeer, PeerTuner] = {}
-        self._links: defaultdict[str, _Link] = defaultdict(_Link)
+        self._described = described_bytes_s or {}
+        self._links: dict[str, _Link] = {}
         self._settable: dict[str, bool] = {}
         self._sampled_s = clock()
         self._lock = threading.Lock()
@@ -89,14 +98,14 @@ class LinkSampler:
         now = self._clock()
         if now - self._sampled_s < LEAST_INTERVAL_S:
             return
-        self._sampled_s = now
+        interval_s, self._sampled_s = now - self._sampled_s, now
         samples = self._read(now)
         by_cluster: defaultdict[str, list[MeasuredPeer]] = defaultdict(list)
         for peer in samples:
             by_cluster[peer.cluster].append(peer)
         for cluster in self._links.keys() | by_cluster.keys():
             peers = by_cluster.get(cluster, [])
-            self._take(cluster, {peer: samples[peer] for peer in peers}, now)
+            self._take(cluster, {peer: samples[peer] for peer in peers}, now, interval_s)
 
     def _run(self) -> None:
         while not self._closing.wait(INTERVAL_S):
@@ -117,16 +126,18 @@ class LinkSampler:
                 self._tuners[peer] = PeerTuner(peer, self._config, self._may_set, now)
         return samples
 
-    def _take(self, cluster: str, samples: dict[MeasuredPeer, LinkSample], now: float) -> None:
+    def _take(self, cluster: str, samples: dict[MeasuredPeer, LinkSample], now: float, interval_s: float) -> None:
         with self._lock:
-            link = self._links[cluster]
+            link = self._links.get(cluster)
+            if link is None:
+                link = self._links[cluster] = _Link(LinkEstimator(self._described.get(cluster)))
             if samples:
                 merged = merge(list(samples.values()))
                 link.estimator.add(merged)
                 if merged.busy_s > 0:
                     link.measured_s = now
             else:
-                link.estimator.forget_peers()
+                link.estimator.forget_peers(interval_s)
             estimate = link.estimator.estimate
         busy_peers = sum(sample.busy_s > 0 for sample in samples.values())
         for peer, sample in samples.items():
@@ -152,6 +163,7 @@ def _report(cluster: str, estimate: LinkEstimate, age_s: float) -> pb.LinkReport
     return pb.LinkReport(
         cluster=cluster,
         bytes_per_s=estimate.rate_bytes_s or 0.0,
+        at_least=estimate.at_least,
         rtt_s=estimate.rtt_s or 0.0,
         min_rtt_s=estimate.min_rtt_s or 0.0,
         retransmitted=estimate.retransmitted,

@@ -7,6 +7,7 @@ import pytest
 
 MODULES = [
     "prfaas.cache.pool",
+    "prfaas.cli.build_emulated_engine",
     "prfaas.cli.build_instance",
     "prfaas.cli.build_router",
     "prfaas.cli.main",
@@ -14,6 +15,7 @@ MODULES = [
     "prfaas.cli.simulate",
     "prfaas.cli.up",
     "prfaas.control.dial",
+    "prfaas.engine.engine",
     "prfaas.gateway.app",
     "prfaas.planner.catalogue",
     "prfaas.policy.place",

@@ -22,6 +22,8 @@ from prfaas.gateway.app import build_app
 from prfaas.gateway.calls import InstanceCalls
 from prfaas.gateway.directory import Directory
 from prfaas.gateway.dispatch import Dispatcher
+from prfaas.gateway.fleet_state import FleetState
+from prfaas.gateway.fleet_watch import FleetWatch
 from prfaas.gateway.gate import Gate
 from prfaas.gateway.kv_follower import KvFollower
 from prfaas.gateway.registry import Registry
@@ -83,6 +85,7 @@ class RunningRouter:
     app: FastAPI
     server: RouterServer
     roles: RoleCalls
+    watch: FleetWatch
     control: grpc.aio.Channel
     http: httpx2.AsyncClient
     openai: AsyncOpenAI
@@ -135,6 +138,9 @@ async def router_of(config: FleetConfig) -> AsyncIterator[RunningRouter]:
     dispatcher = Dispatcher(config, registry, directory, InstanceCalls(dialer, metrics), metrics, clock, room)
     gate = Gate(metrics, room)
     tokenizer = ModelTokenizer.load(model)
+    watch = FleetWatch(
+        FleetState(config, registry, directory, dispatcher, gate, clock, lambda: UNIX_TIME), metrics.watch
+    )
     app = build_app(
         config,
         tokenizer,
@@ -145,12 +151,13 @@ async def router_of(config: FleetConfig) -> AsyncIterator[RunningRouter]:
         gate,
         metrics,
         clock,
+        watch,
         unix_time=lambda: UNIX_TIME,
         seeds=lambda: DRAWN_SEED,
     )
     follower = KvFollower(directory, dialer, metrics, probe_s=0.05)
     roles = RoleCalls(registry, dialer, metrics.roles)
-    server = RouterServer(config.router, app, registry, dispatcher, follower, gate, credentials=None, roles=roles)
+    server = RouterServer(config.router, app, registry, dispatcher, follower, gate, None, roles, watch)
     await server.start()
     url = f"http://{server.http_address}"
     async with (
@@ -171,6 +178,7 @@ async def router_of(config: FleetConfig) -> AsyncIterator[RunningRouter]:
             app,
             server,
             roles,
+            watch,
             channel,
             http,
             openai,

@@ -3,11 +3,14 @@
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from tokenizers import decoders
 
 from prfaas.gateway.detokenize import MAX_HELD_TOKENS, Detokenizer, StopMatcher, TextDecoder
+from prfaas.gateway.whole_tokens import WholeTokens
 from tests.gateway import tiny_model
 
 TOKENIZER = tiny_model.train()
+WHOLE = WholeTokens(TOKENIZER)
 NUM_IDS = TOKENIZER.get_vocab_size(with_added_tokens=True)
 
 token_ids = st.lists(st.integers(0, NUM_IDS - 1), max_size=80)
@@ -25,7 +28,7 @@ def cut_at_first_stop(text: str, stop_strings: list[str]) -> str:
 
 
 def decode_all(ids: list[int]) -> str:
-    decoder = TextDecoder(TOKENIZER)
+    decoder = TextDecoder(TOKENIZER, WHOLE)
     return "".join([*map(decoder.push, ids), decoder.flush()])
 
 
@@ -34,9 +37,30 @@ def test_pieces_add_up_to_the_whole_for_any_tokens(ids: list[int]) -> None:
     assert decode_all(ids) == TOKENIZER.decode(ids, skip_special_tokens=True)
 
 
+@given(token_ids, st.lists(st.integers(1, 40), max_size=20))
+def test_pieces_add_up_wherever_tokens_are_cut_apart(ids: list[int], sizes: list[int]) -> None:
+    decoder, text, begin = TextDecoder(TOKENIZER, WHOLE), "", 0
+    for size in [*sizes, len(ids)]:
+        if part := ids[begin : begin + size]:
+            text += decoder.push_all(part)
+        begin += size
+    assert text + decoder.flush() == TOKENIZER.decode(ids, skip_special_tokens=True)
+
+
+def test_whole_tokens_are_known_of_byte_level_decoders_only() -> None:
+    known = [token_id for token_id in range(NUM_IDS) if WHOLE.text(token_id) is not None]
+    assert [WHOLE.text(token_id) for token_id in known] == [TOKENIZER.decode([token_id]) for token_id in known]
+    assert len(known) >= 128 - len(TOKENIZER.get_added_tokens_decoder())
+    assert WHOLE.text(TOKENIZER.encode("é").ids[-1]) is None
+    assert WHOLE.text(TOKENIZER.token_to_id("<|im_end|>") or 0) is None
+    joining = tiny_model.train()
+    joining.decoder = decoders.Metaspace()
+    assert all(WholeTokens(joining).text(token_id) is None for token_id in known)
+
+
 @given(st.text(max_size=60))
 def test_text_comes_back_without_broken_characters(text: str) -> None:
-    decoder = TextDecoder(TOKENIZER)
+    decoder = TextDecoder(TOKENIZER, WHOLE)
     pieces = [decoder.push(i) for i in TOKENIZER.encode(text).ids]
     assert "".join(pieces) + decoder.flush() == text
     if "�" not in text:
@@ -47,7 +71,7 @@ def test_text_comes_back_without_broken_characters(text: str) -> None:
 def test_garbage_without_end_is_given_out_and_what_follows_is_whole(garbage: int, char: str, more: int) -> None:
     stray = TOKENIZER.encode("é").ids[-1]  # a continuation byte, which no character begins with
     ids = [stray] * garbage + TOKENIZER.encode(char).ids + [stray] * more
-    decoder = TextDecoder(TOKENIZER)
+    decoder = TextDecoder(TOKENIZER, WHOLE)
     pieces = [decoder.push(i) for i in ids]
     assert "".join(pieces) + decoder.flush() == TOKENIZER.decode(ids)
     if garbage > MAX_HELD_TOKENS:
@@ -96,7 +120,7 @@ def test_nothing_is_held_back_that_cannot_begin_a_stop_string(chunks: list[str],
 
 @given(st.text("aé🎉 ", max_size=30), st.lists(st.text("aé🎉 ", min_size=1, max_size=3), max_size=4))
 def test_tokens_to_text_with_stop_strings(text: str, stop_strings: list[str]) -> None:
-    detokenizer = Detokenizer(TOKENIZER, stop_strings)
+    detokenizer = Detokenizer(TOKENIZER, WHOLE, stop_strings)
     output = ""
     for token_id in TOKENIZER.encode(text).ids:
         output += detokenizer.push(token_id)
@@ -109,7 +133,7 @@ def test_tokens_to_text_with_stop_strings(text: str, stop_strings: list[str]) ->
 
 
 def test_a_stop_string_can_be_found_in_the_rest() -> None:
-    detokenizer = Detokenizer(TOKENIZER, ["�"])
+    detokenizer = Detokenizer(TOKENIZER, WHOLE, ["�"])
     assert detokenizer.push(TOKENIZER.encode("é").ids[0]) == ""
     assert detokenizer.flush() == ""
     assert detokenizer.stopped

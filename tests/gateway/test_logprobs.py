@@ -13,6 +13,7 @@ from prfaas.core.logprobs import TokenLogprobs
 from prfaas.gateway.alignment import Alignment, ScoredToken
 from prfaas.gateway.detokenize import Detokenizer
 from prfaas.gateway.token_bytes import TokenBytes
+from prfaas.gateway.whole_tokens import WholeTokens
 from tests.gateway import tiny_model
 from tests.gateway.fake_instance import Finish, Say
 from tests.gateway.running_router import RunningRouter
@@ -158,7 +159,7 @@ async def test_a_prompt_is_computed_where_its_logprobs_are(router: RunningRouter
 
 def scored(ids: list[int], stop_strings: list[str]) -> tuple[list[tuple[str, list[ScoredToken]]], bool]:
     """(text, tokens) of each step of an answer, and whether a stop string ended it."""
-    detokenizer, alignment = Detokenizer(TOKENIZER, stop_strings), Alignment()
+    detokenizer, alignment = Detokenizer(TOKENIZER, WholeTokens(TOKENIZER), stop_strings), Alignment()
     steps = []
     for token_id in ids:
         alignment.push(token_id, detokenizer.decoded_chars, TokenLogprobs(-1.0))

@@ -154,7 +154,7 @@ def test_queue_retransmissions_and_round_trips() -> None:
 
 def test_no_peers_left() -> None:
     estimator = after([sample()] * 10)
-    estimator.forget_peers()
+    estimator.forget_peers(INTERVAL_S)
     assert rate(estimator) == pytest.approx(RATE)
     assert (estimator.estimate.streams, estimator.estimate.queued_bytes, estimator.estimate.utilisation) == (0, 0, 0)
 

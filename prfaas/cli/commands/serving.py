@@ -76,7 +76,7 @@ def serve(
     supervisor = Supervisor(supervisor_fd)
     with one_line_errors(supervisor):
         logs.set_up(name or (role.value if worker is None else f"router/{worker}"), log_level)
-        emulated = _emulated(engine, profile, time_scale, kv_scale)
+        emulated = emulated_overrides(engine, profile, time_scale, kv_scale)
         if model is not None:
             _check_standalone(role, config, cluster, name)
             raise typer.Exit(_serve_alone(model, http, dtype, (*emulated, *(overrides or [])), log_level))
@@ -99,7 +99,7 @@ def serve(
             run(roles.run(lambda: roles.instance(fleet, INSTANCE_ROLES[role], cluster, name), supervisor))
 
 
-def _emulated(engine: Engine, profile: Path | None, time_scale: float, kv_scale: float) -> tuple[str, ...]:
+def emulated_overrides(engine: Engine, profile: Path | None, time_scale: float, kv_scale: float) -> tuple[str, ...]:
     """What `--set` would say. Raises ConfigError for options that do not go together."""
     if engine is Engine.COMPUTED:
         if profile is not None or (time_scale, kv_scale) != (1.0, 1.0):

@@ -133,7 +133,7 @@ class HeartbeatRequest(_message.Message):
     def __init__(self, instance_id: _Optional[str] = ..., epoch: _Optional[int] = ..., load: _Optional[_Union[Load, _Mapping]] = ..., links: _Optional[_Iterable[_Union[LinkReport, _Mapping]]] = ..., partial: _Optional[bool] = ..., rates: _Optional[_Union[Rates, _Mapping]] = ...) -> None: ...
 
 class LinkReport(_message.Message):
-    __slots__ = ("cluster", "bytes_per_s", "rtt_s", "min_rtt_s", "retransmitted", "utilisation", "queued_s", "queued_bytes", "streams", "age_s")
+    __slots__ = ("cluster", "bytes_per_s", "rtt_s", "min_rtt_s", "retransmitted", "utilisation", "queued_s", "queued_bytes", "streams", "age_s", "at_least")
     CLUSTER_FIELD_NUMBER: _ClassVar[int]
     BYTES_PER_S_FIELD_NUMBER: _ClassVar[int]
     RTT_S_FIELD_NUMBER: _ClassVar[int]
@@ -144,6 +144,7 @@ class LinkReport(_message.Message):
     QUEUED_BYTES_FIELD_NUMBER: _ClassVar[int]
     STREAMS_FIELD_NUMBER: _ClassVar[int]
     AGE_S_FIELD_NUMBER: _ClassVar[int]
+    AT_LEAST_FIELD_NUMBER: _ClassVar[int]
     cluster: str
     bytes_per_s: float
     rtt_s: float
@@ -154,7 +155,8 @@ class LinkReport(_message.Message):
     queued_bytes: int
     streams: int
     age_s: float
-    def __init__(self, cluster: _Optional[str] = ..., bytes_per_s: _Optional[float] = ..., rtt_s: _Optional[float] = ..., min_rtt_s: _Optional[float] = ..., retransmitted: _Optional[float] = ..., utilisation: _Optional[float] = ..., queued_s: _Optional[float] = ..., queued_bytes: _Optional[int] = ..., streams: _Optional[int] = ..., age_s: _Optional[float] = ...) -> None: ...
+    at_least: bool
+    def __init__(self, cluster: _Optional[str] = ..., bytes_per_s: _Optional[float] = ..., rtt_s: _Optional[float] = ..., min_rtt_s: _Optional[float] = ..., retransmitted: _Optional[float] = ..., utilisation: _Optional[float] = ..., queued_s: _Optional[float] = ..., queued_bytes: _Optional[int] = ..., streams: _Optional[int] = ..., age_s: _Optional[float] = ..., at_least: _Optional[bool] = ...) -> None: ...
 
 class HeartbeatReply(_message.Message):
     __slots__ = ("known",)
