@@ -76,4 +76,4 @@ def _number_fits(value: Any, schema: Schema, kinds: tuple[type, ...]) -> bool:
         return False
     assert isinstance(value, int | float)
     low, high = schema.get("minimum", value), schema.get("maximum", value)
-    return bool(low <= value <= high and value > schema.get("exclusiveMinimum", value - 1))
+    return bool(low <= value <= high and value > schema.get("exclusiveMinimum", float("-inf")))
