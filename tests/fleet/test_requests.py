@@ -24,6 +24,8 @@ async def test_threshold_decides_and_the_account_says_what_happened(model: Path)
             "instance": "east-p",
             "tokens_computed": long.account["prefill"]["tokens_computed"],
             "tokens_reused": 0,
+            "tokens_fetched": 0,
+            "fetched_from": None,
         }
         for answer in (short, long):
             tokens = answer.account["prefill"]["tokens_computed"]
