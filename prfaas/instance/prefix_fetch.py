@@ -74,7 +74,6 @@ class PrefixFetches:
         self._by_request: dict[str, _Fetch] = {}
         """Those that have ended too, until their request comes or is forgotten."""
         self._came: OrderedDict[str, None] = OrderedDict()
-        metrics.under_way.set_function(lambda: len(self._fetches))
 
     @property
     def bytes_arrived(self) -> int:
@@ -95,6 +94,7 @@ class PrefixFetches:
                 return
             fetch = self._fetches[key] = _Fetch(prefix, source, missing_tokens=prefix.prompt_tokens)
             fetch.task = asyncio.create_task(self._run(key, fetch))
+            self._metrics.under_way.inc()
         expiry = asyncio.get_running_loop().call_later(self._announced_s, self.cancel, request_id)
         fetch.wanted_by[request_id] = expiry
         self._by_request[request_id] = fetch
@@ -155,6 +155,7 @@ class PrefixFetches:
             return None
         finally:
             del self._fetches[key]
+            self._metrics.under_way.dec()
             self._count(result, fetch.prefix.request_id, why)
 
     async def _fetch(self, fetch: _Fetch) -> Fetched | None:
