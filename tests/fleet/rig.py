@@ -1,6 +1,7 @@
 """A whole fleet in one process: real router, instances, relay and sockets, with their insides within reach."""
 
 import asyncio
+import gc
 import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -188,6 +189,8 @@ async def running(model: Path, **sections: Any) -> AsyncIterator[InProcessFleet]
             await built.server.drain_and_stop(5)
         await dialer.close()
         await relay.close()
+        # A fleet is 400 MB in cycles, and whole files of tests make many.
+        gc.collect()
 
 
 def prompt_of(words: int, skip: int = 0) -> str:
