@@ -1,8 +1,8 @@
 """A whole fleet in one process: real router, instances, relay and sockets, with their insides within reach."""
 
 import asyncio
-import gc
 import contextlib
+import gc
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
