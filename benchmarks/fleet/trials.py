@@ -34,7 +34,7 @@ class Trial:
     live: LiveRun
     simulated: Outcome
     rate_in_time_req_s: float | None = None
-    """The highest of the grid at which nine of ten first tokens are in time, simulated. None: none, or not looked at."""
+    """The highest of the grid at which nine of ten first tokens are in time, simulated. None: none, or not asked."""
 
     @property
     def p90_error(self) -> float:
