@@ -7,8 +7,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALL = $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt $(PIP_ARGS)
 # Tests that bear company; those of whole fleets want the machine to themselves.
-SIDE_BY_SIDE := $(addprefix tests/,cache cli config control core docs gateway instance kernels models planner policy relay \
-	scheduler telemetry transport wire)
+SIDE_BY_SIDE := $(addprefix tests/,benchmarks cache cli config control core docs engine gateway instance kernels models planner \
+	policy relay scheduler telemetry transport wire)
 PROTO := prfaas/control/v1/fleet.proto
 PROTOC = $(BIN)/python -m grpc_tools.protoc -I. --plugin=protoc-gen-mypy_grpc=$(BIN)/protoc-gen-mypy_grpc
 
